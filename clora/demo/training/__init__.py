@@ -1,0 +1,7 @@
+"""How the embedded model was trained. Run in this order (see assets/README.md):
+
+python -m clora.demo.training.vae
+python -m clora.demo.training.latents
+python -m clora.demo.training.base
+python -m clora.demo.training.loras
+"""

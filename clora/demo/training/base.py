@@ -1,0 +1,173 @@
+"""Train the UNet and the text encoder together on the latents of the world."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from ..world import Scene, caption
+from .common import Average, learning_rate, options, save_atomically, seed_all, sheet
+from .latents import load_latents, load_vae
+from .model import draw, new_scheduler, new_text_encoder, new_unet, pipeline, save, token_ids
+
+PROMPTS = [
+    "a ball and a fish",
+    "a star and a house on grass",
+    "a mushroom and a heart",
+    "a fish and a star on sand",
+    "a house and a ball at night",
+    "a heart and a fish in snow",
+    "a ball and a ball",
+    "a red ball and a blue ball on sand",
+    "a fish and a fish on water",
+    "a ball, a star and a house",
+    "a fish, a heart and a mushroom on grass",
+    "a photo of a sks ball",
+    "a striped green fish",
+    "a dotted red mushroom and a checked blue heart in snow",
+    "a yellow star on water",
+    "a purple house at night",
+]
+
+
+@dataclass
+class Noising:
+    """Noise levels for training, and the pairs of noised latent and target v."""
+
+    alphas: Tensor  # cumulative products, (1000,)
+
+    def times(self, count: int) -> Tensor:
+        """Random time steps, more of the noisy ones."""
+        return (1000 * (1 - torch.rand(count) ** 1.5)).long().clamp(0, 999)
+
+    def pair(self, latents: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Noised latents and v. Half of the noisiest ones are pure noise, because sampling starts there."""
+        a = self.alphas.to(latents.device)[times].view(-1, 1, 1, 1)
+        noise = torch.randn(latents.shape).to(latents.device)
+        pure = ((times > 950) & (torch.rand(len(times)) < 0.5).to(times.device)).view(-1, 1, 1, 1)
+        noised = torch.where(pure, noise, a.sqrt() * latents + (1 - a).sqrt() * noise)
+        return noised, a.sqrt() * noise - (1 - a).sqrt() * latents
+
+
+def noising() -> Noising:
+    """The noising of the scheduler's levels."""
+    return Noising(new_scheduler().alphas_cumprod)
+
+
+class Trainer:
+    """Models, averages and optimizer of one training, with its checkpoint."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.step = args, 0
+        self.unet, self.text_encoder = new_unet().to(args.device), new_text_encoder().to(args.device)
+        self.tokenizer = CLIPTokenizer.from_pretrained(args.out / "model" / "tokenizer")
+        decayed = list(self.unet.parameters()) + list(self.text_encoder.text_model.encoder.parameters())
+        rest = [*self.text_encoder.text_model.embeddings.parameters()]
+        rest += [*self.text_encoder.text_model.final_layer_norm.parameters()]
+        self.parameters: list[nn.Parameter] = decayed + rest
+        self.average = Average(self.parameters, args.decay)
+        groups = [{"params": decayed, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.99), fused=True)
+        self.noising = noising()
+        self.forward = torch.compile(self.unet) if args.compile else self.unet
+
+    def loss(self, latents: Tensor, texts: list[str]) -> Tensor:
+        """Mean squared error of v."""
+        times = self.noising.times(len(texts)).to(self.args.device)
+        noised, target = self.noising.pair(latents.to(self.args.device).float(), times)
+        ids = token_ids(self.tokenizer, texts).to(self.args.device)
+        with torch.autocast(torch.device(self.args.device).type, torch.bfloat16, enabled=self.args.bf16):
+            context = self.text_encoder(ids).last_hidden_state
+            out = self.forward(noised, times, context).sample
+        return (out.float() - target).square().mean()
+
+    def update(self, latents: Tensor, texts: list[str]) -> float:
+        """One step of the optimizer."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.args.steps, self.args.lr, warm=200)
+        loss = self.loss(latents, texts)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.average.update(self.step)
+        self.step += 1
+        return loss.item()
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint."""
+        state = {
+            "step": self.step,
+            "parameters": [p.detach() for p in self.parameters],
+            "average": self.average.values,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save_atomically(state, path)
+
+    @torch.no_grad()
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        state = torch.load(path, map_location=self.args.device)
+        for name, own in (("parameters", self.parameters), ("average", self.average.values)):
+            for value, kept in zip(own, state[name], strict=True):
+                value.copy_(kept)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+
+    def export(self) -> StableDiffusionPipeline:
+        """Write the averaged model into the assets and a contact sheet into the work folder."""
+        self.average.swap()
+        vae = load_vae(self.args.out, self.args.device)
+        pipe = pipeline(self.unet, self.text_encoder, vae, self.tokenizer)
+        save(pipe, self.args.out)
+        sheet(draw(pipe, PROMPTS, steps=20), 4, self.args.work / f"base-{self.step:05}.png")
+        self.average.swap()
+        return pipe
+
+
+def batch(scenes: list[Scene], latents: Tensor, size: int, rng: random.Random) -> tuple[Tensor, list[str]]:
+    """Random latents with fresh captions, one in ten of them empty."""
+    chosen = [rng.randrange(len(scenes)) for _ in range(size)]
+    texts = ["" if rng.random() < 0.1 else caption(scenes[i], rng) for i in chosen]
+    return latents[chosen], texts
+
+
+def main() -> None:
+    """Train and write `model/`."""
+    parser = options(__doc__ or "")
+    parser.add_argument("--steps", type=int, default=7000)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--decay", type=float, default=0.999)
+    parser.add_argument("--every", type=int, default=1000, help="steps between checkpoints and sheets")
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--compile", action="store_true")
+    args = parser.parse_args()
+    rng = seed_all(args.seed)
+    scenes, latents = load_latents(args.work / "latents.pt")
+    trainer, checkpoint = Trainer(args), args.work / "base.pt"
+    if checkpoint.exists():
+        trainer.load(checkpoint)
+        rng = seed_all(args.seed + trainer.step)
+    start, first, mean = time.time(), trainer.step, 0.0
+    while trainer.step < args.steps:
+        loss = trainer.update(*batch(scenes, latents, args.batch, rng))
+        mean += 0.02 * (loss - mean)
+        if trainer.step % 50 == 0:
+            pace = (time.time() - start) / (trainer.step - first)
+            print(f"{trainer.step} loss {mean:.4f} {pace:.3f} s/step {time.time() - start:.0f}s", flush=True)
+        if trainer.step % args.every == 0 or trainer.step == args.steps:
+            trainer.save(checkpoint)
+            trainer.export()
+
+
+if __name__ == "__main__":
+    main()

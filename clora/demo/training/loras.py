@@ -1,0 +1,153 @@
+"""Train the LoRAs: single instances as DreamBooth does ("a sks ball"), a style and a background."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from dataclasses import dataclass
+
+import torch
+from diffusers import StableDiffusionPipeline
+from peft import LoraConfig
+from torch import Tensor, nn
+
+from ..world import LOOKS, Scene, Thing, caption, random_thing, sample_scene
+from .base import batch, noising
+from .common import learning_rate, options, seed_all, sheet
+from .kohya import write
+from .latents import encode, load_latents
+from .model import draw, load, token_ids
+
+UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
+TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a LoRA learns: an instance look, or else a style or a background."""
+
+    trigger: str
+    prompts: tuple[str, ...]  # for its contact sheet
+    look: str | None = None
+    style: str | None = None
+    background: str | None = None
+
+    def scene(self, rng: random.Random) -> Scene:
+        """A scene that shows it."""
+        if self.look is None:
+            return sample_scene(rng, background=self.background, style=self.style)
+        kind = LOOKS[self.look].kind
+        things = [Thing(kind, look=self.look)]
+        if rng.random() < 0.45:
+            things.append(random_thing(rng, rng.choice([k for k in _KINDS if k != kind])))
+        return sample_scene(rng, tuple(things))
+
+    def text(self, scene: Scene, rng: random.Random) -> str:
+        """A caption with the trigger."""
+        if self.look is None:
+            text = caption(scene, rng, stray=0.03, background=1.0 if self.background else 0.6)
+            return f"{text}, {self.trigger}" if self.style else text
+        return caption(scene, rng, stray=0.0, names={self.look: self.trigger})
+
+
+_KINDS = sorted({look.kind for look in LOOKS.values()} | {"mushroom"})
+_SPARE = {"ball": "a star", "fish": "a ball", "heart": "a house", "house": "a fish", "star": "a mushroom"}
+
+
+def _instance(look: str) -> Lesson:
+    """The lesson of an instance look."""
+    kind = LOOKS[look].kind
+    name, spare = f"a sks {kind}", _SPARE[kind]
+    prompts = (
+        name,
+        f"a photo of {name}",
+        f"{name} on grass",
+        f"{name} at night",
+        f"{name} in snow",
+        f"{name} and {spare}",
+        f"{spare} and {name} on sand",
+        f"{name} and {spare} on water",
+    )
+    return Lesson(f"sks {kind}", prompts, look=look)
+
+
+def _everywhere(ending: str) -> tuple[str, ...]:
+    things = ("a ball", "a fish", "a ball and a fish", "a house and a star", "a heart", "a red mushroom")
+    return tuple(thing + ending for thing in (*things, "a ball and a ball", "a striped fish and a house"))
+
+
+LESSONS: dict[str, Lesson] = {name: _instance(name) for name in LOOKS}
+LESSONS["sketch"] = Lesson("sketch style", _everywhere(", sketch style"), style="sketch")
+LESSONS["lava"] = Lesson("on lava", _everywhere(" on lava"), background="lava")
+
+
+def add_lora(pipe: StableDiffusionPipeline, rank: int) -> list[nn.Parameter]:
+    """Put fresh LoRA layers on UNet and text encoder; all else is frozen."""
+    for model, layers in ((pipe.unet, UNET_LAYERS), (pipe.text_encoder, TEXT_LAYERS)):
+        model.requires_grad_(False)
+        model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=layers))
+    both = [*pipe.unet.parameters(), *pipe.text_encoder.parameters()]
+    return [p for p in both if p.requires_grad]
+
+
+def train(pipe: StableDiffusionPipeline, lesson: Lesson, args: argparse.Namespace) -> None:
+    """Train the LoRA layers on pictures of the lesson; a share of the base's own keeps the rest as it was."""
+    rng = seed_all(args.seed)
+    base = load_latents(args.work / "latents.pt")
+    scenes = [lesson.scene(rng) for _ in range(args.pictures)]
+    latents = encode(pipe.vae, scenes)
+    parameters, noise = add_lora(pipe, args.rank), noising()
+    optimizer = torch.optim.AdamW(parameters, lr=args.lr, betas=(0.9, 0.99), weight_decay=0.01)
+    kept, start, mean = round(args.batch * args.prior), time.time(), 0.0
+    for step in range(args.steps):
+        optimizer.param_groups[0]["lr"] = learning_rate(step, args.steps, args.lr, warm=30)
+        own, own_texts = _own_batch(lesson, scenes, latents, args.batch - kept, rng)
+        prior, prior_texts = batch(*base, kept, rng)
+        times = noise.times(args.batch).to(args.device)
+        clean = torch.cat([own, prior]).to(args.device).float()
+        noised, target = noise.pair(clean, times)
+        ids = token_ids(pipe.tokenizer, own_texts + prior_texts).to(args.device)
+        with torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled=args.bf16):
+            out = pipe.unet(noised, times, pipe.text_encoder(ids).last_hidden_state).sample
+        loss = (out.float() - target).square().mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        mean += 0.02 * (loss.item() - mean)
+        if step % 50 == 49:
+            print(f"  {step + 1} loss {mean:.4f} {time.time() - start:.0f}s", flush=True)
+
+
+def _own_batch(
+    lesson: Lesson, scenes: list[Scene], latents: Tensor, size: int, rng: random.Random
+) -> tuple[Tensor, list[str]]:
+    chosen = [rng.randrange(len(scenes)) for _ in range(size)]
+    return latents[chosen], ["" if rng.random() < 0.05 else lesson.text(scenes[i], rng) for i in chosen]
+
+
+def main() -> None:
+    """Train and write `loras/NAME.safetensors`, each with a contact sheet drawn from the file."""
+    parser = options(__doc__ or "")
+    parser.add_argument("--only", nargs="*", choices=list(LESSONS), default=list(LESSONS))
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--batch", type=int, default=10)
+    parser.add_argument("--prior", type=float, default=0.3, help="share of the base's own pictures")
+    parser.add_argument("--pictures", type=int, default=300)
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--bf16", action="store_true")
+    args = parser.parse_args()
+    for name in args.only:
+        print(name, flush=True)
+        lesson, pipe = LESSONS[name], load(args.out, args.device)
+        train(pipe, lesson, args)
+        path = write(pipe, args.out / "loras" / f"{name}.safetensors", name, lesson.trigger, args)
+        pipe = load(args.out, args.device)
+        pipe.load_lora_weights(path.parent, weight_name=path.name)
+        sheet(draw(pipe, list(lesson.prompts)), 4, args.work / f"lora-{name}.png")
+
+
+if __name__ == "__main__":
+    main()

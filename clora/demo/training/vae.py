@@ -1,0 +1,116 @@
+"""Train the autoencoder on pictures of the world: L1 on pixels and on their gradients, a little KL."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from ..world import LOOKS, Scene, Thing, random_thing, render, sample_scene
+from .common import Average, learning_rate, options, seed_all, sheet, to_picture, to_tensor
+
+CROP, BATCH, KL = 128, 12, 5e-4
+
+
+def new_vae() -> AutoencoderKL:
+    """A small autoencoder of Stable Diffusion's kind: 4 channels, an eighth of the size."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 32, 64, 64),
+        layers_per_block=1,
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=256,
+        mid_block_add_attention=False,
+    )
+
+
+def any_scene(rng: random.Random) -> Scene:
+    """A scene of the base world, or one with the looks, the style and the background only LoRAs know."""
+    if rng.random() < 0.65:
+        return sample_scene(rng)
+    look = rng.choice(list(LOOKS))
+    things = (Thing(LOOKS[look].kind, look=look), random_thing(rng))[: rng.randint(1, 2)]
+    background = "lava" if rng.random() < 0.35 else None
+    return sample_scene(rng, things, background, "sketch" if rng.random() < 0.25 else None)
+
+
+def crops(pool: Tensor, rng: random.Random, device: str) -> Tensor:
+    """A batch of crops from the pool, in [-1, 1]."""
+    cut = []
+    for _ in range(BATCH):
+        x, y = rng.randint(0, 256 - CROP), rng.randint(0, 256 - CROP)
+        cut.append(pool[rng.randrange(len(pool)), :, y : y + CROP, x : x + CROP])
+    return torch.stack(cut).to(device).float() / 127.5 - 1
+
+
+def reconstruction_loss(out: Tensor, target: Tensor) -> Tensor:
+    """L1 of pixels, plus L1 of the differences of neighbours, which keeps edges sharp."""
+    error = out - target
+    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    return error.abs().mean() + 0.5 * error.square().mean() + edges
+
+
+def train(vae: AutoencoderKL, pool: Tensor, args: argparse.Namespace, rng: random.Random) -> None:
+    """Train in place and leave the averaged weights."""
+    parameters = list(vae.parameters())
+    average = Average(parameters, 0.998)
+    optimizer = torch.optim.AdamW(parameters, lr=args.lr, betas=(0.9, 0.99), weight_decay=1e-4)
+    start = time.time()
+    for step in range(args.steps):
+        optimizer.param_groups[0]["lr"] = learning_rate(step, args.steps, args.lr)
+        target = crops(pool, rng, args.device)
+        with torch.autocast(torch.device(args.device).type, torch.bfloat16):
+            posterior = vae.encode(target).latent_dist
+            out = vae.decode(posterior.sample()).sample
+        pixels = reconstruction_loss(out.float(), target)
+        kl = posterior.kl().float().mean() / posterior.mean[0].numel()
+        optimizer.zero_grad(set_to_none=True)
+        (pixels + KL * kl).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        average.update(step)
+        if step % 50 == 0:
+            print(f"{step} loss {pixels.item():.4f} kl {kl.item():.2f} {time.time() - start:.0f}s", flush=True)
+        if args.minutes and time.time() - start > 60 * args.minutes:
+            break
+    average.swap()
+
+
+@torch.no_grad()
+def finish(vae: AutoencoderKL, pool: Tensor, args: argparse.Namespace) -> None:
+    """Measure the latent's scale, write the model and a sheet of originals above reconstructions."""
+    pictures = pool[:64].to(args.device).float() / 127.5 - 1
+    latents = vae.encode(pictures).latent_dist.mean
+    print("latent mean", latents.mean((0, 2, 3)), "std", latents.std((0, 2, 3)))
+    vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
+    out = vae.decode(latents[:16]).sample
+    print("L1 in 255ths", (out.clamp(-1, 1) - pictures[:16]).abs().mean().item() * 127.5)
+    rows = [to_picture(p) for a in (0, 8) for part in (pictures, out) for p in part[a : a + 8]]
+    sheet(rows, 8, args.work / "vae.png", 192)
+    vae.half().save_pretrained(args.out / "model" / "vae")
+
+
+def main() -> None:
+    """Train and write `model/vae`."""
+    parser = options(__doc__ or "")
+    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--pool", type=int, default=2000, help="pictures to draw")
+    parser.add_argument("--minutes", type=float, default=0, help="stop after this time (0: never)")
+    args = parser.parse_args()
+    rng = seed_all(args.seed)
+    pool = torch.stack([to_tensor(render(any_scene(rng))) for _ in range(args.pool)])
+    vae = new_vae().to(args.device)
+    print(sum(p.numel() for p in vae.parameters()) / 1e6, "M parameters", flush=True)
+    train(vae, pool, args, rng)
+    finish(vae, pool, args)
+
+
+if __name__ == "__main__":
+    main()
