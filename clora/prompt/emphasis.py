@@ -1,0 +1,114 @@
+"""Attention syntax: `(a)`, `(a:1.2)`, `[a]`, escapes and BREAK, with AUTOMATIC1111's meaning.
+
+Source: parse_prompt_attention in AUTOMATIC1111 1.10.1 (modules/prompt_parser.py). Weights are multiplied in
+its order, so that segments fall together (and words are tokenised together) exactly where they do there.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from clora.prompt.text import ResolvedText
+
+_PIECE = re.compile(r"\\[()\[\]\\]|\\|[(\[]|:([+-]?[.\d]+)\)|[)\]]|[^\\()\[\]:]+|:")
+_BREAK = re.compile(r"\bBREAK\b")
+_ROUND = 1.1
+_SQUARE = 1 / 1.1
+_DEEPEST = 100
+"""Brackets nested deeper than this do not change the weight (1.1^100 is 13781): keeps the time linear."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of prompt text of one weight; `offsets` are the source positions of its characters."""
+
+    text: str
+    weight: float
+    offsets: tuple[int, ...]
+
+    @property
+    def is_break(self) -> bool:
+        """True for the word BREAK, which ends the chunk of tokens."""
+        return self.text == "BREAK" and self.weight == -1
+
+
+class _Builder:
+    def __init__(self, resolved: ResolvedText) -> None:
+        self.resolved = resolved
+        self.texts: list[str] = []
+        self.weights: list[float] = []
+        self.offsets: list[tuple[int, ...]] = []
+        self.open: dict[str, list[int | None]] = {"(": [], "[": []}
+
+    def add(self, start: int, end: int, weight: float = 1.0) -> None:
+        self.texts.append(self.resolved.text[start:end])
+        self.weights.append(weight)
+        self.offsets.append(self.resolved.offsets[start:end])
+
+    def add_text(self, start: int, end: int) -> None:
+        """Plain text, cut at the word BREAK with the white space around it."""
+        text = self.resolved.text
+        here = start
+        for match in _BREAK.finditer(text[start:end]):
+            first, last = start + match.start(), start + match.end()
+            self.add(here, max(here, here + len(text[here:first].rstrip())))
+            self.add(first, last, -1.0)
+            here = last + len(text[last:end]) - len(text[last:end].lstrip())
+        self.add(here, end)
+
+    def open_bracket(self, bracket: str) -> None:
+        stack = self.open[bracket]
+        stack.append(len(self.texts) if len(stack) < _DEEPEST else None)
+
+    def multiply(self, start: int | None, factor: float) -> None:
+        if start is not None:
+            for i in range(start, len(self.weights)):
+                self.weights[i] *= factor
+
+    def merged(self) -> tuple[Segment, ...]:
+        """Runs of equal weight as one segment."""
+        segments: list[Segment] = []
+        first = 0
+        for i in range(1, len(self.weights) + 1):
+            if i == len(self.weights) or self.weights[i] != self.weights[first]:
+                offsets = tuple(offset for part in self.offsets[first:i] for offset in part)
+                segments.append(Segment("".join(self.texts[first:i]), self.weights[first], offsets))
+                first = i
+        return tuple(segments) or (Segment("", 1.0, ()),)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:  # "(a:1.2.3)": the regex takes it, no number is in it
+        return None
+
+
+def parse_attention(resolved: ResolvedText | str) -> tuple[Segment, ...]:
+    """The text as segments with weights: 1.1 per ( ), 1 / 1.1 per [ ], the number in (x:1.2).
+
+    Never raises.
+    """
+    if isinstance(resolved, str):
+        resolved = ResolvedText.whole(resolved)
+    builder = _Builder(resolved)
+    for match in _PIECE.finditer(resolved.text):
+        piece, weight = match.group(), _number(match.group(1))
+        if piece.startswith("\\"):
+            builder.add(match.start() + 1, match.end())
+        elif piece in ("(", "["):
+            builder.open_bracket(piece)
+        elif weight is not None and builder.open["("]:
+            builder.multiply(builder.open["("].pop(), weight)
+        elif piece == ")" and builder.open["("]:
+            builder.multiply(builder.open["("].pop(), _ROUND)
+        elif piece == "]" and builder.open["["]:
+            builder.multiply(builder.open["["].pop(), _SQUARE)
+        else:
+            builder.add_text(match.start(), match.end())
+    for start in builder.open["("]:
+        builder.multiply(start, _ROUND)
+    for start in builder.open["["]:
+        builder.multiply(start, _SQUARE)
+    return builder.merged()

@@ -1,0 +1,87 @@
+"""What a prompt composes, as data: concepts, styles, background and the variants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clora.prompt.subjects import WordsRule
+from clora.prompt.text import Span
+
+
+@dataclass(frozen=True)
+class WordsOverride:
+    """The panel's row for one LoRA; what its tag says goes first.
+
+    `words` and `role` are written as in the tag.
+    """
+
+    words: str | None = None
+    trigger: str | None = None
+    role: str | None = None
+
+
+@dataclass(frozen=True)
+class LoraUse:
+    """A LoRA by name: strengths of its text-encoder and UNet halves, rank to cut to (None: all)."""
+
+    name: str
+    te: float = 1.0
+    unet: float = 1.0
+    dyn: int | None = None
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One subject: its LoRAs, its words in the prompt, its trigger words, and the styles on it alone.
+
+    `occurrence` counts the words in the prompt from 1; `rule` tells where they were found. `words` is empty
+    only where the prompt is not composed.
+    """
+
+    loras: tuple[LoraUse, ...]
+    words: str
+    occurrence: int
+    rule: WordsRule | None
+    triggers: tuple[str, ...]
+    styles: tuple[LoraUse, ...]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The prompt with one concept's LoRAs on (0: the base, with the background's).
+
+    `loras` are on besides the global styles. `subjects[g]` are the character spans in `text` of concept g's
+    words, `triggers` those of this variant's own concept's trigger words.
+    """
+
+    text: str
+    negative: str
+    loras: tuple[LoraUse, ...]
+    subjects: tuple[tuple[Span, ...], ...]
+    triggers: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A prompt, read. `note` says why it is not composed (`composes` false), empty otherwise.
+
+    `text` is the base variant's text, without LoRA tags. `host_text` is the prompt as the host should go on
+    with: tags of concepts, subject styles and background are out, those of global styles and role=off stay in
+    for the host to load; where the prompt is not composed it is the prompt unchanged.
+    """
+
+    text: str
+    host_text: str
+    negative: str
+    concepts: tuple[Concept, ...]
+    styles: tuple[LoraUse, ...]
+    background: tuple[LoraUse, ...]
+    off: tuple[LoraUse, ...]
+    variants: tuple[Variant, ...]
+    warnings: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def composes(self) -> bool:
+        """True if there are two concepts or more."""
+        return not self.note

@@ -1,0 +1,182 @@
+"""LoRA tags in a prompt: `<lora:name:te:unet:words=cat:trigger=sks:role=style>`."""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clora.errors import CLoRAError
+from clora.prompt.removal import Edit, render
+from clora.prompt.text import Span
+
+_TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>")
+_OWN_ARGUMENTS = ("te", "unet", "dyn", "words", "nth", "trigger", "role")
+
+
+class Role(enum.Enum):
+    """What a LoRA draws."""
+
+    CONCEPT = "concept"
+    STYLE = "style"
+    SUBJECT_STYLE = "style@"
+    BACKGROUND = "background"
+    OFF = "off"
+
+
+@dataclass(frozen=True)
+class LoraTag:
+    """One tag as written.
+
+    `te` and `unet` are the strengths of the text encoder's and the UNet's half, `dyn` the rank to cut to
+    (None: all). `words` is the raw text ("cat", or "cat#2" for the second "cat"), `role_words` that of
+    `role=style@WORDS`. `role_given` and `weight_given` tell what is written in the tag from what is the
+    default. `ignored` holds the arguments of other extensions as written ("lbw=OUTALL"). `span` is the tag's
+    place in the prompt.
+    """
+
+    name: str
+    span: Span
+    te: float = 1.0
+    unet: float = 1.0
+    dyn: int | None = None
+    words: str | None = None
+    trigger: str | None = None
+    role: Role = Role.CONCEPT
+    role_words: str | None = None
+    role_given: bool = False
+    weight_given: bool = False
+    ignored: tuple[str, ...] = ()
+
+
+def parse_tags(prompt: str) -> tuple[LoraTag, ...]:
+    """The LoRA tags of a prompt, in order (`<lyco:...>` is the hosts' alias of `<lora:...>`).
+
+    Other tags, and a `<lora:` that is never closed, are text. The same LoRA may stand twice with the same
+    weight (two concepts from one file). Raises CLoRAError for an empty name, a weight that is no finite
+    number, an unknown role, a misspelt argument, and for one LoRA with two different weights, which a host
+    cannot load.
+    """
+    tags = tuple(_parse_tag(match) for match in _TAG.finditer(prompt))
+    first: dict[str, LoraTag] = {}
+    for tag in tags:
+        other = first.setdefault(tag.name, tag)
+        if (other.te, other.unet, other.dyn) != (tag.te, tag.unet, tag.dyn):
+            raise CLoRAError(
+                f'The LoRA "{tag.name}" stands in the prompt with two different weights '
+                f"({other.te:g}:{other.unet:g} "
+                f"and {tag.te:g}:{tag.unet:g}): give both of its tags the same weight or remove one."
+            )
+    return tags
+
+
+def remove_tags(prompt: str, tags: Sequence[LoraTag]) -> str:
+    """The prompt without the given tags, and without the doubled space or empty item each would leave."""
+    return render(prompt, [Edit(tag.span) for tag in tags]).resolved.text
+
+
+def parse_role(value: str, where: str) -> tuple[Role, str | None]:
+    """The role and the words of `style@WORDS`. `where` names the place of the value for the error."""
+    kind, at, words = (part.strip() for part in value.partition("@"))
+    if at and kind.lower() == "style" and words:
+        return Role.SUBJECT_STYLE, words
+    if not at and kind.lower() in ("concept", "style", "background", "off"):
+        return Role(kind.lower()), None
+    raise CLoRAError(
+        f'"{value}" is no role of {where}: write concept, style, style@WORDS (the words of a subject), '
+        "background or off."
+    )
+
+
+def _parse_tag(match: re.Match[str]) -> LoraTag:
+    name, *items = match.group(1).split(":")
+    name, where = name.strip(), f"the tag {match.group()}"
+    if not name:
+        raise CLoRAError(f"There is no LoRA name in {where}: write it as <lora:name:1>.")
+    positional = [item for item in items if "=" not in item]
+    named = _named_arguments([item for item in items if "=" in item], where)
+    own = {key: value for key, value in named.items() if key in _OWN_ARGUMENTS}
+    ignored = [f"{key}={value}" for key, value in named.items() if key not in _OWN_ARGUMENTS] + positional[3:]
+    te = _weight(own.get("te", positional[0] if positional else "1"), where)
+    unet = _weight(own.get("unet", positional[1]), where) if len(positional) > 1 else te
+    if "unet" in own:
+        unet = _weight(own["unet"], where)
+    role, role_words = parse_role(own.get("role", "concept"), where)
+    words, role_words = _with_occurrence(own, role, role_words, where)
+    return LoraTag(
+        name=name,
+        span=Span(*match.span()),
+        te=te,
+        unet=unet,
+        dyn=_rank(own.get("dyn", positional[2] if len(positional) > 2 else None), where),
+        words=words,
+        trigger=own.get("trigger", "").strip() or None,
+        role=role,
+        role_words=role_words,
+        role_given="role" in own,
+        weight_given=bool(positional) or "te" in own or "unet" in own,
+        ignored=tuple(ignored),
+    )
+
+
+def _named_arguments(items: list[str], where: str) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for item in items:
+        key, _, value = item.partition("=")
+        key = key.strip()
+        if key not in _OWN_ARGUMENTS:
+            close = difflib.get_close_matches(key.lower(), _OWN_ARGUMENTS, n=1, cutoff=0.75)
+            if close:
+                raise CLoRAError(f'"{key}=" in {where} is not known: write {close[0]}= instead.')
+        elif key in named:
+            raise CLoRAError(f"{key}= stands twice in {where}: keep one of the two.")
+        named[key] = value
+    return named
+
+
+def _weight(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise CLoRAError(f'"{text}" is not a weight in {where}: write a number, for example 0.8.')
+    return value
+
+
+def _rank(text: str | None, where: str) -> int | None:
+    if text is None:
+        return None
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise CLoRAError(f'dyn= needs a whole number above 0 in {where}, not "{text}".')
+    return value
+
+
+def _with_occurrence(
+    own: dict[str, str], role: Role, role_words: str | None, where: str
+) -> tuple[str | None, str | None]:
+    """The words of the tag and of its role; `nth=2` becomes "#2" (hosts may strip comments from "#" on)."""
+    words = own.get("words", "").strip() or None
+    if words is not None and role not in (Role.CONCEPT, Role.OFF):
+        raise CLoRAError(
+            f"words= names a concept's words in {where}: write role=style@{words} for a style on one subject."
+        )
+    nth = own.get("nth")
+    if nth is None:
+        return words, role_words
+    if not (nth.strip().isdecimal() and int(nth) > 0):
+        raise CLoRAError(f'nth= needs a whole number above 0 in {where}, not "{nth}".')
+    if words is None and role_words is None:
+        raise CLoRAError(
+            f"nth= counts the words of words=, which {where} does not have: write for example "
+            "words=cat:nth=2."
+        )
+    suffix = f"#{int(nth)}"
+    return (words + suffix if words else None), (role_words + suffix if role_words else None)

@@ -1,0 +1,94 @@
+"""Text that remembers where each of its characters came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+INSERTED = -1
+"""Offset of a character that has no place in the source text (a trigger word, a space set beside it)."""
+
+
+class Span(NamedTuple):
+    """Half-open range [start, end) of character positions in a text."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class ResolvedText:
+    """A text made from a source text by leaving out, choosing or inserting parts.
+
+    `offsets[i]` is the position in the source of `text[i]`, or `INSERTED`.
+    """
+
+    text: str
+    offsets: tuple[int, ...]
+
+    @classmethod
+    def whole(cls, text: str) -> ResolvedText:
+        """The source text itself."""
+        return cls(text, tuple(range(len(text))))
+
+    def __str__(self) -> str:
+        return self.text
+
+    def spans_of(self, source: Iterable[int]) -> tuple[Span, ...]:
+        """Where the given source characters stand in this text: one span per run, joined over white space."""
+        wanted = set(source)
+        found = runs([i for i, offset in enumerate(self.offsets) if offset in wanted])
+        joined: list[Span] = []
+        for span in found:
+            trimmed = _trim(self.text, span)
+            if trimmed is None:
+                continue
+            if joined and not self.text[joined[-1].end : trimmed.start].strip():
+                trimmed = Span(joined.pop().start, trimmed.end)
+            joined.append(trimmed)
+        return tuple(joined)
+
+
+def runs(indices: Sequence[int]) -> tuple[Span, ...]:
+    """The maximal runs of consecutive numbers in an ascending sequence."""
+    spans: list[Span] = []
+    for index in indices:
+        if spans and spans[-1].end == index:
+            spans[-1] = Span(spans[-1].start, index + 1)
+        else:
+            spans.append(Span(index, index + 1))
+    return tuple(spans)
+
+
+def _trim(text: str, span: Span) -> Span | None:
+    """The span without white space at its ends; None if nothing else is in it."""
+    inside = text[span.start : span.end]
+    stripped = inside.strip()
+    if not stripped:
+        return None
+    start = span.start + len(inside) - len(inside.lstrip())
+    return Span(start, start + len(stripped))
+
+
+_UNSPACED_SCRIPTS = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    (0x2E80, 0x9FFF),  # Han, kana, bopomofo
+    (0xF900, 0xFAFF),  # Han compatibility
+    (0xFF66, 0xFF9F),  # half-width kana
+    (0x20000, 0x3FFFF),  # Han extensions
+)
+
+
+def in_one_word(left: str, right: str) -> bool:
+    """True if two neighbouring characters belong to one word, in a script that sets spaces between words."""
+    return _spaced_word_character(left) and _spaced_word_character(right)
+
+
+def _spaced_word_character(character: str) -> bool:
+    if not (character.isalnum() or character == "_"):
+        return False
+    code = ord(character)
+    return not any(first <= code <= last for first, last in _UNSPACED_SCRIPTS)

@@ -1,0 +1,200 @@
+"""Token positions of words in the chunks of 75 tokens that the hosts encode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from clora.errors import CLoRAError
+from clora.prompt.emphasis import Segment, parse_attention
+from clora.prompt.scheduling import schedule
+from clora.prompt.text import INSERTED, ResolvedText, Span, runs
+from clora.prompt.token_ranges import Tokenize, TokenRanges
+
+__all__ = [
+    "EmbeddingAt",
+    "PromptTokens",
+    "ResolvedText",
+    "Segment",
+    "Span",
+    "encode_layout",
+    "find_positions",
+    "parse_attention",
+    "schedule",
+    "scheduled_positions",
+]
+
+EmbeddingAt = Callable[[Sequence[int], int], "tuple[int, int] | None"]
+"""Ids and an index to (vectors, ids replaced) of the textual inversion that begins there, or None."""
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """A prompt as the text encoder takes it.
+
+    `chunks` are ids (BOS, tokens, EOS, padding; all of one length), `weights` the attention weight of each.
+    `sources` has for each row of the concatenated conditioning the ranges of the source text that the token
+    stands for (none for BOS, EOS and padding; several where editing brought distant characters together).
+    """
+
+    chunks: tuple[tuple[int, ...], ...]
+    weights: tuple[tuple[float, ...], ...]
+    sources: tuple[tuple[Span, ...], ...]
+
+    def positions(self, spans: Sequence[Span]) -> tuple[int, ...]:
+        """Rows (chunk * chunk length + position) of the tokens that share a character with one of the spans.
+
+        Empty where the words are scheduled out of this text; see `scheduled_positions`.
+        """
+        return tuple(
+            row
+            for row, sources in enumerate(self.sources)
+            if any(a.start < b.end and b.start < a.end for a in sources for b in spans)
+        )
+
+
+@dataclass
+class _Layout:
+    """Chunks while they are filled: tokens are (id, weight, sources)."""
+
+    length: int
+    done: list[list[tuple[int, float, tuple[Span, ...]]]] = field(default_factory=list)
+    current: list[tuple[int, float, tuple[Span, ...]]] = field(default_factory=list)
+    last_comma: int = -1
+
+    def next_chunk(self) -> None:
+        self.done.append(self.current)
+        self.current, self.last_comma = [], -1
+
+    def make_room(self, token: int, comma_id: int | None, backtrack: int) -> None:
+        """Start the next chunk if this one is full; text behind a comma near its end moves along."""
+        if comma_id is not None and token == comma_id:
+            self.last_comma = len(self.current)
+        elif (
+            len(self.current) == self.length
+            and self.last_comma != -1
+            and len(self.current) - self.last_comma <= backtrack
+        ):
+            cut = self.last_comma + 1
+            moved = self.current[cut:]
+            del self.current[cut:]
+            self.next_chunk()
+            self.current = moved
+        if len(self.current) == self.length:
+            self.next_chunk()
+
+
+def encode_layout(
+    resolved_text: ResolvedText | str,
+    tokenize: Tokenize,
+    *,
+    bos: int,
+    eos: int,
+    pad: int,
+    chunk_length: int = 75,
+    comma_id: int | None = None,
+    comma_backtrack: int = 20,
+    embedding_at: EmbeddingAt | None = None,
+) -> PromptTokens:
+    """Lay a prompt of one step out in chunks, with weights and sources.
+
+    `comma_id` turns on the hosts' rule that text behind a comma in the last `comma_backtrack` tokens of a
+    full chunk moves to the next. `embedding_at` tells where a textual inversion replaces ids by several
+    vectors (id 0).
+    Source: FrozenCLIPEmbedderWithCustomWordsBase.tokenize_line in AUTOMATIC1111 1.10.1.
+    """
+    ranges = TokenRanges(tokenize)
+    layout = _Layout(chunk_length)
+    for segment in parse_attention(resolved_text):
+        if segment.is_break:
+            layout.next_chunk()
+        else:
+            _add_segment(layout, segment, ranges, comma_id, comma_backtrack, embedding_at)
+    if layout.current or not layout.done:
+        layout.next_chunk()
+    chunks, weights, sources = [], [], []
+    for chunk in layout.done:
+        padding = chunk_length - len(chunk)
+        chunks.append((bos, *(token for token, _, _ in chunk), eos, *[pad] * padding))
+        weights.append((1.0, *(weight for _, weight, _ in chunk), *[1.0] * (padding + 1)))
+        sources += [(), *(source for _, _, source in chunk), *[()] * (padding + 1)]
+    return PromptTokens(tuple(chunks), tuple(weights), tuple(sources))
+
+
+def _add_segment(
+    layout: _Layout,
+    segment: Segment,
+    ranges: TokenRanges,
+    comma_id: int | None,
+    comma_backtrack: int,
+    embedding_at: EmbeddingAt | None,
+) -> None:
+    ids, places = ranges.locate(segment.text)
+    sources = [_source(segment, place) for place in places]
+    position = 0
+    while position < len(ids):
+        layout.make_room(ids[position], comma_id, comma_backtrack)
+        embedding = embedding_at(ids, position) if embedding_at else None
+        if embedding is None:
+            layout.current.append((ids[position], segment.weight, sources[position]))
+            position += 1
+            continue
+        vectors, replaced = min(embedding[0], layout.length), max(1, embedding[1])
+        if len(layout.current) + vectors > layout.length:
+            layout.next_chunk()
+        covered = tuple(span for source in sources[position : position + replaced] for span in source)
+        layout.current += [(0, segment.weight, covered)] * vectors
+        position += replaced
+
+
+def _source(segment: Segment, place: Span) -> tuple[Span, ...]:
+    offsets = segment.offsets[place.start : place.end]
+    return runs([offset for offset in offsets if offset != INSERTED])
+
+
+def scheduled_positions(
+    layouts: Sequence[PromptTokens], spans: Sequence[Span], words: str
+) -> tuple[tuple[int, ...], ...]:
+    """The positions of the words in each scheduled text, in order; a text without them gives none.
+
+    Raises CLoRAError naming `words` where no text has a token of them.
+    """
+    found = tuple(layout.positions(spans) for layout in layouts)
+    if not any(found):
+        raise CLoRAError(
+            f'The words "{words}" are in the prompt but in no step\'s text, because its scheduling cuts '
+            "them away: name "
+            "words that stay, or change the scheduling."
+        )
+    return found
+
+
+def find_positions(
+    chunks: Sequence[Sequence[int]], word_ids: Sequence[int], occurrence: int = 1, *, eos: int | None = None
+) -> tuple[int, ...]:
+    """Rows of the k-th occurrence (from 1) of an id sequence in chunks that a host has tokenised; () if there
+    is none.
+
+    A sequence may go on in the next chunk. Each chunk is BOS, tokens, EOS, padding; `eos` is by default its
+    last id (give it where the padding is another id). Occurrences do not overlap.
+    """
+    rows: list[int] = []
+    ids: list[int] = []
+    first_row = 0
+    for chunk in chunks:
+        end_id = chunk[-1] if eos is None else eos
+        end = next((i for i in range(1, len(chunk)) if chunk[i] == end_id), len(chunk))
+        rows.extend(range(first_row + 1, first_row + end))
+        ids.extend(chunk[1:end])
+        first_row += len(chunk)
+    wanted, size = list(word_ids), len(word_ids)
+    position = 0
+    while size and position + size <= len(ids):
+        if ids[position] == wanted[0] and ids[position : position + size] == wanted:
+            occurrence -= 1
+            if occurrence == 0:
+                return tuple(rows[position : position + size])
+            position += size
+        else:
+            position += 1
+    return ()

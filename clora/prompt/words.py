@@ -1,0 +1,135 @@
+"""Finding a subject's words in a prompt. All places are positions in the source prompt, tags included."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from clora.prompt.text import INSERTED, ResolvedText, Span, in_one_word
+
+Place = tuple[int, ...]
+"""Ascending positions of one occurrence's characters in the source prompt."""
+
+_ATTENTION = r"(?:[\s()\[\]]|:[+-]?[\d.]+(?=[)\]]))"
+_ARTICLES = frozenset({"a", "an", "the"})
+_JOINING = frozenset({"and", "with", "in", "on", "at", "beside", "holding"})
+_FOLLOWING = re.compile(
+    r"""(?P<weight>:\s*[+-]?[\d.]+\s*(?=[)\]]))
+    | (?P<open>[(\[])
+    | (?P<close>[)\]])
+    | (?P<other>[:|])
+    | (?P<stop>[,\uff0c\u3001\u3002;\n\r]|\.(?!\w))
+    | (?P<word>(?:\\.|[^\s()\[\]:|,\uff0c\u3001\u3002;.\\]|\.(?=\w)|\\)+)
+    """,
+    re.X,
+)
+_NAME_WORD = re.compile(r"[^\W_]+")
+
+
+def split_occurrence(words: str) -> tuple[str, int | None]:
+    """ "cat#2" as ("cat", 2); without a number None."""
+    text, mark, number = words.rpartition("#")
+    if mark and text.strip() and number.isdecimal() and int(number) > 0:
+        return text.strip(), int(number)
+    return words.strip(), None
+
+
+def same_words(words: str) -> str:
+    """The words in the form in which they are compared: case and white space do not count."""
+    return " ".join(words.casefold().split())
+
+
+def find_words(base: ResolvedText, words: str) -> list[Place]:
+    """Every occurrence of the words in the text, as whole words; attention syntax may stand between them."""
+    parts = words.split()
+    if not parts:
+        return []
+    pattern = re.compile(f"{_ATTENTION}+".join(f"({re.escape(part)})" for part in parts), re.IGNORECASE)
+    places: list[Place] = []
+    position = 0
+    while (match := pattern.search(base.text, position)) is not None:
+        if _whole_words(base.text, match):
+            places.append(_place(base, [Span(*match.span(i + 1)) for i in range(len(parts))]))
+            position = match.end()
+        else:
+            position = match.start() + 1
+    return places
+
+
+def _whole_words(text: str, match: re.Match[str]) -> bool:
+    start, end = match.span()
+    joined_left = start > 0 and in_one_word(text[start - 1], text[start])
+    return not joined_left and not (end < len(text) and in_one_word(text[end - 1], text[end]))
+
+
+def _place(base: ResolvedText, words: Sequence[Span]) -> Place:
+    """The characters of the words and of the white space between them, but not of attention syntax."""
+    positions: list[int] = []
+    for i, word in enumerate(words):
+        if i and not base.text[words[i - 1].end : word.start].strip():
+            positions.extend(range(words[i - 1].end, word.start))
+        positions.extend(range(*word))
+    return tuple(base.offsets[p] for p in positions if base.offsets[p] != INSERTED)
+
+
+def following_words(prompt: str, start: int, end: int) -> tuple[str, Place]:
+    """The subject words that follow a tag: the text from `start` up to `end` (the next tag) or an earlier
+    stop.
+
+    Stops: comma, full stop, semicolon, line break, BREAK, AND, a joining word, a colon that is no weight.
+    Articles and attention syntax are left out. The alternatives of a schedule that begins after the tag
+    (`[a:b:0.5]`) all count.
+    """
+    found: list[re.Match[str]] = []
+    depth = 0
+    position = start
+    while position < end:
+        match = _FOLLOWING.match(prompt, position, end)
+        if match is None:  # white space
+            position += 1
+            continue
+        position = match.end()
+        kind = match.lastgroup
+        if kind == "open":
+            depth += 1
+        elif kind == "close":
+            depth = max(0, depth - 1)
+        elif kind == "stop" or (kind == "other" and depth == 0):
+            break
+        elif kind == "word":
+            if _stops(match.group(), prompt[position:end]):
+                break
+            if match.group().casefold() not in _ARTICLES:
+                found.append(match)
+    positions: list[int] = []
+    for i, word in enumerate(found):
+        if i and not prompt[found[i - 1].end() : word.start()].strip():
+            positions.extend(range(found[i - 1].end(), word.start()))
+        positions.extend(range(*word.span()))
+    return " ".join(word.group() for word in found), tuple(positions)
+
+
+def _stops(word: str, rest: str) -> bool:
+    if word in ("BREAK", "AND") or word.casefold() in _JOINING:
+        return True
+    return word.casefold() == "next" and re.match(r"\s+to\b", rest, re.IGNORECASE) is not None
+
+
+def has_words(text: str) -> bool:
+    """False for text that holds only white space and attention syntax."""
+    return re.sub(_ATTENTION, "", text) != ""
+
+
+def word_in_name(base: ResolvedText, name: str) -> str | None:
+    """The longest word of the text that the LoRA's name contains; of equals the one latest in the name."""
+    plain = name.casefold()
+    words = {match.group() for match in _NAME_WORD.finditer(base.text)}
+    usable = [word for word in words if _names_something(word) and word.casefold() in plain]
+    return max(usable, key=lambda word: (len(word), plain.rfind(word.casefold()), word), default=None)
+
+
+def _names_something(word: str) -> bool:
+    if word.isdecimal() or word.casefold() in _ARTICLES | _JOINING | {"next", "break"}:
+        return False
+    # In scripts without spaces one character is a word; elsewhere one or two letters are in too many names.
+    return len(word) > 2 or not in_one_word(word[0], word[0])
