@@ -111,7 +111,7 @@ class _Reader:
         besides: Sequence[int],
         loras: tuple[LoraUse, ...],
     ) -> Variant:
-        """The variant where the tags `own` (the concept's) and `besides` (styles, background) leave triggers.§
+        """The variant that keeps the triggers of the tags `own` (a concept's) and `besides` (styles)."""
         everywhere = [i for i, tag in enumerate(self.tags) if tag.role is Role.STYLE]
         triggers = {i: self.tags[i].trigger or "" for i in (*own, *besides, *everywhere)}
         rendered = self._render(triggers)
@@ -173,7 +173,8 @@ def _refuse_two_roles(tags: Sequence[LoraTag]) -> None:
         other = roles.setdefault(tag.name, tag.role)
         if other is not tag.role and {other, tag.role} & {Role.STYLE, Role.OFF}:
             raise CLoRAError(
-                f'The LoRA "{tag.name}" stands in the prompt as {_spelled(other)} and as {_spelled(tag.role)}, and would '
+                f'The LoRA "{tag.name}" stands in the prompt as {_spelled(other)} and as '
+                f"{_spelled(tag.role)}, and would "
                 "be on twice: give both of its tags the same role or remove one."
             )
 
@@ -187,7 +188,8 @@ def _refuse_and(text: str) -> None:
     if match:
         near = " ".join(text[max(0, match.start() - 20) : match.end() + 20].split())
         raise CLoRAError(
-            f'AND is not supported yet, and stands in the prompt at "{near}": write "and" in lower case, or turn CLoRA off.'
+            f'AND is not supported yet, and stands in the prompt at "{near}": write "and" in lower case, or '
+            "turn CLoRA off."
         )
 
 
@@ -197,7 +199,8 @@ def _why_aside(tags: Sequence[LoraTag], groups: Sequence[Subject]) -> str:
     names = " + ".join(f'"{tags[i].name}"' for i in groups[0].tags)
     if len(groups[0].tags) > 1:
         return (
-            f"CLoRA steps aside: the tags {names} stand side by side and make one concept; put each in front of its own "
+            f"CLoRA steps aside: the tags {names} stand side by side and make one concept; put each in "
+            "front of its own "
             "subject's words, or give each its own words= (words=cat:nth=1 and words=cat:nth=2 for two cats)."
         )
     return f"CLoRA steps aside: the prompt has only one concept LoRA ({names}), and two are needed."
