@@ -1,0 +1,145 @@
+"""The two forms of every LoRA format: on activations (exact, per row) and dense (merged weight)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from .layer import Casts, Layer
+
+Tensors = Mapping[str, Tensor]
+Move = Callable[[Tensor], Tensor]
+ScaleOf = Callable[[int], float]
+
+
+class ShapeError(Exception):
+    """Tensors that do not fit the layer; becomes a CLoRAError that names the LoRA and the base model."""
+
+
+def fit(condition: bool) -> None:
+    """Raise ShapeError unless the tensors of a format fit together and fit their layer."""
+    if not condition:
+        raise ShapeError
+
+
+class Before(Protocol):
+    """The layer as the earlier LoRAs of the same set left it; at the first one, the host's own layer."""
+
+    def linear(self, x: Tensor) -> Tensor:
+        """x under the weight so far, without bias."""
+
+    def without_bias(self, y: Tensor) -> Tensor:
+        """The output so far less the layer's bias."""
+
+    def remember(self, like: Tensor, make: Callable[[Move, Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """`make(move, weight so far)`, computed once per dtype and kept for this place in this set."""
+
+
+class Delta(ABC):
+    """The change that one LoRA makes to one layer, at one strength."""
+
+    needs: ClassVar[frozenset[str]]
+    keys: ClassVar[frozenset[str]]
+
+    def __init__(self, layer: Layer, strength: float) -> None:
+        self.layer = layer
+        self.strength = strength
+
+    @classmethod
+    def reads(cls, tensors: Tensors) -> bool:
+        """True when a module's tensors are of this format."""
+        return cls.needs <= tensors.keys()
+
+    @abstractmethod
+    def forward(self, x: Tensor, y: Tensor, before: Before) -> Tensor:
+        """The output with this LoRA on, from the layer's input x and its output y so far (rows first)."""
+
+    @abstractmethod
+    def merge(self, weight: Tensor) -> Tensor:
+        """The dense path: the weight so far with this LoRA merged, in the dtype of `weight`."""
+
+
+class Additive(Delta):
+    """A format whose change of the weight does not depend on the weight: y + strength * h(x)."""
+
+    def __init__(self, layer: Layer, strength: float) -> None:
+        super().__init__(layer, strength)
+        self._casts = Casts()
+
+    def forward(self, x: Tensor, y: Tensor, before: Before) -> Tensor:
+        """y + strength * h(x)."""
+        return torch.add(y, self.change(x), alpha=self.strength)
+
+    def merge(self, weight: Tensor) -> Tensor:
+        """W + strength * dW."""
+        return weight + self.strength * self.weight(lambda tensor: tensor.detach().to(weight))
+
+    def change(self, x: Tensor) -> Tensor:
+        """h(x), the output of the delta alone at strength 1; by default through its dense weight."""
+        (weight,) = self._casts.get(x, lambda move: (self.weight(move),))
+        return self.layer.apply(x, weight)
+
+    @abstractmethod
+    def weight(self, move: Move) -> Tensor:
+        """dW in the layer's weight shape at strength 1; `move` brings a stored tensor to device and dtype."""
+
+
+class Bias(Delta):
+    """`diff_b`, `b_norm`: the bias moves by strength * diff. The order of LoRAs does not matter to it."""
+
+    needs = frozenset()
+    keys = frozenset({"diff_b", "b_norm"})
+
+    def __init__(self, layer: Layer, strength: float, diff: Tensor) -> None:
+        super().__init__(layer, strength)
+        fit(diff.numel() == layer.shape[0])
+        self._diff = diff.reshape(-1)
+        self._casts = Casts()
+
+    def forward(self, x: Tensor, y: Tensor, before: Before) -> Tensor:
+        """y + strength * diff on the channel axis."""
+        return self.shift(y)
+
+    def shift(self, y: Tensor) -> Tensor:
+        """y + strength * diff on the channel axis."""
+        (diff,) = self._casts.get(y, lambda move: (self.strength * move(self._diff),))
+        return y + self.layer.per_channel(diff, y)
+
+    def merge(self, weight: Tensor) -> Tensor:
+        """The weight stays; see `merge_bias`."""
+        return weight
+
+    def merge_bias(self, bias: Tensor | None) -> Tensor:
+        """The bias (out,) with this change; a layer without bias gets one."""
+        diff = self.strength * self._diff
+        return diff if bias is None else bias + diff.to(bias)
+
+
+class Full(Additive):
+    """`diff` (LyCORIS full, extracted differences) and `w_norm`: the difference of the weight itself, dense."""
+
+    needs = frozenset({"diff"})
+    keys = frozenset({"diff", "w_norm", "alpha"})
+
+    def __init__(self, layer: Layer, strength: float, diff: Tensor) -> None:
+        super().__init__(layer, strength)
+        fit(diff.numel() == torch.Size(layer.shape).numel() and (diff.shape[:1] == layer.shape[:1]))
+        self._diff = diff
+
+    @classmethod
+    def reads(cls, tensors: Tensors) -> bool:
+        """True when there is a `diff` or, on a norm, a `w_norm`."""
+        return "diff" in tensors or "w_norm" in tensors
+
+    @classmethod
+    def read(cls, tensors: Tensors, layer: Layer, strength: float, scale_of: ScaleOf, dyn: int | None) -> Delta:
+        """The delta of one module; alpha plays no part."""
+        return cls(layer, strength, tensors["diff" if "diff" in tensors else "w_norm"])
+
+    def weight(self, move: Move) -> Tensor:
+        """The stored difference."""
+        return move(self._diff).reshape(self.layer.shape)

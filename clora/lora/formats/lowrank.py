@@ -1,0 +1,121 @@
+"""LoRA and LoCon (arXiv 2106.09685, LyCORIS arXiv 2309.14859): products of thin matrices; and LoHa."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .base import Additive, Delta, Move, ScaleOf, Tensors, fit
+from .layer import Layer
+
+
+class LowRank(Additive):
+    """scale * up @ down, on convolutions with the kernel in `down`, or in `mid` between two 1x1 (CP, Tucker)."""
+
+    needs = frozenset({"lora_up", "lora_down"})
+    keys = frozenset({"lora_up", "lora_down", "lora_mid", "alpha"})
+
+    def __init__(self, layer: Layer, strength: float, down: Tensor, up: Tensor, mid: Tensor | None, scale: float,
+                 dyn: int | None = None) -> None:
+        """down (rank, in, *kernel) or (rank, in) with mid (rank, rank, *kernel); up (out, rank)."""
+        super().__init__(layer, strength)
+        fit(layer.kind != "norm" and down.ndim > 1 and up.ndim > 1)
+        rank = down.shape[0]
+        fit(up.numel() == layer.shape[0] * up.shape[1])
+        up = up.reshape(layer.shape[0], -1)
+        if mid is None:
+            fit(up.shape[1] == rank and down.shape[1:].numel() == torch.Size(layer.shape[1:]).numel())
+            down = down.reshape(rank, *layer.shape[1:])
+        else:
+            fit(down.numel() == rank * layer.shape[1])
+            fit(mid.shape == (up.shape[1], rank, *layer.shape[2:]))
+            down, mid = down.reshape(rank, -1), mid[:dyn, :dyn]
+        self._down, self._up, self._mid, self._scale = down[:dyn], up[:, :dyn], mid, scale
+
+    @classmethod
+    def read(cls, tensors: Tensors, layer: Layer, strength: float, scale_of: ScaleOf, dyn: int | None) -> Delta:
+        """The delta of one module, scale = alpha / rank of the file (`dyn` does not change it, as in the WebUI)."""
+        down = tensors["lora_down"]
+        fit(down.ndim > 1)
+        scale = scale_of(down.shape[0])
+        return cls(layer, strength, down, tensors["lora_up"], tensors.get("lora_mid"), scale, dyn)
+
+    def change(self, x: Tensor) -> Tensor:
+        """scale * up(down(x)), or scale * up(mid(down(x)))."""
+        if self.layer.grouped:
+            return super().change(x)
+        layer = self.layer
+        down, up, *mid = self._casts.get(x, self._factors)
+        z = layer.apply(layer.pointwise(x, down), mid[0]) if mid else layer.apply(x, down)
+        # The scale acts on the thin middle: cheap, and no small factor is rounded away in fp16.
+        return layer.pointwise(z if self._scale == 1 else z * self._scale, up)
+
+    def _factors(self, move: Move) -> tuple[Tensor, ...]:
+        factors = (self._down, self._up, *(() if self._mid is None else (self._mid,)))
+        return tuple(move(factor) for factor in factors)
+
+    def weight(self, move: Move) -> Tensor:
+        """scale * up @ down."""
+        down, up, *mid = self._factors(move)
+        if mid:
+            return self._scale * torch.einsum("mn...,om,ni->oi...", mid[0], up, down)
+        return self._scale * (up @ down.flatten(1)).reshape(self.layer.shape)
+
+
+class LoHa(Additive):
+    """(w1_a @ w1_b) * (w2_a @ w2_b), a Hadamard product (FedPara, arXiv 2108.06098).
+
+    It equals a plain low-rank product of rank r1 * r2 (row-wise Khatri-Rao), used where that is less work than dW.
+    """
+
+    needs = frozenset({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"})
+    keys = needs | {"hada_t1", "hada_t2", "alpha"}
+
+    def __init__(self, layer: Layer, strength: float, tensors: Tensors, scale: float, dyn: int | None) -> None:
+        super().__init__(layer, strength)
+        fit(layer.kind != "norm" and all(tensors[key].ndim >= 2 for key in self.needs))
+        self._scale = scale
+        self._tucker = "hada_t1" in tensors
+        self._halves = tuple(self._half(tensors, number, dyn) for number in (1, 2))
+        ranks = self._halves[0][1].shape[0] * self._halves[1][1].shape[0]
+        out, features = layer.shape[0], torch.Size(layer.shape[1:]).numel()
+        self.on_activations = not (self._tucker or layer.grouped) and ranks * (out + features) < out * features
+
+    @classmethod
+    def read(cls, tensors: Tensors, layer: Layer, strength: float, scale_of: ScaleOf, dyn: int | None) -> Delta:
+        """The delta of one module, scale = alpha / rank, applied once."""
+        return cls(layer, strength, tensors, scale_of(tensors["hada_w1_b"].shape[0]), dyn)
+
+    def _half(self, tensors: Tensors, number: int, dyn: int | None) -> tuple[Tensor, ...]:
+        a, b = tensors[f"hada_w{number}_a"], tensors[f"hada_w{number}_b"].flatten(1)
+        if self._tucker:  # a (rank, out), b (rank, in), core (rank, rank, *kernel)
+            fit(f"hada_t{number}" in tensors and a.ndim == 2)
+            core = tensors[f"hada_t{number}"]
+            fit(a.shape[1] == self.layer.shape[0] and b.shape[1] == self.layer.shape[1])
+            fit(core.shape == (a.shape[0], b.shape[0], *self.layer.shape[2:]))
+            return a[:dyn], b[:dyn], core[:dyn, :dyn]
+        a = a.flatten(1)
+        fit(a.shape == (self.layer.shape[0], b.shape[0]))
+        fit(b.shape[1] == torch.Size(self.layer.shape[1:]).numel())
+        return a[:, :dyn], b[:dyn]
+
+    def change(self, x: Tensor) -> Tensor:
+        """The delta's output, at rank r1 * r2 where that is less work, else through dW."""
+        if not self.on_activations:
+            return super().change(x)
+        down, up = self._casts.get(x, self._khatri_rao)
+        return self.layer.pointwise(self.layer.apply(x, down), up)
+
+    def _khatri_rao(self, move: Move) -> tuple[Tensor, Tensor]:
+        (a1, b1), (a2, b2) = ([move(part) for part in half] for half in self._halves)
+        up = (a1[:, :, None] * a2[:, None, :]).flatten(1) * self._scale
+        down = (b1[:, None] * b2[None]).flatten(0, 1)
+        return down.reshape(-1, *self.layer.shape[1:]), up
+
+    def weight(self, move: Move) -> Tensor:
+        """scale times the product of the two halves."""
+        rebuilt = []
+        for half in self._halves:
+            a, b, *core = (move(part) for part in half)
+            rebuilt.append(torch.einsum("ij...,jr,ip->pr...", core[0], b, a) if core else a @ b)
+        return (self._scale * rebuilt[0] * rebuilt[1]).reshape(self.layer.shape)

@@ -1,0 +1,104 @@
+"""Tensor keys of LoRA files: split into module and suffix, and the module's part of the model and flat name.
+
+Layouts: kohya (`lora_unet_...`), diffusers and PEFT (`unet....lora_A.weight`), LyCORIS (`lycoris_...`), and names of
+the checkpoint itself (`diffusion_model....`). Names are compared flat, with `_` for `.`, since kohya's have lost the
+difference.
+"""
+
+from __future__ import annotations
+
+import re
+
+COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
+
+_ADAPTER = r"(?:\.[A-Za-z0-9_-]+)?"  # PEFT may put the adapter's name before "weight"
+_NAMED = (
+    "alpha|dora_scale|diff|diff_b|w_norm|b_norm|oft_blocks|oft_diag|rescale|on_input|hada_w[12]_[ab]|hada_t[12]"
+    "|lokr_w[12](?:_[ab])?|lokr_t[12]"
+)
+_SUFFIXES: tuple[tuple[re.Pattern[str], str | None], ...] = tuple(
+    (re.compile(pattern + r"\Z"), suffix)
+    for pattern, suffix in (
+        (r"\.lora(?:_linear_layer)?\.(?P<kind>down|up)\.weight", "lora_"),
+        (r"_lora\.(?P<kind>down|up)\.weight", "lora_"),
+        (r"\.lora_(?P<kind>down|up|mid)\.weight", "lora_"),
+        (r"\.lora_(?P<kind>A|B)" + _ADAPTER + r"\.weight", "lora_"),
+        (r"\.lora_magnitude_vector" + _ADAPTER, "magnitude"),
+        (r"\.(?P<kind>" + _NAMED + r")", ""),
+        (r"\.(?P<kind>a1|a2|b1|b2|bm)\.weight", ""),
+        (r"\.(?P<kind>weight)", ""),
+    )
+)
+_RENAMED = {"A": "down", "B": "up"}
+
+# Prefix of the flat module key -> the components it may mean, first match wins.
+_PREFIXES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    *(
+        (outer + inner, components)
+        for outer in ("lora_", "lycoris_", "")
+        for inner, components in (
+            ("unet_", ("unet",)),
+            ("te1_", ("text_encoder",)),
+            ("te2_", ("text_encoder_2",)),
+            ("te_", ("text_encoder",)),
+            ("text_encoder_2_", ("text_encoder_2",)),
+            ("text_encoder_", ("text_encoder",)),
+            ("model_diffusion_model_", ("unet",)),
+            ("diffusion_model_", ("unet",)),
+        )
+    ),
+    ("cond_stage_model_transformer_", ("text_encoder",)),
+    ("cond_stage_model_model_", ("text_encoder",)),
+    ("conditioner_embedders_0_transformer_", ("text_encoder",)),
+    ("conditioner_embedders_1_model_", ("text_encoder_2",)),
+    ("text_encoders_clip_l_transformer_", ("text_encoder",)),
+    ("text_encoders_clip_g_transformer_", ("text_encoder_2",)),
+    ("clip_l_", ("text_encoder",)),
+    ("clip_g_", ("text_encoder_2",)),
+    ("lycoris_", COMPONENTS),
+    ("lora_", COMPONENTS),
+)
+_OLD_PROCESSOR = re.compile(r"_to_(q|k|v|out)\Z")
+_OLD_TEXT = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "out": "out_proj"}
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """A tensor's key as (module key, suffix): `lora_down`, `lora_up`, `alpha`, `hada_w1_a`, ...
+
+    An unknown ending stays as it is after the last point, so that it can be named in the warning.
+    """
+    for pattern, suffix in _SUFFIXES:
+        match = pattern.search(key)
+        if match and match.start() > 0:
+            kind = match.groupdict().get("kind") or ""
+            return key[: match.start()], (suffix or "") + _RENAMED.get(kind, kind)
+    module, _, rest = key.rpartition(".")
+    return module, rest
+
+
+def flat(name: str) -> str:
+    """A module's name with `_` for `.`."""
+    return name.replace(".", "_")
+
+
+def places(module_key: str) -> tuple[tuple[str, ...], str]:
+    """The components a module key may mean, and the flat name of the module inside them."""
+    key = module_key
+    while key.startswith("base_model.model."):
+        key = key.removeprefix("base_model.model.")
+    name = flat(key.replace(".processor", ""))
+    components: tuple[str, ...] = COMPONENTS
+    for prefix, meant in _PREFIXES:
+        if name.startswith(prefix):
+            name, components = name.removeprefix(prefix), meant
+            break
+    return components, name.removeprefix("base_model_model_")
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """A flat module name and what it was called in diffusers' old attention processors."""
+    match = _OLD_PROCESSOR.search(name)
+    if match is None:
+        return (name,)
+    old_text = name[: match.start()] + "_" + _OLD_TEXT[match[1]]
+    return (name, f"{name}_0", old_text) if match[1] == "out" else (name, old_text)

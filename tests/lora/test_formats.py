@@ -1,0 +1,93 @@
+"""Every format on every kind of layer: the activation path equals the dense merge, row by row, gradient too."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from making import FORMS, applied, deltas_on, input_for, layers, tensors_of
+from torch import nn
+from torch.func import functional_call
+
+from clora.lora import RowLoras
+from clora.lora.chain import Chain
+from clora.lora.formats import Layer
+
+LINEAR = ("linear", "linear_no_bias")
+NOT_LINEAR = {"mid", "loha_tucker", "lokr_tucker"}
+CASES = [(form, kind) for kind in layers() if not kind.endswith("norm") for form in FORMS
+         if not (kind in LINEAR and form in NOT_LINEAR)]
+CASES += [("norm", kind) for kind in layers() if kind.endswith("norm")]
+
+
+def merged(loras: RowLoras, index: int, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The model with set `index` merged densely; a bias on a layer without one is added by hand."""
+    dense = loras.dense(index)
+    extra = dense.pop("0.bias", None) if model[0].bias is None else None
+    out = functional_call(model, dense, x)
+    return out if extra is None else out + extra
+
+
+@pytest.mark.parametrize(("form", "kind"), CASES, ids=[f"{form}-{kind}" for form, kind in CASES])
+def test_rows_equal_the_dense_merge(form: str, kind: str) -> None:
+    layer = layers()[kind]
+    model = nn.Sequential(layer)
+    partner = "norm" if form == "norm" else "oft" if form == "lora" else "lora"
+    one = applied("unet", {layer: deltas_on(layer, tensors_of(form, layer), 0.7)})
+    two = applied("unet", {layer: deltas_on(layer, tensors_of(partner, layer, seed=50), -0.4)})
+    loras = RowLoras("unet", model, [[], [one], [one, two], [two, one]])
+    rows = [1, 0, 2, 2, 3, 1, 0]
+    x = input_for(layer, len(rows)).requires_grad_()
+    with loras.installed(), loras.rows(rows):
+        out = model(x)
+    weight = torch.randn(out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(1))
+    (gradient,) = torch.autograd.grad((out * weight).sum(), x)
+    base = model(x)
+    for row, index in enumerate(rows):
+        reference = merged(loras, index, model, x)[row]
+        torch.testing.assert_close(out[row], reference, rtol=1e-10, atol=1e-10)
+        (wanted,) = torch.autograd.grad((reference * weight[row]).sum(), x)
+        torch.testing.assert_close(gradient[row], wanted[row], rtol=1e-10, atol=1e-10)
+        assert torch.equal(out[row], base[row]) == (index == 0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_strength_zero_is_off(form: str) -> None:
+    """In the dense form, too: the strength interpolates from the untouched weight."""
+    layer = layers()["conv3x3"]
+    weight, bias = Chain(Layer(layer, "conv"), deltas_on(layer, tensors_of(form, layer), 0.0)).dense()
+    torch.testing.assert_close(weight, layer.weight, rtol=0, atol=1e-14)
+    torch.testing.assert_close(bias, layer.bias, rtol=0, atol=0)
+    off = RowLoras("unet", layer, [[applied("unet", {layer: deltas_on(layer, tensors_of(form, layer), 0.0)})]])
+    assert off.layer_count == 0
+
+
+def test_loha_runs_at_low_rank_where_that_is_less_work() -> None:
+    layer = layers()["conv3x3"]
+    (small,), (large,) = deltas_on(layer, tensors_of("loha", layer)), deltas_on(layer, tensors_of("loha_dense", layer))
+    assert (small.on_activations, large.on_activations) == (True, False)
+
+
+def test_old_glora_order_of_factors() -> None:
+    layer = layers()["linear"]
+    new = tensors_of("glora", layer)
+    old = {"a1": new["a2"], "a2": new["a1"], "b1": new["b2"], "b2": new["b1"], "alpha": new["alpha"]}
+    ((a,), (b,)) = deltas_on(layer, new), deltas_on(layer, old)
+    torch.testing.assert_close(a.merge(layer.weight), b.merge(layer.weight), rtol=0, atol=0)
+
+
+def test_grouped_convolution_goes_through_the_dense_weight() -> None:
+    layer = nn.Conv2d(12, 16, 3, groups=2).double().requires_grad_(False)
+    tensors = tensors_of("lora", layer)
+    chain = Chain(Layer(layer, "conv"), deltas_on(layer, tensors))
+    x = input_for(layer, 2)
+    weight, bias = chain.dense()
+    torch.testing.assert_close(chain(x, layer(x)), nn.functional.conv2d(x, weight, bias, groups=2))
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv1x1"])
+def test_tensors_of_the_other_kind_of_pointwise_layer(kind: str) -> None:
+    """proj_in is a 1x1 convolution in SD 1.x and a linear layer in SD 2.x and SDXL; files come in either shape."""
+    layer, other = layers()[kind], layers()["conv1x1" if kind == "linear" else "linear"]
+    (same,), (swapped,) = deltas_on(layer, tensors_of("lora", layer)), deltas_on(layer, {
+        key: value.reshape(tensors_of("lora", other)[key].shape) for key, value in tensors_of("lora", layer).items()})
+    torch.testing.assert_close(same.merge(layer.weight), swapped.merge(layer.weight), rtol=0, atol=0)
