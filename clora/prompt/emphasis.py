@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from clora.prompt.text import ResolvedText
+from clora.prompt.text import ResolvedText, Span
 
 _PIECE = re.compile(r"\\[()\[\]\\]|\\|[(\[]|:([+-]?[.\d]+)\)|[)\]]|[^\\()\[\]:]+|:")
 _BREAK = re.compile(r"\bBREAK\b")
@@ -49,13 +49,16 @@ class _Builder:
     def add_text(self, start: int, end: int) -> None:
         """Plain text, cut at the word BREAK with the white space around it."""
         text = self.resolved.text
-        here = start
-        for match in _BREAK.finditer(text[start:end]):
-            first, last = start + match.start(), start + match.end()
-            self.add(here, max(here, here + len(text[here:first].rstrip())))
-            self.add(first, last, -1.0)
-            here = last + len(text[last:end]) - len(text[last:end].lstrip())
-        self.add(here, end)
+        breaks = [Span(*match.span()) for match in _BREAK.finditer(text, start, end)]
+        ends = [end if i == len(breaks) else breaks[i].start for i in range(len(breaks) + 1)]
+        starts = [start, *(word.end for word in breaks)]
+        for i, (first, last) in enumerate(zip(starts, ends, strict=True)):
+            part = text[first:last]
+            left = len(part) - len(part.lstrip()) if i else 0
+            right = len(part.rstrip()) if i < len(breaks) else len(part)
+            self.add(first + left, first + max(left, right))
+            if i < len(breaks):
+                self.add(*breaks[i], weight=-1.0)
 
     def open_bracket(self, bracket: str) -> None:
         stack = self.open[bracket]

@@ -128,7 +128,7 @@ def _named_arguments(items: list[str], where: str) -> dict[str, str]:
         key, _, value = item.partition("=")
         key = key.strip()
         if key not in _OWN_ARGUMENTS:
-            close = difflib.get_close_matches(key.lower(), _OWN_ARGUMENTS, n=1, cutoff=0.75)
+            close = difflib.get_close_matches(key[:20].lower(), _OWN_ARGUMENTS, n=1, cutoff=0.75)
             if close:
                 raise CLoRAError(f'"{key}=" in {where} is not known: write {close[0]}= instead.')
         elif key in named:
@@ -171,7 +171,7 @@ def _with_occurrence(
     nth = own.get("nth")
     if nth is None:
         return words, role_words
-    if not (nth.strip().isdecimal() and int(nth) > 0):
+    if not (nth.strip().isdecimal() and len(nth) < 7 and int(nth) > 0):
         raise CLoRAError(f'nth= needs a whole number above 0 in {where}, not "{nth}".')
     if words is None and role_words is None:
         raise CLoRAError(

@@ -23,13 +23,14 @@ _FOLLOWING = re.compile(
     """,
     re.X,
 )
+_TO = re.compile(r"\s+to\b", re.IGNORECASE)
 _NAME_WORD = re.compile(r"[^\W_]+")
 
 
 def split_occurrence(words: str) -> tuple[str, int | None]:
     """ "cat#2" as ("cat", 2); without a number None."""
     text, mark, number = words.rpartition("#")
-    if mark and text.strip() and number.isdecimal() and int(number) > 0:
+    if mark and text.strip() and number.isdecimal() and len(number) < 7 and int(number) > 0:
         return text.strip(), int(number)
     return words.strip(), None
 
@@ -97,7 +98,7 @@ def following_words(prompt: str, start: int, end: int) -> tuple[str, Place]:
         elif kind == "stop" or (kind == "other" and depth == 0):
             break
         elif kind == "word":
-            if _stops(match.group(), prompt[position:end]):
+            if _stops(prompt, match, end):
                 break
             if match.group().casefold() not in _ARTICLES:
                 found.append(match)
@@ -109,10 +110,11 @@ def following_words(prompt: str, start: int, end: int) -> tuple[str, Place]:
     return " ".join(word.group() for word in found), tuple(positions)
 
 
-def _stops(word: str, rest: str) -> bool:
+def _stops(prompt: str, match: re.Match[str], end: int) -> bool:
+    word = match.group()
     if word in ("BREAK", "AND") or word.casefold() in _JOINING:
         return True
-    return word.casefold() == "next" and re.match(r"\s+to\b", rest, re.IGNORECASE) is not None
+    return word.casefold() == "next" and _TO.match(prompt, match.end(), end) is not None
 
 
 def has_words(text: str) -> bool:
