@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -129,17 +130,21 @@ class _Scales:
             alpha = float(tensors["alpha"].reshape(()))
         else:
             alpha = self._peft_alpha(component, name)
-            root = self._config.get(f"{component}.use_rslora") is True
+            root = self._setting(component, "use_rslora") is True
         if alpha is None:
             return lambda rank: 1.0
         return lambda rank: alpha / (math.sqrt(rank) if root else rank)
 
+    def _setting(self, component: str, key: str) -> Any:
+        """A PEFT setting; a file of a single component has it without the component's name."""
+        return self._config.get(f"{component}.{key}", self._config.get(key))
+
     def _peft_alpha(self, component: str, name: str) -> float | None:
-        patterns = self._config.get(f"{component}.alpha_pattern")
+        patterns = self._setting(component, "alpha_pattern")
         if isinstance(patterns, dict):
             for pattern, alpha in patterns.items():
                 # PEFT reads a pattern as a regular expression; metadata is untrusted, so only as a name's end here.
                 if isinstance(alpha, int | float) and re.search(rf"(^|\.){re.escape(pattern.strip('^$'))}$", name):
                     return float(alpha)
-        alpha = self._config.get(f"{component}.lora_alpha")
+        alpha = self._setting(component, "lora_alpha")
         return float(alpha) if isinstance(alpha, int | float) and not isinstance(alpha, bool) else None

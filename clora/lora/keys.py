@@ -23,7 +23,7 @@ _SUFFIXES: tuple[tuple[re.Pattern[str], str | None], ...] = tuple(
         (r"_lora\.(?P<kind>down|up)\.weight", "lora_"),
         (r"\.lora_(?P<kind>down|up|mid)\.weight", "lora_"),
         (r"\.lora_(?P<kind>A|B)" + _ADAPTER + r"\.weight", "lora_"),
-        (r"\.lora_magnitude_vector" + _ADAPTER, "magnitude"),
+        (r"\.lora_magnitude_vector" + _ADAPTER + r"(?:\.weight)?", "magnitude"),
         (r"\.(?P<kind>" + _NAMED + r")", ""),
         (r"\.(?P<kind>a1|a2|b1|b2|bm)\.weight", ""),
         (r"\.(?P<kind>weight)", ""),
