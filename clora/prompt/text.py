@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 INSERTED = -1
@@ -37,8 +38,7 @@ class ResolvedText:
 
     def spans_of(self, source: Iterable[int]) -> tuple[Span, ...]:
         """Where the given source characters stand in this text: one span per run, joined over white space."""
-        wanted = set(source)
-        found = runs([i for i, offset in enumerate(self.offsets) if offset in wanted])
+        found = runs(sorted(self._places[offset] for offset in set(source) if offset in self._places))
         joined: list[Span] = []
         for span in found:
             trimmed = _trim(self.text, span)
@@ -48,6 +48,11 @@ class ResolvedText:
                 trimmed = Span(joined.pop().start, trimmed.end)
             joined.append(trimmed)
         return tuple(joined)
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        """Source position to position in this text."""
+        return {offset: i for i, offset in enumerate(self.offsets) if offset != INSERTED}
 
 
 def runs(indices: Sequence[int]) -> tuple[Span, ...]:

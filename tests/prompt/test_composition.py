@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clora.errors import CLoRAError
+from clora.prompt import Composition, LoraUse, Span, Variant, WordsOverride, WordsRule, analyze
+
+EXAMPLE = (
+    "a photo of a <lora:blackcat:1:words=cat:trigger=sks> cat and a <lora:browndog:0.8> sks dog, "
+    "<lora:watercolor:0.6:role=style>"
+)
+
+
+def cut(variant: Variant, spans: tuple[Span, ...]) -> list[str]:
+    return [variant.text[a:b] for a, b in spans]
+
+
+def words(composition: Composition) -> list[str]:
+    assert composition.composes
+    return [concept.words for concept in composition.concepts]
+
+
+def test_the_example_of_the_design() -> None:
+    composition = analyze(EXAMPLE, "blurry")
+    base, cat, dog = composition.variants
+    assert composition.composes
+    assert base.text == composition.text == "a photo of a cat and a sks dog"
+    assert cat.text == "a photo of a sks cat and a sks dog"
+    assert dog.text == base.text
+    assert composition.host_text == "a photo of a cat and a sks dog, <lora:watercolor:0.6:role=style>"
+    assert composition.styles == (LoraUse("watercolor", 0.6, 0.6),)
+    assert [variant.loras for variant in composition.variants] == [
+        (),
+        (LoraUse("blackcat"),),
+        (LoraUse("browndog", 0.8, 0.8),),
+    ]
+    assert {variant.negative for variant in composition.variants} == {"blurry"}
+    for variant in composition.variants:
+        assert [cut(variant, spans) for spans in variant.subjects] == [["cat"], ["sks dog"]]
+    assert [cut(variant, variant.triggers) for variant in composition.variants] == [[], ["sks"], []]
+    assert [concept.rule for concept in composition.concepts] == [WordsRule.TAG, WordsRule.FOLLOWING]
+
+
+@pytest.mark.parametrize(
+    ("after", "found"),
+    [
+        ("cat and more", "cat"),
+        ("the old cat, black", "old cat"),
+        ("cat. A house", "cat"),
+        ("cat\nhouse", "cat"),
+        ("cat BREAK house", "cat"),
+        ("cat next to a house", "cat"),
+        ("next cat Beside", "next cat"),
+        ("cat holding a mug", "cat"),
+        ("cat in a hat", "cat"),
+        ("(old (cat:1.2)) with", "old cat"),
+        ("[cat] on", "cat"),
+        ("cat \\(animal\\) at", "cat \\(animal\\)"),
+        ("old-time v1.5 cat; x", "old-time v1.5 cat"),
+        ("[black cat:white cat:0.5] on", "black cat white cat"),
+        ("[cat|fox], x", "cat fox"),
+        ("🐱, x", "🐱"),
+        ("猫\uff0c家", "猫"),
+        ("cat <hypernet:f:1> house", "cat"),
+    ],
+)
+def test_words_that_follow_the_tag(after: str, found: str) -> None:
+    composition = analyze(f"a <lora:x:1> {after} <lora:y:1> dog")
+    assert words(composition) == [found, "dog"]
+    spans = composition.variants[0].subjects[0]
+    assert " ".join(cut(composition.variants[0], spans)) == found
+
+
+def test_rules_in_their_order() -> None:
+    rows = {"x": WordsOverride(words="fox", trigger="qqq")}
+    dog = ", a <lora:y:1> dog"
+    tagged = analyze("a <lora:x:1:words=hen> cat, fox, hen" + dog, overrides=rows)
+    assert (words(tagged)[0], tagged.concepts[0].rule) == ("hen", WordsRule.TAG)
+    panel = analyze("a <lora:x:1> cat, fox, hen" + dog, overrides=rows)
+    assert (words(panel)[0], panel.concepts[0].rule) == ("fox", WordsRule.PANEL)
+    assert panel.variants[1].text == "a qqq cat, fox, hen, a dog"
+    activation = analyze("a fox, a cat <lora:x:1>" + dog, activation_text={"x": ["sks hen", "wolf, FOX"]})
+    assert (words(activation)[0], activation.concepts[0].rule) == ("FOX", WordsRule.ACTIVATION)
+    called = analyze("a fox, a cat <lora:x:1>" + dog, activation_text=lambda name: ["cat"] * (name == "x"))
+    assert words(called)[0] == "cat"
+    name = analyze("a fox, a cat <lora:blackcat_v2:1>" + dog)
+    assert (words(name)[0], name.concepts[0].rule) == ("cat", WordsRule.NAME)
+    with pytest.raises(CLoRAError, match=r'"x".*<lora:x:1:words=cat>'):
+        analyze("a fox, a cat <lora:x:1>" + dog)
+
+
+def test_the_panel_gives_a_role_only_where_the_tag_has_none() -> None:
+    text = "<lora:x:1> cat, <lora:y:1> dog <lora:z:1{}>"
+    rows = {"z": WordsOverride(role="style")}
+    assert analyze(text.format(""), overrides=rows).styles == (LoraUse("z"),)
+    assert analyze(text.format(":role=off"), overrides=rows).off == (LoraUse("z"),)
+
+
+def test_tags_side_by_side_are_one_concept() -> None:
+    composition = analyze(
+        "a <lora:girl:1> <lora:w:0.5:role=style> (<lora:dress:0.7> queen:1.1) and <lora:d:1> dog"
+    )
+    assert [use.name for use in composition.concepts[0].loras] == ["girl", "dress"]
+    assert words(composition) == ["queen", "dog"]
+    apart = analyze("a cat and a dog <lora:x:1:words=cat> <lora:y:1:words=dog>")
+    assert words(apart) == ["cat", "dog"]
+
+
+def test_roles_and_variants() -> None:
+    composition = analyze(
+        "<lora:x:1:trigger=sks> cat, <lora:y:1> dog, <lora:hill:1:role=background:trigger=hhh>, "
+        "<lora:ink:0.5:role=style@dog:trigger=ink>, <lora:h:1:role=off>"
+    )
+    base, cat, dog = composition.variants
+    assert base.loras == composition.background == (LoraUse("hill"),)
+    assert dog.loras == (LoraUse("y"), LoraUse("ink", 0.5, 0.5))
+    assert composition.concepts[1].styles == (LoraUse("ink", 0.5, 0.5),)
+    assert (base.text, cat.text, dog.text) == ("cat, dog, hhh", "sks cat, dog", "cat, dog, ink")
+    assert (cut(cat, cat.triggers), dog.triggers, base.triggers) == (["sks"], (), ())
+    assert composition.host_text == "cat, dog, <lora:h:1:role=off>"
+    assert composition.off == (LoraUse("h"),)
+
+
+def starts(composition: Composition) -> list[list[int]]:
+    return [[span.start for span in spans] for spans in composition.variants[0].subjects]
+
+
+def test_occurrences() -> None:
+    twins = "1girl red, 1girl blue, <lora:a:1:words=1girl{}>, <lora:b:1:words=1girl{}>"
+    assert starts(analyze(twins.format("", ""))) == [[0], [11]]
+    assert starts(analyze(twins.format("#2", ""))) == [[11], [0]]
+    assert starts(analyze(twins.format(":nth=2", ":nth=1"))) == [[11], [0]]
+    after = analyze("a <lora:a:1> cat and a <lora:b:1> cat")
+    assert [concept.occurrence for concept in after.concepts] == [1, 2]
+    assert starts(after) == [[2], [12]]
+    assert starts(analyze("cat, a <lora:b:1> dog, cat <lora:a:1:words=cat>")) == [[7], [0, 12]]
+
+
+def test_words_over_attention_syntax_give_one_span_per_run() -> None:
+    composition = analyze("an old (cat:1.2), a <lora:b:1> dog, x <lora:a:1:words=old cat>")
+    assert cut(composition.variants[0], composition.variants[0].subjects[1]) == ["old", "cat"]
+    split = analyze("an old <lora:a:1:words=old cat:trigger=sks> cat, a <lora:b:1> dog")
+    assert cut(split.variants[0], split.variants[0].subjects[0]) == ["old cat"]
+    assert cut(split.variants[1], split.variants[1].subjects[0]) == ["old", "cat"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "named"),
+    [
+        ("two cats, <lora:a:1:words=cats>, <lora:b:1:words=cats>", "once for each subject"),
+        ("a cat, <lora:a:1:words=cat#2>, <lora:b:1> dog", '"cat" number 2'),
+        ("a cats, <lora:a:1:words=cat>, <lora:b:1> dog", "not in the prompt"),
+        ("a <lora:a:1> cat, <lora:b:1:words=cat#1>", "both draw"),
+        ("<lora:a:1> cat AND <lora:b:1> dog", "AND is not supported yet"),
+        ("<lora:a:1> cat, <lora:b:1> dog, <lora:s:1:role=style@fox>", '"cat", "dog"'),
+        ("<lora:a:1> cat, <lora:b:1> cat, <lora:s:1:role=style@cat>", "nth=2"),
+        ("<lora:a:1> cat, <lora:b:1> dog <lora:a:1:role=style>", "on twice"),
+        ("<lora:a:1><lora:a:1> cat, <lora:b:1> dog", "stands twice"),
+    ],
+)
+def test_what_cannot_be_composed(prompt: str, named: str) -> None:
+    with pytest.raises(CLoRAError) as error:
+        analyze(prompt)
+    assert named in str(error.value)
+    assert str(error.value).endswith(".")
+
+
+def test_style_on_one_of_two_cats() -> None:
+    composition = analyze("<lora:a:1> cat, <lora:b:1> cat, <lora:s:1:role=style@cat:nth=2>")
+    assert [len(concept.styles) for concept in composition.concepts] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "",
+        "a cat",
+        "<lora:x:1> masterpiece AND x",
+        "a <lora:s:1:role=style> cat",
+        "<lora:x:1><lora:y:1> cat",
+    ],
+)
+def test_stepping_aside(prompt: str) -> None:
+    composition = analyze(prompt)
+    assert not composition.composes
+    assert composition.note.startswith("CLoRA steps aside")
+    assert composition.host_text == prompt
+    assert len(composition.variants) == 1
+
+
+def test_one_warning_for_arguments_of_other_extensions() -> None:
+    composition = analyze("<lora:x:1:lbw=A:start=5> cat, <lora:y:1:stop=3> dog, <lora:s:1:role=style:lbw=B>")
+    (warning,) = composition.warnings
+    assert "lbw=A" in warning
+    assert "stop=3" in warning
+    assert "lbw=B" not in warning
+
+
+def test_other_tags_go_only_where_the_host_takes_them_out() -> None:
+    prompt = "<lora:x:1> cat <hypernet:h:1>, <lora:y:1> dog"
+    assert analyze(prompt).text == "cat <hypernet:h:1>, dog"
+    dropped = analyze(prompt, drop_other_tags=True)
+    assert (dropped.text, dropped.host_text) == ("cat, dog", "cat <hypernet:h:1>, dog")
+
+
+PIECES = ["cat", "dog", "old ", " ", ", ", "(", ")", "[", ":0.5]", ":1.2)", "|", "BREAK", "\\(", "猫", "🐱"]
+PIECES += [" and ", "\n"]
+TAGS = [
+    "<lora:x:1>",
+    "<lora:y:1:trigger=sks>",
+    "<lora:z:1:words=cat#2>",
+    "<lora:v:1:words=dog:trigger=a b>",
+    "<lora:s:1:role=style:trigger=ink>",
+    "<lora:t:1:role=style@cat>",
+    "<lora:b:1:role=background>",
+    "<hypernet:h:1>",
+]
+
+
+def bare(text: str) -> str:
+    """The text without the style's trigger, white space and commas."""
+    return "".join(text.replace("ink", "").replace(",", "").split())
+
+
+@given(st.lists(st.sampled_from(PIECES + TAGS), max_size=16).map("".join))
+@settings(max_examples=400, deadline=None)
+def test_variants_differ_by_their_triggers_alone(prompt: str) -> None:
+    try:
+        composition = analyze(prompt)
+    except CLoRAError:
+        return
+    base = composition.variants[0]
+    for number, variant in enumerate(composition.variants):
+        assert "<lora:" not in variant.text
+        for concept, spans in enumerate(variant.subjects):
+            assert bool(spans) == composition.composes
+            same = "".join("".join(cut(variant, spans)).split())
+            assert same == "".join("".join(cut(base, base.subjects[concept])).split())
+        own = composition.concepts[number - 1].triggers if number else ()
+        assert cut(variant, variant.triggers) == list(own)
+    if composition.composes:
+        inked = "<lora:s:1" in prompt
+        for variant in composition.variants[1:]:
+            kept = list(variant.text)
+            for start, end in reversed(variant.triggers):
+                del kept[start:end]
+            assert bare("".join(kept)) == bare(base.text)
+            assert ("ink" in variant.text) == inked
+
+
+@pytest.mark.parametrize("piece", ["(", "cat ", "<lora:x:1:role=style> ", "[a:", "AN ", "next ", ":"])
+def test_long_prompts_take_linear_time(piece: str) -> None:
+    start = time.process_time()
+    composition = analyze(piece * 2000 + "<lora:p:1> pig, <lora:d:1> dog")
+    assert composition.composes
+    assert time.process_time() - start < 4
+
+
+def test_many_concepts() -> None:
+    start = time.process_time()
+    composition = analyze("<lora:x:1> cat, " * 60)
+    assert starts(composition) == [[5 * i] for i in range(60)]
+    assert len(composition.variants) == 61
+    assert time.process_time() - start < 4
