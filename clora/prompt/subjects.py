@@ -142,44 +142,47 @@ def _find_by_name(
 def _claim(base: ResolvedText, tags: Sequence[LoraTag], groups: Sequence[Subject]) -> None:
     """Give each group its own occurrence of its words: first those that are fixed, then the longest words."""
     taken: dict[int, Subject] = {}
-
-    def take(group: Subject, place: Place) -> None:
-        other = next((taken[p] for p in place if p in taken), None)
-        if other is not None:
-            raise CLoRAError(_shared_message(tags, other, group))
-        group.place = place
-        taken.update(dict.fromkeys(place, group))
-
     for group in groups:
         if group.place:
-            take(group, group.place)
+            _take(taken, tags, group, group.place)
     for group in groups:
         if not group.place and group.occurrence is not None:
             places = find_words(base, group.words)
             if len(places) < group.occurrence:
                 raise CLoRAError(_missing_message(tags, group, len(places)))
-            take(group, places[group.occurrence - 1])
+            _take(taken, tags, group, places[group.occurrence - 1])
     waiting: dict[str, list[Subject]] = {}
     for group in groups:
         if not group.place:
             waiting.setdefault(same_words(group.words), []).append(group)
     for _, sharing in sorted(waiting.items(), key=lambda item: -len(item[0])):
-        places = find_words(base, sharing[0].words)
-        if not places:
-            raise CLoRAError(_missing_message(tags, sharing[0], 0))
-        free = [i for i, place in enumerate(places) if not any(p in taken for p in place)]
-        if len(free) < len(sharing):
-            other = taken.get(places[0][0], sharing[0])
-            raise CLoRAError(_shared_message(tags, other if len(sharing) == 1 else sharing[0], sharing[-1]))
-        for group, i in zip(sharing, free, strict=False):
-            group.occurrence = i + 1
-        if (
-            len(sharing) == 1
-        ):  # nobody else draws these words: all of them are this concept's, schedules included
-            take(sharing[0], tuple(p for i in free for p in places[i]))
-        else:
-            for group in sharing:
-                take(group, places[(group.occurrence or 1) - 1])
+        _share(base, taken, tags, sharing)
+
+
+def _take(taken: dict[int, Subject], tags: Sequence[LoraTag], group: Subject, place: Place) -> None:
+    other = next((taken[p] for p in place if p in taken), None)
+    if other is not None:
+        raise CLoRAError(_shared_message(tags, other, group))
+    group.place = place
+    taken.update(dict.fromkeys(place, group))
+
+
+def _share(
+    base: ResolvedText, taken: dict[int, Subject], tags: Sequence[LoraTag], sharing: Sequence[Subject]
+) -> None:
+    """Give the occurrences of one text that nobody has yet to the groups that name it without a number."""
+    places = find_words(base, sharing[0].words)
+    if not places:
+        raise CLoRAError(_missing_message(tags, sharing[0], 0))
+    free = [i for i, place in enumerate(places) if not any(p in taken for p in place)]
+    if len(free) < len(sharing):
+        owner = next((taken[p] for place in places for p in place if p in taken), sharing[0])
+        raise CLoRAError(_shared_message(tags, owner if len(sharing) == 1 else sharing[0], sharing[-1]))
+    for group, i in zip(sharing, free, strict=False):
+        group.occurrence = i + 1
+        # Where nobody else draws these words all of them are this concept's: a schedule may repeat them.
+        own = free if len(sharing) == 1 else [i]
+        _take(taken, tags, group, tuple(p for j in own for p in places[j]))
 
 
 def subject_of_style(

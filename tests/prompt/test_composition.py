@@ -226,7 +226,13 @@ def bare(text: str) -> str:
     return "".join(text.replace("ink", "").replace(",", "").split())
 
 
-@given(st.lists(st.sampled_from(PIECES + TAGS), max_size=16).map("".join))
+mixed = st.lists(st.sampled_from(PIECES + TAGS), max_size=5).map("".join)
+two_concepts = st.tuples(mixed, mixed, mixed).map(
+    lambda texts: f"{texts[0]}pig <lora:p:1:trigger=sks> pig,{texts[1]} <lora:q:1> old owl, {texts[2]}"
+)
+
+
+@given(two_concepts | mixed)
 @settings(max_examples=400, deadline=None)
 def test_variants_differ_by_their_triggers_alone(prompt: str) -> None:
     try:
