@@ -1,0 +1,1 @@
+"""The embedded world, its model and LoRAs, and the command line."""

@@ -1,0 +1,152 @@
+"""The command line: `clora compose PROMPT` and `clora demo`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..composer import Event, Updated
+from ..errors import CLoRAError
+from ..settings import PRESETS, SETTINGS, Settings
+
+DEMO_PROMPT = "a <lora:sunball:1:trigger=sks> ball and a <lora:tigerfish:1:trigger=sks> fish on grass"
+
+
+class Progress:
+    """A progress bar over the sampler's steps that says the phase: refine, update or fuse."""
+
+    def __init__(self, steps: int, title: str) -> None:
+        from tqdm import tqdm
+
+        self.bar = tqdm(total=steps, desc=title, unit="step", leave=True)
+        self.loss = ""
+
+    def __call__(self, event: Event) -> None:
+        """Show one event of the composer."""
+        if isinstance(event, Updated):
+            self.loss = f", loss {event.loss:.3f}"
+            phase = f"refine {event.index + 1}/{event.total}" if event.total > 1 else "update"
+            self.bar.set_postfix_str(phase + self.loss)
+        else:
+            self.bar.set_postfix_str("fuse" + self.loss)
+            self.bar.update()
+
+    def close(self) -> None:
+        """End the bar."""
+        self.bar.close()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments; one option for every entry of the settings table."""
+    parser = argparse.ArgumentParser(prog="clora", description="Compose several LoRAs in one picture.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    compose = commands.add_parser("compose", help="compose the LoRAs of a prompt into a picture")
+    compose.add_argument("prompt", help='for instance "a <lora:cat:1> cat and a <lora:dog:0.8> dog"')
+    compose.add_argument("--negative", default="", help="negative prompt")
+    compose.add_argument("--out", type=Path, default=Path("outputs/clora.png"), help="the picture to write (PNG)")
+    demo = commands.add_parser("demo", help="compose the README's prompt with CLoRA and with a plain merge")
+    demo.add_argument("--prompt", default=DEMO_PROMPT, help="another prompt")
+    demo.add_argument("--negative", default="", help="negative prompt")
+    demo.add_argument("--out", type=Path, default=Path("outputs/demo.png"), help="the side-by-side picture to write")
+    for command in (compose, demo):
+        _add_common(command)
+    return parser
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", type=Path, help="a diffusers folder or an SD checkpoint (.safetensors); "
+                         "default: the embedded model")  # fmt: skip
+    command.add_argument("--lora-dir", type=Path, action="append", help="folder with LoRA files; may be repeated")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--steps", type=int, default=30)
+    command.add_argument("--guidance", type=float, default=7.5, help="classifier-free guidance scale")
+    command.add_argument("--width", type=int, default=0, help="pixels; default: the model's own size")
+    command.add_argument("--height", type=int, default=0, help="pixels; default: the model's own size")
+    command.add_argument("--device", help="cpu, cuda, ...; default: cuda where there is one")
+    command.add_argument("--prediction", choices=("epsilon", "v_prediction", "sample"), help="what the model predicts")
+    command.add_argument("--preset", default="default", choices=sorted(PRESETS), help="where settings start from")
+    group = command.add_argument_group("settings")
+    for setting in SETTINGS:
+        group.add_argument(f"--{setting.name.replace('_', '-')}", dest=f"set_{setting.name}", metavar="V",
+                           help=f"{setting.help} ({setting.allowed}; default {setting.text(setting.default)})")  # fmt: skip
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The settings that the command line names, on top of its preset."""
+    given = {s.name: getattr(options, f"set_{s.name}") for s in SETTINGS}
+    return Settings(preset=options.preset, **{name: value for name, value in given.items() if value is not None})
+
+
+def check_output(path: Path) -> None:
+    """Errors: CLoRAError for a place where no picture can be written."""
+    if path.suffix.lower() != ".png":
+        raise CLoRAError(f"The picture {path} must end in .png: its parameters are stored in PNG text.")
+    parent = next((p for p in path.absolute().parents if p.exists()), None)
+    if parent is None or not parent.is_dir() or path.is_dir():
+        raise CLoRAError(f"The picture cannot be written to {path}: name a file in a folder.")
+
+
+def render(pipe: Any, options: argparse.Namespace, settings: Settings, title: str) -> Any:
+    """Compose once, with a progress bar."""
+    from ..hosts.diffusers_compose import compose
+    from .models import EMBEDDED_LORAS
+
+    progress = Progress(options.steps, title)
+    try:
+        return compose(
+            pipe, options.prompt, loras=options.lora_dir or [EMBEDDED_LORAS], negative_prompt=options.negative,
+            seed=options.seed, steps=options.steps, guidance=options.guidance, width=options.width,
+            height=options.height, settings=settings, observer=progress,
+        )  # fmt: skip
+    finally:
+        progress.close()
+
+
+def run_compose(options: argparse.Namespace) -> int:
+    """`clora compose`: the picture, the masks over it, and its parameters as PNG text."""
+    from .models import load_pipeline
+    from .output import write_composed
+
+    settings = settings_of(options)
+    check_output(options.out)
+    pipe = load_pipeline(options.model, device=options.device, prediction=options.prediction)
+    composed = render(pipe, options, settings, settings.method)
+    for warning in composed.warnings:
+        print(warning, file=sys.stderr)
+    for path in write_composed(composed, options.out, model=options.model):
+        print(path)
+    return 0
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    """`clora demo`: CLoRA and plain merge from the same seed, side by side with the masks."""
+    from .models import load_pipeline
+    from .output import write_comparison
+
+    settings = settings_of(options)
+    check_output(options.out)
+    pipe = load_pipeline(options.model, device=options.device, prediction=options.prediction)
+    print(options.prompt)
+    merged = render(pipe, options, settings.replace(method="merge"), "merge")
+    composed = render(pipe, options, settings, "clora")
+    for warning in composed.warnings:
+        print(warning, file=sys.stderr)
+    print(f"Side by side: {write_comparison(merged, composed, options.out, model=options.model)}")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of `clora`. Returns 0, or 2 after a user's mistake, told in one sentence."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return run_compose(options) if options.command == "compose" else run_demo(options)
+    except CLoRAError as error:
+        print(f"clora: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""Writes what the command line made: pictures with their parameters, masks with names, comparisons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL.PngImagePlugin import PngInfo
+
+from ..hosts.diffusers_compose import Composed
+from ..infotext import infotext, infotext_fields
+from ..webui.pictures import masks_overlay, side_by_side
+
+
+def concept_labels(composed: Composed, image: int = 0) -> list[str]:
+    """Subject words and LoRA names of each concept, for pictures."""
+    concepts = composed.compositions[image].concepts
+    return [f"{c.subject.text} ({' + '.join(use.name for use in c.loras)})" for c in concepts]
+
+
+def parameters(composed: Composed, model: Path | None, image: int = 0) -> str:
+    """The run's parameters as the WebUI writes them."""
+    s, composition = composed.sampling, composed.compositions[image]
+    fields = {
+        "Steps": s.steps, "CFG scale": f"{s.guidance:g}", "Seed": composed.seeds[image],
+        "Size": f"{s.width}x{s.height}", "Model": model.stem if model else "clora-world",
+        **infotext_fields(composed.settings),
+    }  # fmt: skip
+    return infotext(composition.source, composition.negative, fields)
+
+
+def write_composed(composed: Composed, path: Path, *, model: Path | None) -> list[Path]:
+    """Write the picture and, with CLoRA, its masks beside it (NAME-masks.png); returns what was written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    info = PngInfo()
+    info.add_text("parameters", parameters(composed, model))
+    composed.images[0].save(path, pnginfo=info)
+    written = [path]
+    masks = composed.masks[0]
+    if masks is not None:
+        beside = path.with_name(f"{path.stem}-masks.png")
+        masks_overlay(composed.images[0], masks, concept_labels(composed)).save(beside)
+        written.append(beside)
+    return written
+
+
+def write_comparison(merged: Composed, composed: Composed, path: Path, *, model: Path | None) -> Path:
+    """Plain merge, CLoRA and CLoRA's masks in one picture; both pictures also on their own beside it."""
+    write_composed(composed, path.with_name(f"{path.stem}-clora.png"), model=model)
+    write_composed(merged, path.with_name(f"{path.stem}-merge.png"), model=model)
+    columns = [("plain merge", merged.images[0]), ("CLoRA", composed.images[0])]
+    masks = composed.masks[0]
+    if masks is not None:
+        columns.append(("where each LoRA drew", masks_overlay(composed.images[0], masks, concept_labels(composed))))
+    side_by_side(columns).save(path)
+    return path

@@ -1,0 +1,43 @@
+"""Which variants each method runs: CLoRA's, and the usual ways of combining LoRAs for comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .prompt import Composition, LoraUse, Span, Variant
+
+
+@dataclass(frozen=True)
+class MethodVariant:
+    """One variant as a host runs it: texts, every LoRA that is on in it, and where the concepts' words stand."""
+
+    text: str
+    negative: str
+    loras: tuple[LoraUse, ...]
+    subjects: tuple[tuple[Span, ...], ...] = ()
+    triggers: tuple[Span, ...] = ()
+
+
+def method_variants(composition: Composition, method: str) -> tuple[MethodVariant, ...]:
+    """The variants of `method` for one prompt; every one has the global styles on.
+
+    clora: the base and one variant per concept. merge: a single variant with all LoRAs on, what a plain WebUI does.
+    composite, switch: one variant per concept with the full prompt, averaged or in turn (Zhong et al. 2024). A
+    prompt with fewer than two concepts is rendered plainly whatever the method.
+    """
+    styles = composition.styles
+    if method == "clora" and composition.composes:
+        return tuple(
+            MethodVariant(v.text, v.negative, (*styles, *v.loras), v.subjects, v.triggers) for v in composition.variants
+        )
+    text, negative = composition.merged.text, composition.merged.negative
+    if method in ("composite", "switch") and composition.composes:
+        return tuple(
+            MethodVariant(text, negative, (*styles, *v.loras)) for v in _concept_variants(composition.variants)
+        )
+    return (MethodVariant(text, negative, (*styles, *composition.merged.loras)),)
+
+
+def _concept_variants(variants: Sequence[Variant]) -> Sequence[Variant]:
+    return variants[1:]

@@ -1,0 +1,124 @@
+"""Contrastive loss -> moved latent (paper section 3.2): exact gradient, in chunks where memory asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .attention import AttentionTaps
+from .contrast import group_entries, info_nce
+from .hosts.denoiser import Denoiser, Row
+from .maps import MapBook, average_maps, collect_maps, needed_columns
+from .plan import ImagePlan, chunks, rows_of
+from .settings import Settings
+
+LOSS_SCALES = (1024.0, 32.0, 1.0)
+"""Loss scales tried in turn for float16 models, whose small gradients would otherwise vanish."""
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """dL/dx (B, C, h, w), the losses (B,), the maps they come from and how many constant maps were left out."""
+
+    value: Tensor
+    losses: Tensor
+    book: MapBook
+    left_out: int
+
+    @property
+    def finite(self) -> bool:
+        """Whether every entry is a number."""
+        return bool(torch.isfinite(self.value).all())
+
+
+def contrast_losses(book: MapBook, plans: Sequence[ImagePlan], temperature: float) -> tuple[Tensor, int]:
+    """Loss of each image (B,) from the maps of its own concept groups, and how many maps were left out."""
+    losses, left_out = [], 0
+    for image, plan in enumerate(plans):
+        entries = group_entries(plan.group_tokens)
+        maps = torch.cat([book.of(image, e.variant, (e.token,)) for e in entries]).flatten(1)
+        contrast = info_nce(maps, torch.tensor([e.concept for e in entries]), temperature)
+        losses.append(contrast.loss)
+        left_out += contrast.left_out
+    return torch.stack(losses), left_out
+
+
+class LatentUpdate:
+    """Computes gradients of the contrastive loss with respect to the sampler's latent, and moves the latent."""
+
+    def __init__(
+        self, taps: AttentionTaps, settings: Settings, *, columns: Sequence[int] = (), grid_order: str = "row-major"
+    ) -> None:
+        self.taps = taps
+        self.settings = settings
+        self.extra_columns = tuple(columns)
+        self.grid_order = grid_order
+        self._loss_scale = 0
+
+    def gradient(
+        self, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser, *, half: bool = False
+    ) -> Gradient:
+        """The exact gradient at `latent` (B, C, h, w), images independent (their losses are summed).
+
+        `half` says that the model computes in float16: the loss is scaled, with a smaller scale when it overflows.
+        """
+        rows = rows_of(plans, unconditional=self.settings.maps == "both")
+        columns = needed_columns(plans, self.extra_columns)
+        while True:
+            scale = LOSS_SCALES[self._loss_scale] if half else 1.0
+            result = self._scaled_gradient(latent, plans, denoiser, rows, columns, scale)
+            if result.finite or not half or self._loss_scale == len(LOSS_SCALES) - 1:
+                return result
+            self._loss_scale += 1
+
+    def _scaled_gradient(
+        self, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser, rows: tuple[Row, ...],
+        columns: tuple[int, ...], scale: float,
+    ) -> Gradient:  # fmt: skip
+        pieces = chunks(rows, self.settings.rows_per_forward)
+        with denoiser.gradients():
+            x = latent.detach().clone().requires_grad_(True)
+            if len(pieces) == 1:
+                maps = collect_maps(self.taps, denoiser, x, rows, columns)
+                losses, left_out, book = self._losses(maps, rows, columns, plans)
+                (grad,) = torch.autograd.grad(losses.sum() * scale, x)
+            else:
+                # Maps of all rows first, then dL/dmaps, then each chunk once more with a graph: exact, and
+                # only one chunk's activations are alive at a time.
+                with torch.no_grad():
+                    maps = torch.cat([collect_maps(self.taps, denoiser, x, piece, columns) for piece in pieces])
+                maps.requires_grad_(True)
+                losses, left_out, book = self._losses(maps, rows, columns, plans)
+                (slopes,) = torch.autograd.grad(losses.sum() * scale, maps)
+                grad, start = torch.zeros_like(x), 0
+                for piece in pieces:
+                    part = collect_maps(self.taps, denoiser, x, piece, columns)
+                    slope = slopes[start : start + len(piece)]
+                    grad = grad + torch.autograd.grad((part * slope).sum(), x)[0]
+                    start += len(piece)
+        detached = MapBook(book.columns, {key: value.detach() for key, value in book.maps.items()})
+        return Gradient(grad / scale, losses.detach(), detached, left_out)
+
+    def _losses(
+        self, maps: Tensor, rows: tuple[Row, ...], columns: tuple[int, ...], plans: Sequence[ImagePlan]
+    ) -> tuple[Tensor, int, MapBook]:
+        book = average_maps(maps, rows, columns, self.grid_order)
+        losses, left_out = contrast_losses(book, plans, self.settings.temperature)
+        return losses, left_out, book
+
+    def moved(self, latent: Tensor, gradient: Tensor, scale: float) -> Tensor:
+        """x' = x - alpha s^2 dL/dx: the paper's z' = z - alpha dL/dz (equation 4) in a space where x = s z.
+
+        With an update cap, each image's update is shortened to that part of its latent's root mean square.
+        """
+        change = self.settings.step_size * scale**2 * gradient
+        cap = self.settings.update_cap
+        if cap > 0.0:
+            dims = tuple(range(1, latent.ndim))
+            size = change.pow(2).mean(dim=dims, keepdim=True).sqrt()
+            allowed = cap * latent.pow(2).mean(dim=dims, keepdim=True).sqrt()
+            change = change * (allowed / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp_max(1.0)
+        return latent - change

@@ -1,0 +1,1 @@
+"""What WebUIs, the command line and the page share: pictures, texts, panel."""

@@ -1,0 +1,182 @@
+"""One step of a generation: rows, masks, fusion, schedule, and the usual methods beside CLoRA."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from clora.composer import Composer, Step, Updated
+from clora.errors import CLoRAError
+from clora.hosts.denoiser import Row
+from clora.plan import ImagePlan, plan_image
+from clora.schedule import schedule
+from clora.settings import Settings
+from tests.engine.toy import ToyDenoiser, toy
+
+PLAN = plan_image([[(2,), (5,)], [(3,), (6,)], [(2,), (6,)]], [(), (2,), (5,)], "all")
+EQUAL = ImagePlan((), ((), (), ()))
+
+
+@pytest.fixture
+def latent() -> torch.Tensor:
+    return torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def run_step(
+    denoiser: ToyDenoiser,
+    latent: torch.Tensor,
+    plans: list[ImagePlan],
+    index: int = 0,
+    steps: int = 10,
+    **values: object,
+) -> tuple[Step, list[Updated], Composer]:
+    updates: list[Updated] = []
+    composer = Composer(
+        denoiser.unet,
+        Settings(**values),
+        steps,
+        observer=lambda event: updates.append(event) if isinstance(event, Updated) else None,
+    )
+    with composer.installed():
+        step = composer.step(index, latent, plans, denoiser)
+    return step, updates, composer
+
+
+def single(denoiser: ToyDenoiser, latent: torch.Tensor, image: int, variant: int, conditional: bool) -> torch.Tensor:
+    return denoiser.predict(latent[image : image + 1], (Row(0, variant, conditional),))[0]
+
+
+def test_each_place_takes_the_prediction_of_its_mask(latent: torch.Tensor) -> None:
+    denoiser = toy()
+    step, updates, _ = run_step(denoiser, latent, [PLAN, PLAN], index=9)
+    assert not updates
+    assert torch.equal(step.latent, latent)
+    for image in range(2):
+        masks = step.masks[image]
+        assert masks is not None
+        assert (masks.sum(0) == 1).all()
+        for variant in range(3):
+            inside = masks[variant].bool()
+            for conditional, fused in ((True, step.cond), (False, step.uncond)):
+                assert fused is not None
+                expected = single(denoiser, latent, image, variant, conditional)
+                torch.testing.assert_close(fused[image][:, inside], expected[:, inside], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7])
+def test_fewer_rows_per_forward_change_nothing(latent: torch.Tensor, rows: int) -> None:
+    whole, _, _ = run_step(toy(), latent, [PLAN, PLAN], refine_updates=2)
+    pieces, _, _ = run_step(toy(), latent, [PLAN, PLAN], refine_updates=2, rows_per_forward=rows)
+    torch.testing.assert_close(pieces.cond, whole.cond, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(pieces.latent, whole.latent, rtol=1e-9, atol=1e-12)
+
+
+def test_schedule_updates_and_refines(latent: torch.Tensor) -> None:
+    counts = [
+        len(run_step(toy(), latent, [PLAN, PLAN], index=i, update_until=0.4, refine_at=(0.0, 0.3), refine_updates=3)[1])
+        for i in range(6)
+    ]
+    assert counts == [4, 1, 1, 4, 0, 0]
+
+
+def test_fresh_noise_is_predicted_after_the_update_and_stale_noise_before(latent: torch.Tensor) -> None:
+    values = {"refine_at": (), "step_size": 50.0}
+    fresh, updates, _ = run_step(toy(), latent, [PLAN, PLAN], **values)
+    moved = updates[0].after
+    torch.testing.assert_close(fresh.latent, moved)
+    again, _, _ = run_step(toy(), moved, [PLAN, PLAN], update_until=0.0)
+    torch.testing.assert_close(fresh.cond, again.cond)
+    stale, _, _ = run_step(toy(), latent, [PLAN, PLAN], noise="stale", **values)
+    before, _, _ = run_step(toy(), latent, [PLAN, PLAN], update_until=0.0)
+    torch.testing.assert_close(stale.latent, moved)
+    torch.testing.assert_close(stale.cond, before.cond)
+    assert not torch.allclose(stale.cond, fresh.cond)
+
+
+def test_before_fuse_from_predictions_are_averaged(latent: torch.Tensor) -> None:
+    step, _, _ = run_step(toy(), latent, [PLAN, PLAN], index=1, fuse_from=0.5, update_until=0.0)
+    assert step.masks == (None, None)
+    mean = torch.stack([single(toy(), latent, 0, v, True) for v in range(3)]).mean(0)
+    torch.testing.assert_close(step.cond[0], mean)
+
+
+def test_switch_takes_turns_and_composite_averages(latent: torch.Tensor) -> None:
+    for index in range(4):
+        step, updates, _ = run_step(toy(), latent, [EQUAL, EQUAL], index=index, method="switch")
+        torch.testing.assert_close(step.cond[1], single(toy(), latent, 1, index % 3, True))
+        assert not updates
+    step, _, _ = run_step(toy(), latent, [EQUAL, EQUAL], method="composite")
+    mean = torch.stack([single(toy(), latent, 0, v, False) for v in range(3)]).mean(0)
+    torch.testing.assert_close(step.uncond[0], mean)  # type: ignore[index]
+
+
+def test_without_guidance_only_conditional_rows_run(latent: torch.Tensor) -> None:
+    denoiser = toy()
+    composer = Composer(denoiser.unet, Settings(update_until=0.0), 10)
+    with composer.installed():
+        step = composer.step(0, latent, [PLAN, PLAN], denoiser, guidance=False)
+    assert step.uncond is None
+    assert all(row.conditional for rows in denoiser.rows_seen for row in rows)
+
+
+def test_rows_of_one_variant_are_neighbours(latent: torch.Tensor) -> None:
+    denoiser = toy()
+    run_step(denoiser, latent, [PLAN, PLAN], index=9)
+    variants = [row.variant for row in denoiser.rows_seen[-1]]
+    assert variants == sorted(variants)
+
+
+def test_nan_in_the_latent_is_told_in_one_sentence(latent: torch.Tensor) -> None:
+    latent[0, 0, 0, 0] = torch.nan
+    with pytest.raises(CLoRAError, match="holds NaN or infinite values at step 4"):
+        run_step(toy(), latent, [PLAN, PLAN], index=3)
+
+
+def test_gradients_that_are_not_finite_are_skipped_with_one_warning(latent: torch.Tensor) -> None:
+    denoiser = toy()
+    composer = Composer(denoiser.unet, Settings(refine_at=()), 10)
+    true_gradient = composer.update.gradient
+
+    def broken(*args, **kwargs):  # type: ignore[no-untyped-def]
+        result = true_gradient(*args, **kwargs)
+        result.value[0, 0, 0, 0] = torch.inf
+        return result
+
+    composer.update.gradient = broken  # type: ignore[method-assign]
+    with composer.installed():
+        for index in range(2):
+            step = composer.step(index, latent, [PLAN, PLAN], denoiser)
+            assert torch.equal(step.latent, latent)
+    assert len(composer.warnings) == 1
+    assert "not finite" in composer.warnings[0]
+
+
+def test_constant_maps_are_told(latent: torch.Tensor) -> None:
+    denoiser = toy()
+    for block in denoiser.unet.blocks:
+        torch.nn.init.zeros_(block.attn2.to_q.weight)
+        torch.nn.init.zeros_(block.attn2.to_q.bias) if block.attn2.to_q.bias is not None else None
+    step, _, composer = run_step(denoiser, latent, [PLAN, PLAN])
+    assert composer.warnings == ["Some attention maps are constant and were left out of the loss."]
+    assert step.masks[0] is not None
+    assert step.masks[0][0].all()
+
+
+def test_observer_can_end_the_run_and_leaves_no_hook(latent: torch.Tensor) -> None:
+    denoiser = toy()
+
+    def interrupt(event: object) -> None:
+        raise KeyboardInterrupt
+
+    composer = Composer(denoiser.unet, Settings(), 10, observer=interrupt)
+    with pytest.raises(KeyboardInterrupt), composer.installed():
+        composer.step(0, latent, [PLAN, PLAN], denoiser)
+    assert not any(m._forward_hooks for m in denoiser.unet.modules())
+
+
+def test_schedule_in_fractions_gives_the_papers_steps() -> None:
+    fifty = schedule(Settings("paper"), 50)
+    assert (fifty.update_before, sorted(fifty.refine_at)) == (25, [0, 10, 20])
+    twenty = schedule(Settings(), 20)
+    assert (twenty.update_before, sorted(twenty.refine_at)) == (10, [0, 4, 8])
+    assert sum(fifty.updates(i, 20) for i in range(50)) == 25 + 60
