@@ -68,7 +68,8 @@ def apply_lora(
         found = _find(key, tables)
         made: tuple[Delta, ...] = ()
         used: set[str] = set()
-        if found is not None:
+        # A layer named twice, in SGM and diffusers order, changes once: the first name counts.
+        if found is not None and found[1] not in deltas[found[0]]:
             component, target = found
             scale = config.scale_of(component, target.name, tensors)
             try:
@@ -78,7 +79,7 @@ def apply_lora(
                 if target.name != "conv_in":  # inpainting models differ from their family in this layer alone
                     raise _misfit(lora, tables, f"the shapes at {key} differ") from error
             if made:
-                deltas[component][target] = deltas[component].get(target, ()) + made
+                deltas[component][target] = made
         unhandled.extend(f"{key}.{suffix}" for suffix in tensors if suffix not in used)
     if not any(deltas.values()):
         raise _misfit(lora, tables, f"none of its {lora.tensor_count} tensors fits")

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 
 def unet(family: str = "sd1", width: int = 16) -> nn.Module:
-    """A UNet2DConditionModel with the block layout of SD 1.x, SD 2.x or SDXL; `width` of its text embeddings."""
+    """A UNet2DConditionModel with the block layout of SD 1.x, SD 2.x or SDXL; `width` of its text embeddings.
+
+    Family "small" has every kind of layer of SD 1.x, but two levels and one block in each.
+    """
     from diffusers import UNet2DConditionModel
 
     sdxl = family == "sdxl"
@@ -26,9 +29,12 @@ def unet(family: str = "sd1", width: int = 16) -> nn.Module:
     if sdxl:
         options |= {"addition_embed_type": "text_time", "addition_time_embed_dim": 4,
                     "projection_class_embeddings_input_dim": 8 + 6 * 4}
+    if family == "small":
+        options = {"block_out_channels": (8, 16), "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+                   "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
     torch.manual_seed(1)
-    made = UNet2DConditionModel(sample_size=8, layers_per_block=2, cross_attention_dim=width, norm_num_groups=4,
-                                attention_head_dim=2, **options)
+    made = UNet2DConditionModel(sample_size=8, layers_per_block=1 if family == "small" else 2, norm_num_groups=4,
+                                cross_attention_dim=width, attention_head_dim=2, **options)
     return made.double().eval().requires_grad_(False)
 
 
@@ -37,7 +43,8 @@ def run_unet(model: nn.Module, rows: int, width: int = 16) -> Tensor:
     extra = {}
     if getattr(model.config, "addition_embed_type", None):
         extra = {"added_cond_kwargs": {"text_embeds": random(rows, 8), "time_ids": random(rows, 6).abs() * 9}}
-    return model(random(rows, 4, 8, 8, scale=1.0), torch.tensor(500.0), random(rows, 7, width, scale=1.0), **extra).sample
+    text = random(rows, 7, width, scale=1.0)
+    return model(random(rows, 4, 8, 8, scale=1.0), torch.tensor(500.0), text, **extra).sample
 
 
 def text_encoder(hidden: int = 16, projection: bool = False) -> nn.Module:
@@ -54,6 +61,31 @@ def text_encoder(hidden: int = 16, projection: bool = False) -> nn.Module:
 
 def ids(rows: int) -> Tensor:
     return torch.randint(0, 97, (rows, 12), generator=torch.Generator().manual_seed(3))
+
+
+def encode(model: nn.Module, tokens: Tensor) -> Tensor:
+    """The last hidden state of a CLIPTextModel in float64, whose mask transformers makes in the default dtype."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        return model(tokens).last_hidden_state
+    finally:
+        torch.set_default_dtype(before)
+
+
+def merged(model: nn.Module, states: dict[str, Tensor], run: Callable[[nn.Module], Tensor]) -> Tensor:
+    """`run(model)` with other values for these parameters, put back afterwards; keeps the graph to the input."""
+    holders = [(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], value)
+               for name, value in states.items()]
+    before = [module._parameters.pop(key) for module, key, _ in holders]
+    try:
+        for module, key, value in holders:
+            setattr(module, key, value)
+        return run(model)
+    finally:
+        for (module, key, _), value in zip(holders, before, strict=True):
+            delattr(module, key)
+            module._parameters[key] = value
 
 
 def tree(leaves: dict[str, nn.Module]) -> nn.Module:

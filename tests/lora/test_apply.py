@@ -94,7 +94,8 @@ def one_layer(**more: Tensor) -> dict[str, Tensor]:
 
 
 def diff(lora: AppliedLora) -> Tensor:
-    return dense(lora)["mid_block.attentions.0.proj_in.weight"] - models()["unet"].mid_block.attentions[0].proj_in.weight
+    merged = dense(lora)["mid_block.attentions.0.proj_in.weight"]
+    return merged - models()["unet"].mid_block.attentions[0].proj_in.weight
 
 
 def test_alpha_and_rank(tmp_path: Path) -> None:
@@ -144,8 +145,17 @@ def test_every_tensor_is_accounted_for(tmp_path: Path, caplog: pytest.LogCapture
     assert [record.getMessage() for record in caplog.records] == [text]
 
 
+def test_a_layer_named_twice_changes_once(tmp_path: Path) -> None:
+    """Files with SGM and diffusers names side by side hold everything twice."""
+    twice = one_layer() | {key.replace(KEY, "lora_unet_middle_block_1_proj_in"): value
+                           for key, value in one_layer().items()}
+    lora = apply(tmp_path, twice)
+    same(lora, apply(tmp_path, one_layer()))
+    assert len(lora.unhandled) == 2
+
+
 def no_match() -> dict[str, Tensor]:
-    return {"lora_unet_nowhere.lora_down.weight": torch.zeros(1, 2), "lora_unet_nowhere.lora_up.weight": torch.zeros(2, 1)}
+    return {f"lora_unet_nowhere.lora_{part}.weight": torch.zeros(2, 2) for part in ("down", "up")}
 
 
 def test_misfits_are_errors_that_name_both_sides(tmp_path: Path) -> None:
@@ -190,7 +200,7 @@ def test_an_inpainting_models_first_layer_may_differ(tmp_path: Path) -> None:
     {"lora_down.weight": torch.zeros(2, 16), "lora_up.weight": torch.zeros(16, 2), "dora_scale": torch.zeros(5)},
     {"lokr_w1": torch.zeros(3, 3), "lokr_w2": torch.zeros(2, 2)},
     {"lokr_w1": torch.zeros(4, 4), "lokr_w2_a": torch.zeros(4), "lokr_w2_b": torch.zeros(4)},
-    {"hada_w1_a": torch.zeros(16), "hada_w1_b": torch.zeros(2), "hada_w2_a": torch.zeros(2), "hada_w2_b": torch.ones(2)},
+    {f"hada_w{half}_{side}": torch.zeros(2) for half in (1, 2) for side in "ab"},
     {"oft_blocks": torch.zeros(3, 4, 4)}, {"oft_blocks": torch.zeros(9, 4, 4, 4)}, {"diff": torch.zeros(3)},
     {"diff_b": torch.zeros(3)}, {"weight": torch.zeros(3), "on_input": torch.zeros(())},
     {"a1.weight": torch.zeros(3, 3), "a2.weight": torch.zeros(3, 3), "b1.weight": torch.zeros(3, 3),

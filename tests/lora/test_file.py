@@ -143,7 +143,7 @@ def test_find_by_name_path_case_and_alias(tmp_path: Path) -> None:
     for name, path in (("blackcat", cat), ("browndog", dog), ("animals/browndog", dog), ("BlackCat", cat),
                        ("kitty", cat), ("browndog.safetensors", dog)):
         assert find_lora(name, [tmp_path, tmp_path / "animals"]) == path
-    with pytest.raises(CLoRAError, match='"blackcta".*did you mean "blackcat"'):
+    with pytest.raises(CLoRAError, match=r'"blackcta".*did you mean "blackcat"'):
         find_lora("blackcta", [tmp_path])
     with pytest.raises(CLoRAError, match="3 found; put the file"):
         find_lora("zzzzzzzz", [tmp_path])

@@ -103,7 +103,8 @@ def test_rescaled_diag_oft_and_boft(kind: str) -> None:
         torch.testing.assert_close(ours(layer, tensors), layer.weight + diff.double(), **TOLERANCE)
     tensors = tensors_of("boft", layer)
     del tensors["rescale"]
-    diff = functional.boft.diff_weight(layer.weight.float(), tensors["oft_blocks"].float(), None, constraint=0, scale=0.4)
+    blocks = tensors["oft_blocks"].float()
+    diff = functional.boft.diff_weight(layer.weight.float(), blocks, None, constraint=0, scale=0.4)
     torch.testing.assert_close(ours(layer, tensors, 0.4), layer.weight + diff.double(), **TOLERANCE)
 
 

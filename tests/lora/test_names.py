@@ -135,7 +135,8 @@ def test_golden_unet_keys() -> None:
 
 @pytest.mark.parametrize("key", [
     "lora_te_text_model_encoder_layers_1_self_attn_q_proj", "lora_te1_text_model_encoder_layers_1_self_attn_q_proj",
-    "text_encoder.text_model.encoder.layers.1.self_attn.q_proj", "lycoris_te_text_model_encoder_layers_1_self_attn_q_proj",
+    "text_encoder.text_model.encoder.layers.1.self_attn.q_proj",
+    "lycoris_te_text_model_encoder_layers_1_self_attn_q_proj",
     "text_encoder.text_model.encoder.layers.1.self_attn.to_q", "clip_l.text_model.encoder.layers.1.self_attn.q_proj",
     "base_model.model.text_model.encoder.layers.1.self_attn.q_proj",
     "cond_stage_model.transformer.text_model.encoder.layers.1.self_attn.q_proj",
@@ -176,6 +177,6 @@ def test_open_clip_names(batch_first: bool) -> None:
 
 
 def test_split_and_places_work_together() -> None:
-    module, suffix = split_key("unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_out_lora.up.weight")
+    module, suffix = split_key("unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_out_lora.up.weight")
     assert suffix == "lora_up"
-    assert places(module) == (("unet",), "down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_out")
+    assert places(module) == (("unet",), "mid_block_attentions_0_transformer_blocks_0_attn1_to_out")
