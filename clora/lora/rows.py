@@ -181,7 +181,6 @@ class _HookedLayer(_Hooked):
             return None
         x: Tensor = args[0] if args else next(iter(kwargs.values()))
         self.check(x, self.axis, rows)
-        self.check(output, self.axis, rows)
         changed = {}
         for index in touched:
             runs = rows.runs[index]

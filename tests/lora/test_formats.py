@@ -31,7 +31,7 @@ def merged(loras: RowLoras, index: int, model: nn.Module, x: torch.Tensor) -> to
 def test_rows_equal_the_dense_merge(form: str, kind: str) -> None:
     layer = layers()[kind]
     model = nn.Sequential(layer)
-    partner = "norm" if form == "norm" else "oft" if form == "lora" else "lora"
+    partner = "norm" if form == "norm" else "lora" if "oft" in form else "oft"
     one = applied("unet", {layer: deltas_on(layer, tensors_of(form, layer), 0.7)})
     two = applied("unet", {layer: deltas_on(layer, tensors_of(partner, layer, seed=50), -0.4)})
     loras = RowLoras("unet", model, [[], [one], [one, two], [two, one]])

@@ -169,6 +169,18 @@ def test_made_in_one_mode_used_under_gradients(mode: type[AbstractContextManager
     assert x.grad is not None
 
 
+def test_a_file_read_in_inference_mode() -> None:
+    """Tensors of a LoRA and of the host that were made in inference mode do not reach autograd."""
+    with torch.inference_mode():
+        tensors = {key: value.clone() for key, value in tensors_of("lora", layers()["linear"]).items()}
+    layer = layers()["linear"]
+    loras = RowLoras("unet", layer, [[applied("unet", {layer: deltas_on(layer, tensors)})]])
+    x = input_for(layer, 1).requires_grad_()
+    with loras.installed(), loras.rows([0]):
+        layer(x).sum().backward()
+    assert x.grad is not None
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_low_precision(dtype: torch.dtype) -> None:
     exact, reference = conv_rows()
