@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .prompt import Composition, LoraUse, Span, Variant
+from .prompt import Composition, LoraUse, Span
 
 
 @dataclass(frozen=True)
@@ -20,24 +19,19 @@ class MethodVariant:
 
 
 def method_variants(composition: Composition, method: str) -> tuple[MethodVariant, ...]:
-    """The variants of `method` for one prompt; every one has the global styles on.
+    """The variants of `method` for one prompt; every one has the global styles on,
+    and the LoRAs with role=off, which are the host's to load: here CLoRA's own host plays that part.
 
     clora: the base and one variant per concept. merge: a single variant with all LoRAs on, what a plain WebUI does.
     composite, switch: one variant per concept with the full prompt, averaged or in turn (Zhong et al. 2024). A
     prompt with fewer than two concepts is rendered plainly whatever the method.
     """
-    styles = composition.styles
+    styles = (*composition.styles, *composition.off)
     if method == "clora" and composition.composes:
         return tuple(
             MethodVariant(v.text, v.negative, (*styles, *v.loras), v.subjects, v.triggers) for v in composition.variants
         )
     text, negative = composition.merged.text, composition.merged.negative
     if method in ("composite", "switch") and composition.composes:
-        return tuple(
-            MethodVariant(text, negative, (*styles, *v.loras)) for v in _concept_variants(composition.variants)
-        )
+        return tuple(MethodVariant(text, negative, (*styles, *v.loras)) for v in composition.variants[1:])
     return (MethodVariant(text, negative, (*styles, *composition.merged.loras)),)
-
-
-def _concept_variants(variants: Sequence[Variant]) -> Sequence[Variant]:
-    return variants[1:]

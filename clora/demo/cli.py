@@ -70,8 +70,8 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--preset", default="default", choices=sorted(PRESETS), help="where settings start from")
     group = command.add_argument_group("settings")
     for setting in SETTINGS:
-        group.add_argument(f"--{setting.name.replace('_', '-')}", dest=f"set_{setting.name}", metavar="V",
-                           help=f"{setting.help} ({setting.allowed}; default {setting.text(setting.default)})")  # fmt: skip
+        text = f"{setting.help} ({setting.allowed}; default {setting.text(setting.default)})"
+        group.add_argument(f"--{setting.name.replace('_', '-')}", dest=f"set_{setting.name}", metavar="V", help=text)
 
 
 def settings_of(options: argparse.Namespace) -> Settings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..library import LoraLibrary, Source
 from ..lora.apply import AppliedLora
 from ..methods import MethodVariant, method_variants
 from ..plan import ImagePlan, plan_image
-from ..prompt import Composition, LoraUse, PromptTokens, ResolvedText, analyze, schedule
+from ..prompt import Composition, LoraUse, PromptTokens, ResolvedText, analyze, schedule, scheduled_positions
 from ..settings import Settings
 from .denoiser import Row
 from .diffusers import Conditioning, Prepared, Sampling, check_pipeline, decode, initial_latents, sample
@@ -102,8 +102,9 @@ def prepare(
         for half in (True, False)
     }
     encoded = _encode(pipe, timetables, set_of, sets, clip_skip)
+    if settings.method == "clora":
+        _check_words(compositions, timetables, encoded)
     steps = [_conditioning(step, timetables, encoded, variants, settings) for step in range(sampling.steps)]
-    _check_words(steps, settings)
     return Prepared(sets, set_of, tuple(steps))
 
 
@@ -169,14 +170,12 @@ def _plan(own: Sequence[MethodVariant], tokens: Sequence[PromptTokens], settings
     return plan_image(subjects, triggers, settings.mask_words)
 
 
-def _check_words(steps: Sequence[Conditioning], settings: Settings) -> None:
-    """Errors: CLoRAError when a concept's words stand in the prompt at no step (scheduled away, say)."""
-    if settings.method != "clora":
-        return
-    for image, plan in enumerate(steps[0].plans):
-        for concept in range(len(plan.group_tokens)):
-            if not any(step.plans[image].mask_tokens[concept + 1] for step in steps):
-                raise CLoRAError(
-                    f"The words of concept {concept + 1} stand in the prompt at no step; "
-                    "take them out of the prompt scheduling or write words= in the LoRA tag."
-                )
+def _check_words(
+    compositions: Sequence[Composition], timetables: Mapping[Row, Timetable], encoded: Mapping[tuple[Row, int], Encoded]
+) -> None:
+    """Errors: CLoRAError when a concept's words stand in its variant's text at no step (scheduled away, say)."""
+    for image, composition in enumerate(compositions):
+        for number, concept in enumerate(composition.concepts, start=1):
+            row = Row(image, number, True)
+            layouts = [encoded[row, piece].tokens for piece in range(len(timetables[row]))]
+            scheduled_positions(layouts, composition.variants[number].subjects[number - 1], concept.words)

@@ -70,6 +70,7 @@ class _Reader:
         self, concepts: tuple[Concept, ...], variants: tuple[Variant, ...], host_text: str, note: str = ""
     ) -> Composition:
         return Composition(
+            source=self.prompt,
             text=variants[0].text,
             host_text=host_text,
             negative=self.negative,
@@ -78,9 +79,16 @@ class _Reader:
             background=self._uses(Role.BACKGROUND),
             off=self._uses(Role.OFF),
             variants=variants,
+            merged=self._merged(),
             warnings=_warnings(self.tags, self.negative, composes=not note),
             note=note,
         )
+
+    def _merged(self) -> Variant:
+        """All triggers and all LoRAs at once, besides those that are on everywhere (styles, role=off)."""
+        rendered = self._render({i: tag.trigger or "" for i, tag in enumerate(self.tags)})
+        own = _unique(_use(tag) for tag in self.tags if tag.role not in (Role.STYLE, Role.OFF))
+        return Variant(rendered.resolved.text, self.negative, own, (), ())
 
     def step_aside(self, groups: Sequence[Subject]) -> Composition:
         concepts = tuple(replace(_concept(self.tags, group, ()), rule=None) for group in groups)
@@ -97,9 +105,7 @@ class _Reader:
         background = [i for i, tag in enumerate(self.tags) if tag.role is Role.BACKGROUND]
         variants = [self._variant(groups, [], background, self._uses(Role.BACKGROUND))]
         for group, own, concept in zip(groups, styles, concepts, strict=True):
-            variants.append(
-                self._variant(groups, group.tags, own, _unique((*concept.loras, *concept.styles)))
-            )
+            variants.append(self._variant(groups, group.tags, own, _unique((*concept.loras, *concept.styles))))
         left_to_host = (Role.STYLE, Role.OFF)
         host = render(self.prompt, [Edit(tag.span) for tag in self.tags if tag.role not in left_to_host])
         return self._composition(concepts, tuple(variants), host.resolved.text)

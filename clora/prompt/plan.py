@@ -67,8 +67,11 @@ class Composition:
 
     `text` is the base variant's text, without LoRA tags. `host_text` is the prompt as the host should go on
     with: tags of concepts, subject styles and background are out, those of global styles and role=off stay in
-    for the host to load; where the prompt is not composed it is the prompt unchanged.
+    for the host to load; where the prompt is not composed it is the prompt unchanged. `merged` is what a host
+    without composition renders: one text with every trigger, and every LoRA on at once.
     """
+
+    source: str
 
     text: str
     host_text: str
@@ -78,6 +81,7 @@ class Composition:
     background: tuple[LoraUse, ...]
     off: tuple[LoraUse, ...]
     variants: tuple[Variant, ...]
+    merged: Variant
     warnings: tuple[str, ...] = ()
     note: str = ""
 

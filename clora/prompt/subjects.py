@@ -167,9 +167,7 @@ def _take(taken: dict[int, Subject], tags: Sequence[LoraTag], group: Subject, pl
     taken.update(dict.fromkeys(place, group))
 
 
-def _share(
-    base: ResolvedText, taken: dict[int, Subject], tags: Sequence[LoraTag], sharing: Sequence[Subject]
-) -> None:
+def _share(base: ResolvedText, taken: dict[int, Subject], tags: Sequence[LoraTag], sharing: Sequence[Subject]) -> None:
     """Give the occurrences of one text that nobody has yet to the groups that name it without a number."""
     places = find_words(base, sharing[0].words)
     if not places:
@@ -185,9 +183,7 @@ def _share(
         _take(taken, tags, group, tuple(p for j in own for p in places[j]))
 
 
-def subject_of_style(
-    base: ResolvedText, tag: LoraTag, groups: Sequence[Subject], tags: Sequence[LoraTag]
-) -> int:
+def subject_of_style(base: ResolvedText, tag: LoraTag, groups: Sequence[Subject], tags: Sequence[LoraTag]) -> int:
     """The index of the concept that `role=style@WORDS` means: its words, or words that stand among them."""
     words, occurrence = split_occurrence(tag.role_words or "")
     places = find_words(base, words)

@@ -175,8 +175,7 @@ def _with_occurrence(
         raise CLoRAError(f'nth= needs a whole number above 0 in {where}, not "{nth}".')
     if words is None and role_words is None:
         raise CLoRAError(
-            f"nth= counts the words of words=, which {where} does not have: write for example "
-            "words=cat:nth=2."
+            f"nth= counts the words of words=, which {where} does not have: write for example words=cat:nth=2."
         )
     suffix = f"#{int(nth)}"
     return (words + suffix if words else None), (role_words + suffix if role_words else None)

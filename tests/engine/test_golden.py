@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks.golden import GoldenCase, Errors, load_pipeline, lora_files, main, prepare_case, recompute
+from benchmarks.golden import Errors, GoldenCase, load_pipeline, lora_files, main, prepare_case, recompute
 from clora.attention import AttentionTaps
 from clora.hosts.denoiser import Row
 from clora.hosts.diffusers import DiffusersDenoiser
@@ -35,12 +35,14 @@ def test_case(golden: Path, name: str) -> None:
     counted = {"masks (places)", "token ids (count)"}
     assert all(errors.worst.get(quantity, 0) == 0 for quantity in counted)
     assert {q: e for q, e in errors.worst.items() if q not in counted and e > TOLERANCE[case.dtype]} == {}
-    assert {"attention_maps", "loss", "grad", "latent_after", "noise_preds", "noise_pred", "latent_out"} <= set(errors.worst)
+    compared = {"attention_maps", "loss", "grad", "latent_after", "noise_preds", "noise_pred", "latent_out"}
+    assert compared <= set(errors.worst)
 
 
 def test_single_layers_probabilities(golden: Path) -> None:
     """Raw softmax probabilities of every tapped layer, conditional and unconditional."""
-    names = [name for name in CASES if any("layer_probs" in key for key in load_file(golden / "cases" / f"{name}.safetensors"))]
+    files = {name: load_file(golden / "cases" / f"{name}.safetensors") for name in CASES}
+    names = [name for name, tensors in files.items() if any("layer_probs" in key for key in tensors)]
     assert names
     case = GoldenCase(golden, names[0])
     pipe = pipeline(golden, case.dtype)

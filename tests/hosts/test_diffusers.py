@@ -1,0 +1,272 @@
+"""The diffusers host on tiny random pipelines: its text encoding, its runs, and what it leaves behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from clora.composer import Step, Updated
+from clora.errors import CLoRAError
+from clora.hosts.diffusers_compose import compose
+from clora.hosts.diffusers_text import Text, TextEncoding
+from clora.prompt import Span, schedule
+from clora.settings import Settings
+from tests.hosts.tiny import tiny_sd, tiny_sdxl, write_lora
+
+PROMPT = "a <lora:cat:1:trigger=sks> cat and a <lora:dog:0.8> dog"
+PLAIN = "a cat and a dog, nice"
+
+
+@pytest.fixture(scope="module")
+def sd() -> Any:
+    return tiny_sd()
+
+
+@pytest.fixture(scope="module")
+def sdxl() -> Any:
+    return tiny_sdxl()
+
+
+@pytest.fixture
+def loras(tmp_path: Path, sd: Any) -> Path:
+    for seed, name in enumerate(("cat", "dog", "ink")):
+        write_lora(tmp_path / f"{name}.safetensors", sd, seed)
+    return tmp_path
+
+
+def encode(pipe: Any, text: str, clip_skip: int = 0) -> Any:
+    return TextEncoding(pipe, clip_skip).encode([Text(schedule(text, 1)[0][1], 0)], [()])[0]
+
+
+def hooks(pipe: Any) -> int:
+    roots = [m for m in (pipe.unet, pipe.text_encoder, getattr(pipe, "text_encoder_2", None)) if m is not None]
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for root in roots for m in root.modules())
+
+
+def run(pipe: Any, prompt: str | list[str], loras: Path, steps: int = 3, **options: Any) -> Any:
+    settings = options.pop("settings", Settings(refine_updates=1))
+    return compose(pipe, prompt, loras=loras, steps=steps, settings=settings, **options)
+
+
+@pytest.mark.parametrize("clip_skip", [0, 1])
+def test_sd_text_encoding_equals_the_pipelines(sd: Any, clip_skip: int) -> None:
+    expected, _ = sd.encode_prompt(PLAIN, "cpu", 1, False, clip_skip=clip_skip or None)
+    torch.testing.assert_close(encode(sd, PLAIN, clip_skip).context, expected[0])
+
+
+@pytest.mark.parametrize("clip_skip", [0, 1])
+def test_sdxl_text_encoding_equals_the_pipelines(sdxl: Any, clip_skip: int) -> None:
+    expected, _, pooled, _ = sdxl.encode_prompt(PLAIN, device="cpu", do_classifier_free_guidance=False,
+                                                clip_skip=clip_skip or None)  # fmt: skip
+    ours = encode(sdxl, PLAIN, clip_skip)
+    torch.testing.assert_close(ours.context, expected[0])
+    torch.testing.assert_close(ours.pooled, pooled[0])
+
+
+def test_long_prompts_take_more_chunks_and_positions_follow(sd: Any) -> None:
+    encoded = encode(sd, "word " * 80 + "cat")
+    assert encoded.context.shape[0] == 2 * 77
+    start = len("word " * 80)
+    (position,) = encoded.tokens.positions([Span(start, start + 3)])
+    assert position == 77 + 1 + 5
+
+
+def test_emphasis_scales_embeddings_and_keeps_the_mean(sd: Any) -> None:
+    plain, weighted = encode(sd, "a cat").context, encode(sd, "a (cat:1.5)").context
+    assert not torch.allclose(plain, weighted)
+    torch.testing.assert_close(plain.mean(), weighted.mean())
+    ratio = weighted[2] / plain[2] / (weighted[1] / plain[1])
+    torch.testing.assert_close(ratio, torch.full_like(ratio, 1.5), rtol=1e-3, atol=1e-3)
+
+
+def test_text_encoder_lora_acts_on_its_own_rows_only(sd: Any, loras: Path) -> None:
+    from clora.library import LoraLibrary
+    from clora.prompt import LoraUse
+
+    lora = LoraLibrary(loras).applied(LoraUse("cat", 1.0, 1.0), {"unet": sd.unet, "text_encoder": sd.text_encoder})
+    resolved = schedule("a cat", 1)[0][1]
+    with_lora, without = TextEncoding(sd).encode([Text(resolved, 1), Text(resolved, 0)], [(), (lora,)])
+    alone = encode(sd, "a cat").context
+    torch.testing.assert_close(without.context, alone)
+    assert not torch.allclose(with_lora.context, alone, atol=1e-3)
+
+
+@pytest.mark.parametrize("scheduler", ["DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
+def test_one_concept_renders_what_the_pipeline_renders(sd: Any, tmp_path: Path, scheduler: str) -> None:
+    """With a LoRA of no effect, a plain render is the pipeline's own picture from the same noise."""
+    write_lora(tmp_path / "cat.safetensors", sd, 0, strength=0.0)
+    before = sd.scheduler
+    try:
+        sd.scheduler = getattr(diffusers, scheduler).from_config(before.config)
+        ours = run(sd, "a <lora:cat:1> cat", tmp_path, steps=4, seed=5)
+        noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
+        theirs = sd("a cat", latents=noise, num_inference_steps=4, guidance_scale=7.5).images[0]
+    finally:
+        sd.scheduler = before
+    assert "only one concept" in ours.warnings[0]
+    assert ours.settings.method == "merge"
+    difference = np.abs(np.asarray(ours.images[0], dtype=float) - np.asarray(theirs, dtype=float))
+    assert difference.max() <= 1
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    ["DDIM", "EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "DPMSolverMultistep", "DPMSolverSinglestep",
+     "UniPCMultistep", "LMSDiscrete", "PNDM", "LCM", "KDPM2Discrete", "DDPM"],
+)  # fmt: skip
+def test_schedulers_run_and_repeat(sd: Any, loras: Path, scheduler: str) -> None:
+    before, steps_seen = sd.scheduler, []
+    try:
+        sd.scheduler = getattr(diffusers, f"{scheduler}Scheduler").from_config(before.config)
+        first = run(sd, PROMPT, loras, steps=4, observer=lambda e: steps_seen.append(e), seed=3)
+        second = run(sd, PROMPT, loras, steps=4, seed=3)
+    except ImportError as error:
+        pytest.skip(str(error))
+    finally:
+        sd.scheduler = before
+    assert torch.isfinite(first.latents).all()
+    assert torch.equal(first.latents, second.latents)
+    updates = [e for e in steps_seen if isinstance(e, Updated)]
+    # Half of four steps update, steps 0, 1 and 2 refine: two and two; second evaluations of a step add none.
+    assert len(updates) == 4
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_predictions_of_every_kind(loras: Path, prediction: str) -> None:
+    pipe = tiny_sd(prediction)
+    composed = run(pipe, PROMPT, loras)
+    assert torch.isfinite(composed.latents).all()
+    assert composed.masks[0] is not None
+
+
+def test_sdxl_composes(sdxl: Any, tmp_path: Path) -> None:
+    for seed, name in enumerate(("cat", "dog")):
+        write_lora(tmp_path / f"{name}.safetensors", sdxl, seed)
+    clora = run(sdxl, PROMPT, tmp_path, width=128, height=128)
+    merge = run(sdxl, PROMPT, tmp_path, width=128, height=128, settings=Settings(method="merge"))
+    assert torch.isfinite(clora.latents).all()
+    assert not torch.allclose(clora.latents, merge.latents)
+    assert hooks(sdxl) == 0
+
+
+@pytest.mark.parametrize("size", [(136, 200), (72, 264), (128, 64)])
+def test_sizes_that_are_not_square(sd: Any, loras: Path, size: tuple[int, int]) -> None:
+    composed = run(sd, PROMPT, loras, width=size[0], height=size[1])
+    assert composed.images[0].size == size
+    mask = composed.masks[0]
+    assert mask is not None
+    assert mask.shape == (3, size[1] // 8, size[0] // 8)
+
+
+def test_a_batch_equals_its_images_alone(sd: Any, loras: Path) -> None:
+    other = "a <lora:dog:1> dog beside a <lora:cat:0.5> big cat, <lora:ink:1:role=style>"
+    together = run(sd, [PROMPT, other], loras, seed=1)
+    alone = [run(sd, PROMPT, loras, seed=1), run(sd, other, loras, seed=2)]
+    for image, single in enumerate(alone):
+        torch.testing.assert_close(together.latents[image], single.latents[0], rtol=1e-3, atol=1e-3)
+        assert torch.equal(together.masks[image], single.masks[0])
+
+
+def test_more_than_75_tokens_weights_break_and_scheduling(sd: Any, loras: Path) -> None:
+    prompt = f"[dawn:night:0.5] BREAK {'very ' * 80} a <lora:cat:1> (cat:1.3) and a <lora:dog:1> [small|big] dog"
+    composed = run(sd, prompt, loras, steps=4)
+    assert torch.isfinite(composed.latents).all()
+
+
+def test_words_scheduled_away_at_every_step_are_an_error(sd: Any, loras: Path) -> None:
+    with pytest.raises(CLoRAError, match="cat"):
+        run(sd, "a <lora:cat:1:words=cat> [cat::0] and a <lora:dog:1> dog", loras)
+
+
+@pytest.mark.parametrize("method", ["merge", "composite", "switch"])
+def test_other_methods_have_all_loras_and_no_masks(sd: Any, loras: Path, method: str) -> None:
+    composed = run(sd, PROMPT, loras, settings=Settings(method=method))
+    assert composed.masks == (None,)
+    assert not torch.allclose(composed.latents, run(sd, PROMPT, loras).latents)
+
+
+def test_merge_equals_the_loras_merged_into_the_weights(sd: Any, loras: Path) -> None:
+    """What a plain WebUI does with the same prompt: W + weight * alpha / rank * up @ down."""
+    ours = run(sd, PROMPT, loras, settings=Settings(method="merge"), seed=2)
+    pipe = tiny_sd()
+    for name, weight in (("cat", 1.0), ("dog", 0.8)):
+        tensors = load_file(loras / f"{name}.safetensors")
+        for prefix, root in (("lora_unet", pipe.unet), ("lora_te", pipe.text_encoder)):
+            for path, module in root.named_modules():
+                key = f"{prefix}_{path.replace('.', '_')}"
+                if f"{key}.alpha" in tensors:
+                    up, down = tensors[f"{key}.lora_up.weight"], tensors[f"{key}.lora_down.weight"]
+                    module.weight.data += weight * tensors[f"{key}.alpha"] / down.shape[0] * up @ down
+    noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(2))
+    theirs = pipe("a sks cat and a dog", latents=noise, num_inference_steps=3, guidance_scale=7.5).images[0]
+    difference = np.abs(np.asarray(ours.images[0], dtype=float) - np.asarray(theirs, dtype=float))
+    assert difference.max() <= 2
+
+
+def test_the_pipeline_is_left_as_it_was(sd: Any, loras: Path) -> None:
+    weights = {name: tensor.clone() for name, tensor in sd.unet.state_dict().items()}
+    trained = [p.requires_grad for p in sd.unet.parameters()]
+
+    def interrupt(event: object) -> None:
+        if isinstance(event, Step):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(sd, PROMPT, loras, observer=interrupt)
+    run(sd, PROMPT, loras)
+    assert hooks(sd) == 0
+    assert [p.requires_grad for p in sd.unet.parameters()] == trained
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in sd.unet.state_dict().items())
+
+
+def test_composing_inside_inference_mode(sd: Any, loras: Path) -> None:
+    expected = run(sd, PROMPT, loras)
+    with torch.inference_mode():
+        inside = run(sd, PROMPT, loras)
+    assert torch.equal(expected.latents, inside.latents)
+
+
+def test_bfloat16(loras: Path) -> None:
+    pipe = tiny_sd().to(torch.bfloat16)
+    composed = run(pipe, PROMPT, loras)
+    assert composed.latents.dtype == torch.float32
+    assert torch.isfinite(composed.latents).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"width": 130}, "width 130 is not divisible by 8: use 128"),
+        ({"steps": 0}, "number of steps is 0"),
+        ({"guidance": float("nan")}, "guidance scale is nan"),
+    ],
+)
+def test_values_out_of_range(sd: Any, loras: Path, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(CLoRAError, match=sentence):
+        run(sd, PROMPT, loras, **options)
+
+
+def test_an_unknown_lora_gets_the_nearest_names(sd: Any, loras: Path) -> None:
+    with pytest.raises(CLoRAError, match=r"kat.*cat"):
+        run(sd, "a <lora:kat:1> cat and a <lora:dog:1> dog", loras)
+    named = {"cat": loras / "cat.safetensors"}
+    with pytest.raises(CLoRAError, match=r"kat.*cat"):
+        compose(sd, "a <lora:kat:1> cat and a <lora:cat:1> dog", loras=named)
+
+
+def test_other_architectures_are_refused(sd: Any, loras: Path) -> None:
+    inpainting = tiny_sd(in_channels=9)
+    with pytest.raises(CLoRAError, match="takes 9 channels instead of 4"):
+        run(inpainting, PROMPT, loras)
+
+    class FluxPipeline:
+        text_encoder = sd.text_encoder
+
+    with pytest.raises(CLoRAError, match="cannot compose with a FluxPipeline"):
+        run(FluxPipeline(), PROMPT, loras)
