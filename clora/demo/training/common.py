@@ -6,12 +6,16 @@ import argparse
 import math
 import os
 import random
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
@@ -38,6 +42,30 @@ def learning_rate(step: int, steps: int, peak: float, warm: int = 100, floor: fl
         return peak * (step + 1) / warm
     share = (step - warm) / max(1, steps - warm)
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+
+
+def mixed_precision(device: str) -> AbstractContextManager[None]:
+    """bfloat16 for convolutions and linear layers. On a CPU attention stays in float32: its backward is faster."""
+    kind = torch.device(device).type
+    if kind != "cpu":
+        return torch.autocast(kind, torch.bfloat16)
+    return _cpu_mixed_precision()
+
+
+@contextmanager
+def _cpu_mixed_precision() -> Iterator[None]:
+    original = functional.scaled_dot_product_attention
+
+    def in_float32(q: Tensor, k: Tensor, v: Tensor, *args: Any, **options: Any) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return original(q.float(), k.float(), v.float(), *args, **options).to(q.dtype)
+
+    functional.scaled_dot_product_attention = in_float32
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            yield
+    finally:
+        functional.scaled_dot_product_attention = original
 
 
 class Average:

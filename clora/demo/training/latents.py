@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..world import Scene, render, sample_scene
 from .common import options, to_tensor
+from .vae import load_vae
 
 
 @torch.no_grad()
@@ -26,11 +27,6 @@ def encode(vae: AutoencoderKL, scenes: list[Scene], batch: int = 16) -> Tensor:
             mean = vae.encode(pixels).latent_dist.mean
         parts.append((mean.float() * vae.config.scaling_factor).half().cpu())
     return torch.cat(parts)
-
-
-def load_vae(out: Path, device: str) -> AutoencoderKL:
-    """The trained autoencoder in float32."""
-    return AutoencoderKL.from_pretrained(out / "model" / "vae", torch_dtype=torch.float32).to(device).eval()
 
 
 def _shard(job: tuple[Path, str, int, int]) -> tuple[list[Scene], Tensor]:

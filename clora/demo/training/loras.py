@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..world import LOOKS, Scene, Thing, caption, random_thing, sample_scene
 from .base import batch, noising
-from .common import learning_rate, options, seed_all, sheet
+from .common import learning_rate, mixed_precision, options, seed_all, sheet
 from .kohya import write
 from .latents import encode, load_latents
 from .model import draw, load, token_ids
@@ -108,7 +108,7 @@ def train(pipe: StableDiffusionPipeline, lesson: Lesson, args: argparse.Namespac
         clean = torch.cat([own, prior]).to(args.device).float()
         noised, target = noise.pair(clean, times)
         ids = token_ids(pipe.tokenizer, own_texts + prior_texts).to(args.device)
-        with torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled=args.bf16):
+        with mixed_precision(args.device):
             out = pipe.unet(noised, times, pipe.text_encoder(ids).last_hidden_state).sample
         loss = (out.float() - target).square().mean()
         optimizer.zero_grad(set_to_none=True)
@@ -137,7 +137,6 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=300)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--bf16", action="store_true")
     args = parser.parse_args()
     for name in args.only:
         print(name, flush=True)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import random
 import time
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from ..world import LOOKS, Scene, Thing, random_thing, render, sample_scene
 from .common import Average, learning_rate, options, seed_all, sheet, to_picture, to_tensor
 
-CROP, BATCH, KL = 128, 12, 5e-4
+CROP, BATCH, KL = 96, 12, 2e-4
+HUE = 2.0  # weight of the loss that keeps colours readable from the latents by a linear map
 
 
 def new_vae() -> AutoencoderKL:
@@ -28,6 +31,11 @@ def new_vae() -> AutoencoderKL:
         sample_size=256,
         mid_block_add_attention=False,
     )
+
+
+def load_vae(out: Path, device: str) -> AutoencoderKL:
+    """The trained autoencoder in float32."""
+    return AutoencoderKL.from_pretrained(out / "model" / "vae", torch_dtype=torch.float32).to(device)
 
 
 def any_scene(rng: random.Random) -> Scene:
@@ -50,16 +58,19 @@ def crops(pool: Tensor, rng: random.Random, device: str) -> Tensor:
 
 
 def reconstruction_loss(out: Tensor, target: Tensor) -> Tensor:
-    """L1 of pixels, plus L1 of the differences of neighbours, which keeps edges sharp."""
+    """L1 of pixels, of the differences of neighbours (sharp edges) and of means over 8 x 8 (true colours)."""
     error = out - target
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-    return error.abs().mean() + 0.5 * error.square().mean() + edges
+    colours = functional.avg_pool2d(error, 8).abs().mean()
+    return error.abs().mean() + edges + 3 * colours
 
 
 def train(vae: AutoencoderKL, pool: Tensor, args: argparse.Namespace, rng: random.Random) -> None:
     """Train in place and leave the averaged weights."""
-    parameters = list(vae.parameters())
-    average = Average(parameters, 0.998)
+    colours = nn.Conv2d(4, 3, 1).to(args.device)
+    parameters = [p for p in vae.parameters() if p.requires_grad]
+    average = Average(parameters, 0.995)
+    parameters = parameters + list(colours.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=args.lr, betas=(0.9, 0.99), weight_decay=1e-4)
     start = time.time()
     for step in range(args.steps):
@@ -67,16 +78,22 @@ def train(vae: AutoencoderKL, pool: Tensor, args: argparse.Namespace, rng: rando
         target = crops(pool, rng, args.device)
         with torch.autocast(torch.device(args.device).type, torch.bfloat16):
             posterior = vae.encode(target).latent_dist
-            out = vae.decode(posterior.sample()).sample
+            latents = posterior.sample()
+            out = vae.decode(latents).sample
+        means = functional.avg_pool2d(target, 8)
+        hue = (colours(latents.float()) - means).abs().mean()
         pixels = reconstruction_loss(out.float(), target)
         kl = posterior.kl().float().mean() / posterior.mean[0].numel()
         optimizer.zero_grad(set_to_none=True)
-        (pixels + KL * kl).backward()
+        (pixels + HUE * hue + KL * kl).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         average.update(step)
         if step % 50 == 0:
-            print(f"{step} loss {pixels.item():.4f} kl {kl.item():.2f} {time.time() - start:.0f}s", flush=True)
+            print(
+                f"{step} loss {pixels.item():.4f} hue {hue.item():.4f} kl {kl.item():.2f} {time.time() - start:.0f}s",
+                flush=True,
+            )
         if args.minutes and time.time() - start > 60 * args.minutes:
             break
     average.swap()
@@ -88,7 +105,8 @@ def finish(vae: AutoencoderKL, pool: Tensor, args: argparse.Namespace) -> None:
     pictures = pool[:64].to(args.device).float() / 127.5 - 1
     latents = vae.encode(pictures).latent_dist.mean
     print("latent mean", latents.mean((0, 2, 3)), "std", latents.std((0, 2, 3)))
-    vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
+    if not args.decoder_only:
+        vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
     out = vae.decode(latents[:16]).sample
     print("L1 in 255ths", (out.clamp(-1, 1) - pictures[:16]).abs().mean().item() * 127.5)
     rows = [to_picture(p) for a in (0, 8) for part in (pictures, out) for p in part[a : a + 8]]
@@ -103,11 +121,16 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--pool", type=int, default=2000, help="pictures to draw")
     parser.add_argument("--minutes", type=float, default=0, help="stop after this time (0: never)")
+    parser.add_argument("--resume", action="store_true", help="go on from the written weights")
+    parser.add_argument("--decoder-only", action="store_true", help="leave the latents as they are")
     args = parser.parse_args()
     rng = seed_all(args.seed)
     pool = torch.stack([to_tensor(render(any_scene(rng))) for _ in range(args.pool)])
-    vae = new_vae().to(args.device)
+    vae = load_vae(args.out, args.device) if args.resume else new_vae().to(args.device)
     print(sum(p.numel() for p in vae.parameters()) / 1e6, "M parameters", flush=True)
+    if args.decoder_only:
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
     train(vae, pool, args, rng)
     finish(vae, pool, args)
 
