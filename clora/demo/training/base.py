@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn import functional
 from transformers import CLIPTokenizer
 
 from ..world import Scene, caption
@@ -75,7 +76,7 @@ class Trainer:
         with mixed_precision(self.args.device):
             context = self.text_encoder(ids).last_hidden_state
             out = self.unet(noised, times, context).sample
-        return (out.float() - target).square().mean()
+        return functional.mse_loss(out.float(), target)
 
     def update(self, latents: Tensor, texts: list[str]) -> float:
         """One step of the optimizer."""
@@ -84,7 +85,7 @@ class Trainer:
         self.text_encoder.get_input_embeddings().requires_grad_(self.step < WORD_STEPS)
         loss = self.loss(latents, texts)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.parameters)
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
@@ -129,7 +130,7 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
     flat = torch.cat([g.flatten() for g in gradients])
     distributed.all_reduce(flat)
     flat /= distributed.get_world_size()
-    parts = flat.split([g.numel() for g in gradients])
+    parts = torch.split_with_sizes(flat, [g.numel() for g in gradients])
     for parameter, part in zip(moving, parts, strict=True):
         parameter.grad = part.view_as(parameter)
 

@@ -60,7 +60,7 @@ def _cpu_mixed_precision() -> Iterator[None]:
         with torch.autocast("cpu", enabled=False):
             return original(q.float(), k.float(), v.float(), *args, **options).to(q.dtype)
 
-    functional.scaled_dot_product_attention = in_float32
+    functional.scaled_dot_product_attention = in_float32  # type: ignore[assignment]
     try:
         with torch.autocast("cpu", torch.bfloat16):
             yield

@@ -56,7 +56,8 @@ def new_scheduler() -> DDIMScheduler:
 
 def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
     """77 tokens each, padded with the end token."""
-    return tokenizer(texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+    ids: Tensor = tokenizer(texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+    return ids
 
 
 def pipeline(

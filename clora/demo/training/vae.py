@@ -65,37 +65,36 @@ def reconstruction_loss(out: Tensor, target: Tensor) -> Tensor:
     return error.abs().mean() + edges + 3 * colours
 
 
+def losses(vae: AutoencoderKL, colours: nn.Module, target: Tensor) -> dict[str, Tensor]:
+    """The losses of a batch, by name. `colours` reads mean colours from latents."""
+    with torch.autocast(target.device.type, torch.bfloat16):
+        posterior = vae.encode(target).latent_dist
+        latents = posterior.sample()
+        out = vae.decode(latents).sample
+    hue = (colours(latents.float()) - functional.avg_pool2d(target, 8)).abs().mean()
+    kl = posterior.kl().float().mean() / posterior.mean[0].numel()
+    return {"pixels": reconstruction_loss(out.float(), target), "hue": hue, "kl": kl}
+
+
 def train(vae: AutoencoderKL, pool: Tensor, args: argparse.Namespace, rng: random.Random) -> None:
     """Train in place and leave the averaged weights."""
     colours = nn.Conv2d(4, 3, 1).to(args.device)
     parameters = [p for p in vae.parameters() if p.requires_grad]
     average = Average(parameters, 0.995)
-    parameters = parameters + list(colours.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=args.lr, betas=(0.9, 0.99), weight_decay=1e-4)
+    optimizer = torch.optim.AdamW([*parameters, *colours.parameters()], args.lr, betas=(0.9, 0.99), weight_decay=1e-4)
     start = time.time()
     for step in range(args.steps):
         optimizer.param_groups[0]["lr"] = learning_rate(step, args.steps, args.lr)
-        target = crops(pool, rng, args.device)
-        with torch.autocast(torch.device(args.device).type, torch.bfloat16):
-            posterior = vae.encode(target).latent_dist
-            latents = posterior.sample()
-            out = vae.decode(latents).sample
-        means = functional.avg_pool2d(target, 8)
-        hue = (colours(latents.float()) - means).abs().mean()
-        pixels = reconstruction_loss(out.float(), target)
-        kl = posterior.kl().float().mean() / posterior.mean[0].numel()
+        loss = losses(vae, colours, crops(pool, rng, args.device))
         optimizer.zero_grad(set_to_none=True)
-        (pixels + HUE * hue + KL * kl).backward()
+        total = loss["pixels"] + HUE * loss["hue"] + KL * loss["kl"]
+        total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         average.update(step)
         if step % 50 == 0:
-            print(
-                f"{step} loss {pixels.item():.4f} hue {hue.item():.4f} kl {kl.item():.2f} {time.time() - start:.0f}s",
-                flush=True,
-            )
-        if args.minutes and time.time() - start > 60 * args.minutes:
-            break
+            named = " ".join(f"{name} {value.item():.4f}" for name, value in loss.items())
+            print(f"{step} {named} {time.time() - start:.0f}s", flush=True)
     average.swap()
 
 
@@ -117,10 +116,9 @@ def finish(vae: AutoencoderKL, pool: Tensor, args: argparse.Namespace) -> None:
 def main() -> None:
     """Train and write `model/vae`."""
     parser = options(__doc__ or "")
-    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--pool", type=int, default=2000, help="pictures to draw")
-    parser.add_argument("--minutes", type=float, default=0, help="stop after this time (0: never)")
     parser.add_argument("--resume", action="store_true", help="go on from the written weights")
     parser.add_argument("--decoder-only", action="store_true", help="leave the latents as they are")
     args = parser.parse_args()

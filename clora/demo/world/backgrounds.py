@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw
 
+from .paint import Field
 from .scene import SIZE
 
 Colour = tuple[int, int, int]
@@ -108,7 +109,7 @@ _PAINTERS: dict[str, Callable[[], Image.Image]] = {
 
 
 @cache
-def _tile(name: str) -> np.ndarray:
+def _tile(name: str) -> Field:
     return np.asarray(_PAINTERS[name]())
 
 

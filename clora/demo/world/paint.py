@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import ImageDraw
@@ -10,7 +11,7 @@ from PIL import ImageDraw
 from .shapes import Polygon
 
 Colour = tuple[int, int, int]
-Field = np.ndarray  # (h, w) floats or booleans, or (h, w, 3) colours
+Field = np.ndarray[Any, np.dtype[Any]]  # (h, w) floats or booleans, or (h, w, 3) colours
 OUTLINE: Colour = (30, 25, 40)
 CREAM: Colour = (250, 235, 205)
 
@@ -46,18 +47,21 @@ def second_tone(colour: Colour) -> Colour:
 
 
 def _striped(u: Field, v: Field) -> Field:
-    return np.mod(0.7 * u + v + 0.14, 0.56) < 0.28
+    stripe: Field = np.mod(0.7 * u + v + 0.14, 0.56) < 0.28
+    return stripe
 
 
 def _dotted(u: Field, v: Field) -> Field:
     row = np.floor(v / 0.5 + 0.5)
     x = np.mod(u + 0.29 * np.mod(row, 2) + 0.29, 0.58) - 0.29
     y = v - 0.5 * row
-    return x * x + y * y < 0.16**2
+    dot: Field = x * x + y * y < 0.16**2
+    return dot
 
 
 def _checked(u: Field, v: Field) -> Field:
-    return np.mod(np.floor(u / 0.36 + 0.5) + np.floor(v / 0.36 + 0.5), 2) < 1
+    square: Field = np.mod(np.floor(u / 0.36 + 0.5) + np.floor(v / 0.36 + 0.5), 2) < 1
+    return square
 
 
 _MARKS: dict[str, Callable[[Field, Field], Field]] = {
@@ -76,4 +80,5 @@ def surface(colour: Colour, texture: str, u: Field, v: Field) -> Field:
 
 def shade(colours: Field, u: Field, v: Field) -> Field:
     """Light from the upper left."""
-    return colours * np.clip(1.0 - 0.13 * (u + v), 0.7, 1.12)[..., None]
+    shaded: Field = colours * np.clip(1.0 - 0.13 * (u + v), 0.7, 1.12)[..., None]
+    return shaded

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from .backgrounds import background
 from .looks import LOOKS
 from .paint import CREAM, OUTLINE, Field, Pen, shade, surface
-from .scene import COLOURS, Scene, Thing
+from .scene import COLOURS, SIZE, Scene, Thing
 from .shapes import SILHOUETTES, ellipse
 
 _FINE = 2  # tiles are drawn this much larger, then reduced
@@ -41,7 +41,8 @@ def _class_marks(kind: str, pen: Pen) -> None:
 
 def _unit_coordinates(side: int, margin: int) -> tuple[Field, Field]:
     axis = ((np.arange(side) + 0.5 - side / 2) / (side / 2 - margin)).astype(np.float32)
-    return np.meshgrid(axis, axis)
+    u, v = np.meshgrid(axis, axis)
+    return u, v
 
 
 def tile(thing: Thing) -> Image.Image:
@@ -69,9 +70,9 @@ def _corner(thing: Thing, picture: Image.Image) -> tuple[int, int]:
     return round(thing.x - picture.width / 2), round(thing.y - picture.height / 2)
 
 
-def silhouette(thing: Thing) -> np.ndarray:
+def silhouette(thing: Thing) -> Field:
     """Where the thing is in the picture: floats in [0, 1], (SIZE, SIZE)."""
-    mask = background("snow", (0, 0)).convert("L").point(lambda _: 0)
+    mask = Image.new("L", (SIZE, SIZE))
     drawn = tile(thing)
     mask.paste(255, _corner(thing, drawn), drawn.getchannel("A"))
     return np.asarray(mask, np.float32) / 255
