@@ -22,9 +22,7 @@ from clora.composer import Event, Step, Updated
 from clora.errors import CLoRAError
 from clora.fusion import guide
 from clora.hosts.denoiser import Row
-from clora.hosts.diffusers import Conditioning, Prepared, Sampling, sample
-from clora.hosts.diffusers_compose import components_of
-from clora.hosts.diffusers_text import Text, TextEncoding
+from clora.hosts.diffusers import Conditioning, Prepared, Sampling, Text, TextEncoding, components_of, sample
 from clora.library import LoraLibrary
 from clora.maps import MapBook
 from clora.plan import ImagePlan

@@ -114,7 +114,7 @@ class LatentUpdate:
 
         With an update cap, each image's update is shortened to that part of its latent's root mean square.
         """
-        change = self.settings.step_size * scale**2 * gradient
+        change: Tensor = self.settings.step_size * scale**2 * gradient
         cap = self.settings.update_cap
         if cap > 0.0:
             dims = tuple(range(1, latent.ndim))

@@ -91,7 +91,7 @@ def check_output(path: Path) -> None:
 
 def render(pipe: Any, options: argparse.Namespace, settings: Settings, title: str) -> Any:
     """Compose once, with a progress bar."""
-    from ..hosts.diffusers_compose import compose
+    from ..hosts.diffusers import compose
     from .models import EMBEDDED_LORAS
 
     progress = Progress(options.steps, title)

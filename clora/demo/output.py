@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL.PngImagePlugin import PngInfo
 
-from ..hosts.diffusers_compose import Composed
+from ..hosts.diffusers import Composed
 from ..infotext import infotext, infotext_fields
 from ..webui.pictures import masks_overlay, side_by_side
 

@@ -73,8 +73,9 @@ def apply_lora(
             component, target = found
             scale = config.scale_of(component, target.name, tensors)
             try:
-                made, used = read_deltas(tensors, target.layer(), strength=unet if component == "unet" else te,
-                                         scale_of=scale, dyn=dyn)
+                made, used = read_deltas(
+                    tensors, target.layer(), strength=unet if component == "unet" else te, scale_of=scale, dyn=dyn
+                )
             except ShapeError as error:
                 if target.name != "conv_in":  # inpainting models differ from their family in this layer alone
                     raise _misfit(lora, tables, f"the shapes at {key} differ") from error
@@ -110,8 +111,10 @@ def _check_family(lora: LoraFile, tables: Tables) -> None:
 
 
 def _misfit(lora: LoraFile, tables: Tables, why: str) -> CLoRAError:
-    return CLoRAError(f'LoRA "{lora.name}" ({lora.path.name}) was made for {describe_lora(lora)}, but '
-                      f"{describe_loaded(tables)} is loaded ({why}): choose a LoRA or a checkpoint that fits.")
+    return CLoRAError(
+        f'LoRA "{lora.name}" ({lora.path.name}) was made for {describe_lora(lora)}, but '
+        f"{describe_loaded(tables)} is loaded ({why}): choose a LoRA or a checkpoint that fits."
+    )
 
 
 class _Scales:

@@ -11,9 +11,18 @@ from .keys import flat
 from .names import Target
 
 _BY_WIDTH = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL", 1280: "the SDXL refiner"}  # width of the text embeddings
-_BY_METADATA = (("sdxl", "SDXL"), ("stable-diffusion-xl", "SDXL"), ("sd3", "SD 3"), ("stable-diffusion-v3", "SD 3"),
-                ("stable-diffusion-3", "SD 3"), ("sd_v2", "SD 2.x"), ("stable-diffusion-v2", "SD 2.x"),
-                ("sd_v1", "SD 1.x"), ("stable-diffusion-v1", "SD 1.x"), ("flux", "Flux"))
+_BY_METADATA = (
+    ("sdxl", "SDXL"),
+    ("stable-diffusion-xl", "SDXL"),
+    ("sd3", "SD 3"),
+    ("stable-diffusion-v3", "SD 3"),
+    ("stable-diffusion-3", "SD 3"),
+    ("sd_v2", "SD 2.x"),
+    ("stable-diffusion-v2", "SD 2.x"),
+    ("sd_v1", "SD 1.x"),
+    ("stable-diffusion-v1", "SD 1.x"),
+    ("flux", "Flux"),
+)
 _BY_KEY = (("double_blocks", "Flux"), ("single_transformer_blocks", "Flux"), ("joint_blocks", "SD 3"))
 
 

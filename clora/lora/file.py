@@ -19,8 +19,25 @@ from ..errors import CLoRAError
 from .keys import split_key
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors library itself
-_BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16,
-         "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64}
+_BITS = {
+    "BOOL": 8,
+    "U8": 8,
+    "I8": 8,
+    "F8_E5M2": 8,
+    "F8_E4M3": 8,
+    "F8_E8M0": 8,
+    "I16": 16,
+    "U16": 16,
+    "F16": 16,
+    "BF16": 16,
+    "I32": 32,
+    "U32": 32,
+    "F32": 32,
+    "I64": 64,
+    "U64": 64,
+    "F64": 64,
+    "C64": 64,
+}
 _PICKLED_ENDINGS = (".pt", ".ckpt", ".pth", ".bin")
 
 
@@ -93,8 +110,11 @@ def find_lora(name: str, folders: Iterable[str | Path]) -> Path:
         return found
     near = difflib.get_close_matches(wanted.casefold(), [key.casefold() for key in known], n=3, cutoff=0.5)
     by_case = {key.casefold(): key for key in known}
-    hint = "did you mean " + " or ".join(f'"{by_case[key]}"' for key in near) + "?" if near else (
-        "put the file into the LoRA folder or correct the name in the prompt")
+    hint = (
+        "did you mean " + " or ".join(f'"{by_case[key]}"' for key in near) + "?"
+        if near
+        else ("put the file into the LoRA folder or correct the name in the prompt")
+    )
     raise CLoRAError(f'There is no LoRA "{name}" among the {len(set(known.values()))} found; {hint}')
 
 
@@ -155,8 +175,10 @@ def _read_header(file: BinaryIO, path: Path) -> dict[str, Any]:
     # A header of 640 bytes starts like a pickle, too: only an impossible length makes it one.
     pickled = start.startswith(b"PK\x03\x04") or (start[:1] == b"\x80" and 8 + length > size)
     if pickled or path.suffix.lower() in _PICKLED_ENDINGS:
-        raise CLoRAError(f'"{path.name}" is a pickle file, which can run foreign code and is not read: convert it to '
-                         ".safetensors, or use a .safetensors file of this LoRA.")
+        raise CLoRAError(
+            f'"{path.name}" is a pickle file, which can run foreign code and is not read: convert it to '
+            ".safetensors, or use a .safetensors file of this LoRA."
+        )
     if size < 8:
         raise _broken(path, "it is empty" if size == 0 else "it ends inside its header")
     if length > MAX_HEADER or length < 2:

@@ -42,8 +42,12 @@ class FusedAttention:
                 if bias is not None and new_bias is not None:
                     bias = bias.index_add(0, _indices(rows, bias), new_bias - old_bias[rows].detach().to(new_bias))
         out_weight, out_bias = self._merged("out", module.out_proj.weight, module.out_proj.bias)
-        named = {"in_proj_weight": weight, "in_proj_bias": bias, "out_proj.weight": out_weight,
-                 "out_proj.bias": out_bias}
+        named = {
+            "in_proj_weight": weight,
+            "in_proj_bias": bias,
+            "out_proj.weight": out_weight,
+            "out_proj.bias": out_bias,
+        }
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def _merged(self, part: str, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -64,11 +68,25 @@ class FusedAttention:
         if mask is not None and mask.ndim == 3:  # (rows * heads, tokens, tokens)
             mask = pick(mask.reshape(-1, module.num_heads, *mask.shape[1:]), 0).flatten(0, 1)
         output, maps = F.multi_head_attention_forward(
-            query, key, value, module.embed_dim, module.num_heads, weights.get("in_proj_weight"),
-            weights.get("in_proj_bias"), module.bias_k, module.bias_v, module.add_zero_attn, module.dropout,
-            weights["out_proj.weight"], weights.get("out_proj.bias"), training=module.training,
-            key_padding_mask=None if padding is None else pick(padding, 0), need_weights=options["need_weights"],
-            attn_mask=mask, average_attn_weights=options["average_attn_weights"], is_causal=options["is_causal"],
+            query,
+            key,
+            value,
+            module.embed_dim,
+            module.num_heads,
+            weights.get("in_proj_weight"),
+            weights.get("in_proj_bias"),
+            module.bias_k,
+            module.bias_v,
+            module.add_zero_attn,
+            module.dropout,
+            weights["out_proj.weight"],
+            weights.get("out_proj.bias"),
+            training=module.training,
+            key_padding_mask=None if padding is None else pick(padding, 0),
+            need_weights=options["need_weights"],
+            attn_mask=mask,
+            average_attn_weights=options["average_attn_weights"],
+            is_causal=options["is_causal"],
         )
         return output.transpose(0, 1) if module.batch_first else output, maps
 

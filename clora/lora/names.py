@@ -61,11 +61,23 @@ class Level:
     resample: bool
 
 
-_RESNET: Pairs = [("norm1", "in_layers.0"), ("conv1", "in_layers.2"), ("time_emb_proj", "emb_layers.1"),
-                  ("norm2", "out_layers.0"), ("conv2", "out_layers.3"), ("conv_shortcut", "skip_connection")]
-_ENDS: Pairs = [("conv_in", "input_blocks.0.0"), ("time_embedding.linear_1", "time_embed.0"),
-                ("time_embedding.linear_2", "time_embed.2"), ("add_embedding.linear_1", "label_emb.0.0"),
-                ("add_embedding.linear_2", "label_emb.0.2"), ("conv_norm_out", "out.0"), ("conv_out", "out.2")]
+_RESNET: Pairs = [
+    ("norm1", "in_layers.0"),
+    ("conv1", "in_layers.2"),
+    ("time_emb_proj", "emb_layers.1"),
+    ("norm2", "out_layers.0"),
+    ("conv2", "out_layers.3"),
+    ("conv_shortcut", "skip_connection"),
+]
+_ENDS: Pairs = [
+    ("conv_in", "input_blocks.0.0"),
+    ("time_embedding.linear_1", "time_embed.0"),
+    ("time_embedding.linear_2", "time_embed.2"),
+    ("add_embedding.linear_1", "label_emb.0.0"),
+    ("add_embedding.linear_2", "label_emb.0.2"),
+    ("conv_norm_out", "out.0"),
+    ("conv_out", "out.2"),
+]
 
 
 def block_names(down: list[Level], middle: Level, up: list[Level]) -> Pairs:
@@ -129,8 +141,11 @@ def _layout_names(unet: Any) -> Pairs:
     if hasattr(unet, "input_blocks"):
         middle = list(unet.middle_block)
         resnets = sum(hasattr(child, "in_layers") for child in middle)
-        return block_names(_compvis_levels(unet.input_blocks), Level(resnets, len(middle) - resnets, False),
-                           _compvis_levels(unet.output_blocks))
+        return block_names(
+            _compvis_levels(unet.input_blocks),
+            Level(resnets, len(middle) - resnets, False),
+            _compvis_levels(unet.output_blocks),
+        )
     down, up = map(_diffusers_level, unet.down_blocks), map(_diffusers_level, unet.up_blocks)
     middle_level = _diffusers_level(unet.mid_block) if unet.mid_block is not None else Level(0, 0, False)
     return block_names(list(down), middle_level, list(up))
@@ -165,10 +180,19 @@ def _unet_targets(root: nn.Module) -> dict[str, Target]:
 
 # -------------------------------------------------------------------------------------------- text encoders
 
-_OPEN_CLIP: Pairs = [("ln_1", "layer_norm1"), ("ln_2", "layer_norm2"), ("mlp.c_fc", "mlp.fc1"),
-                     ("mlp.c_proj", "mlp.fc2")]
-_FUSED = {"q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj", "out": "self_attn.out_proj",
-          "in": "self_attn.in_proj"}
+_OPEN_CLIP: Pairs = [
+    ("ln_1", "layer_norm1"),
+    ("ln_2", "layer_norm2"),
+    ("mlp.c_fc", "mlp.fc1"),
+    ("mlp.c_proj", "mlp.fc2"),
+]
+_FUSED = {
+    "q": "self_attn.q_proj",
+    "k": "self_attn.k_proj",
+    "v": "self_attn.v_proj",
+    "out": "self_attn.out_proj",
+    "in": "self_attn.in_proj",
+}
 
 
 def _text_targets(root: nn.Module) -> dict[str, Target]:

@@ -121,8 +121,10 @@ class RowLoras:
 
     def _current(self) -> _Rows:
         if self._rows is None:
-            raise CLoRAError("A forward ran with row-wise LoRAs on but without saying which row has which: "
-                             "start the generation again, and report this with the log.")
+            raise CLoRAError(
+                "A forward ran with row-wise LoRAs on but without saying which row has which: "
+                "start the generation again, and report this with the log."
+            )
         return self._rows
 
 
@@ -143,13 +145,17 @@ class _Hooked:
         if tensor.shape[axis] != rows.count:
             raise CLoRAError(
                 f"The layer {self.name} got {tensor.shape[axis]} rows instead of {rows.count}, so LoRAs cannot be told "
-                "apart there: switch off extensions that cut or join the batch (Hypertile, tiled diffusion).")
+                "apart there: switch off extensions that cut or join the batch (Hypertile, tiled diffusion)."
+            )
 
     def pieces(self, rows: _Rows) -> list[tuple[int, int, int | None]]:
         """The batch as (start, stop, set) in order, set None for neighbouring rows without change here."""
         if self._plan[0] is not rows:
-            cuts = sorted((start, stop, index if index in self.sets else None)
-                          for index, runs in rows.runs.items() for start, stop in runs)
+            cuts = sorted(
+                (start, stop, index if index in self.sets else None)
+                for index, runs in rows.runs.items()
+                for start, stop in runs
+            )
             joined: list[tuple[int, int, int | None]] = []
             for start, stop, index in cuts:
                 if joined and index is None and joined[-1][2] is None:
@@ -222,8 +228,10 @@ class _HookedAttention(_Hooked):
 def _hook_of(module: nn.Module, by_set: Mapping[int, Mapping[Target, list[Delta]]]) -> _HookedLayer | _HookedAttention:
     axis = next(target.row_axis for of in by_set.values() for target in of)
     if isinstance(module, nn.MultiheadAttention):
-        fused = {index: FusedAttention(module, {target.part: (target, deltas) for target, deltas in of.items()})
-                 for index, of in by_set.items()}
+        fused = {
+            index: FusedAttention(module, {target.part: (target, deltas) for target, deltas in of.items()})
+            for index, of in by_set.items()
+        }
         return _HookedAttention(module, axis, fused)
     chains = {}
     for index, of in by_set.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -26,21 +27,36 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _label(
-    draw: ImageDraw.ImageDraw, center: tuple[float, float], text: str, size: int, limit: tuple[int, int]
+    draw: ImageDraw.ImageDraw,
+    center: tuple[float, float],
+    text: str,
+    size: int,
+    limit: tuple[int, int],
+    plate: tuple[int, int, int],
 ) -> None:
-    """Text centred at a place, shifted so that it stays inside the picture, on a dark plate."""
+    """Text centred at a place, shifted so that it stays inside the picture, in black on a plate of its colour."""
     font = _font(size)
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     width, height = right - left, bottom - top
     pad = size // 4
     x = min(max(center[0] - width / 2, pad), max(limit[0] - width - pad, pad))
     y = min(max(center[1] - height / 2, pad), max(limit[1] - height - pad, pad))
-    draw.rounded_rectangle((x - pad, y - pad, x + width + pad, y + height + pad), radius=pad, fill=(0, 0, 0))
-    draw.text((x - left, y - top), text, font=font, fill=(255, 255, 255))
+    draw.rounded_rectangle((x - pad, y - pad, x + width + pad, y + height + pad), radius=pad, fill=plate)
+    draw.text((x - left, y - top), text, font=font, fill=(0, 0, 0))
+
+
+def _inside(mask: np.ndarray[Any, Any], border: int) -> np.ndarray[Any, Any]:
+    """The mask without a border of some pixels; the picture's own edge is no border."""
+    inner = np.pad(mask, border, mode="edge")
+    rows, columns = mask.shape
+    result = mask.copy()
+    for dy, dx in ((0, border), (2 * border, border), (border, 0), (border, 2 * border)):
+        result &= inner[dy : dy + rows, dx : dx + columns]
+    return result
 
 
 def masks_overlay(image: Image.Image, masks: Tensor, labels: Sequence[str]) -> Image.Image:
-    """The picture, dimmed, with every concept's mask in its colour and its name on it.
+    """The picture, dimmed, with every concept's mask tinted and outlined in its colour and its name on it.
 
     `masks` (V, h, w) with the base first; `labels` names the N concepts. A concept whose mask is empty is named at
     the lower edge, so that nobody looks for it in vain.
@@ -53,7 +69,8 @@ def masks_overlay(image: Image.Image, masks: Tensor, labels: Sequence[str]) -> I
         mask = masks[concept + 1].detach().float().cpu().numpy() > 0
         big = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)) > 0
         color = np.array(concept_color(concept), dtype=np.float32)
-        canvas[big] = canvas[big] * 0.55 + color * 0.45
+        canvas[big] = canvas[big] * 0.6 + color * 0.4
+        canvas[big & ~_inside(big, max(2, max(size) // 200))] = color
         ys, xs = np.nonzero(big)
         places.append((float(xs.mean()), float(ys.mean())) if len(xs) else None)
     picture = Image.fromarray(canvas.clip(0, 255).astype(np.uint8))
@@ -62,9 +79,9 @@ def masks_overlay(image: Image.Image, masks: Tensor, labels: Sequence[str]) -> I
     for concept, (label, place) in enumerate(zip(labels, places, strict=True)):
         if place is None:
             edge = (size[0] / 2, size[1] - text_size * (1.5 + 2 * concept))
-            _label(draw, edge, f"{label}: no place found", text_size, size)
+            _label(draw, edge, f"{label}: no place found", text_size, size, concept_color(concept))
         else:
-            _label(draw, place, label, text_size, size)
+            _label(draw, place, label, text_size, size, concept_color(concept))
     return picture
 
 

@@ -13,8 +13,7 @@ from safetensors.torch import load_file
 
 from clora.composer import Step, Updated
 from clora.errors import CLoRAError
-from clora.hosts.diffusers_compose import compose
-from clora.hosts.diffusers_text import Text, TextEncoding
+from clora.hosts.diffusers import Text, TextEncoding, compose
 from clora.prompt import Span, schedule
 from clora.settings import Settings
 from tests.hosts.tiny import tiny_sd, tiny_sdxl, write_lora

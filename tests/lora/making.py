@@ -39,26 +39,62 @@ def tensors_of(form: str, layer: nn.Module, seed: int = 0) -> dict[str, Tensor]:
     ones = [1] * len(kernel)
     makers = {
         "lora": lambda: {"lora_down": r(3, features, *kernel), "lora_up": r(out, 3, *ones), "alpha": alpha(2.0)},
-        "mid": lambda: {"lora_down": r(3, features, *ones), "lora_up": r(out, 3, *ones), "alpha": alpha(1.5),
-                        "lora_mid": r(3, 3, *kernel)},
-        "loha": lambda: {"hada_w1_a": r(out, 2), "hada_w1_b": r(2, features * prod(kernel)), "alpha": alpha(1.0),
-                         "hada_w2_a": r(out, 2, more=1), "hada_w2_b": r(2, features * prod(kernel), more=1)},
+        "mid": lambda: {
+            "lora_down": r(3, features, *ones),
+            "lora_up": r(out, 3, *ones),
+            "alpha": alpha(1.5),
+            "lora_mid": r(3, 3, *kernel),
+        },
+        "loha": lambda: {
+            "hada_w1_a": r(out, 2),
+            "hada_w1_b": r(2, features * prod(kernel)),
+            "alpha": alpha(1.0),
+            "hada_w2_a": r(out, 2, more=1),
+            "hada_w2_b": r(2, features * prod(kernel), more=1),
+        },
         "loha_tucker": lambda: {
-            "hada_w1_a": r(2, out), "hada_w1_b": r(2, features), "hada_t1": r(2, 2, *kernel), "alpha": alpha(1.0),
-            "hada_w2_a": r(2, out, more=1), "hada_w2_b": r(2, features, more=1),
-            "hada_t2": r(2, 2, *kernel, more=1)},
-        "loha_dense": lambda: {"hada_w1_a": r(out, 8), "hada_w1_b": r(8, features * prod(kernel)),
-                               "hada_w2_a": r(out, 8, more=1), "hada_w2_b": r(8, features * prod(kernel), more=1)},
-        "lokr_whole": lambda: {"lokr_w1": r(4, 2), "lokr_w2": r(out // 4, features // 2, *kernel),
-                               "alpha": alpha(9.0)},
-        "lokr_low": lambda: {"lokr_w1": r(4, 2), "lokr_w2_a": r(out // 4, 2), "alpha": alpha(1.0),
-                             "lokr_w2_b": r(2, features // 2 * prod(kernel))},
-        "lokr_both": lambda: {"lokr_w1_a": r(4, 2), "lokr_w1_b": r(2, 2), "lokr_w2_a": r(out // 4, 2),
-                              "lokr_w2_b": r(2, features // 2 * prod(kernel)), "alpha": alpha(1.0)},
-        "lokr_tucker": lambda: {"lokr_w1": r(4, 2), "lokr_w2_a": r(2, out // 4), "lokr_w2_b": r(2, features // 2),
-                                "lokr_t2": r(2, 2, *kernel), "alpha": alpha(1.0)},
-        "glora": lambda: {"a1": r(features, 2, *ones), "a2": r(2, features, *ones),
-                          "b1": r(out, 2, *ones), "b2": r(2, features, *kernel), "alpha": alpha(1.0)},
+            "hada_w1_a": r(2, out),
+            "hada_w1_b": r(2, features),
+            "hada_t1": r(2, 2, *kernel),
+            "alpha": alpha(1.0),
+            "hada_w2_a": r(2, out, more=1),
+            "hada_w2_b": r(2, features, more=1),
+            "hada_t2": r(2, 2, *kernel, more=1),
+        },
+        "loha_dense": lambda: {
+            "hada_w1_a": r(out, 8),
+            "hada_w1_b": r(8, features * prod(kernel)),
+            "hada_w2_a": r(out, 8, more=1),
+            "hada_w2_b": r(8, features * prod(kernel), more=1),
+        },
+        "lokr_whole": lambda: {"lokr_w1": r(4, 2), "lokr_w2": r(out // 4, features // 2, *kernel), "alpha": alpha(9.0)},
+        "lokr_low": lambda: {
+            "lokr_w1": r(4, 2),
+            "lokr_w2_a": r(out // 4, 2),
+            "alpha": alpha(1.0),
+            "lokr_w2_b": r(2, features // 2 * prod(kernel)),
+        },
+        "lokr_both": lambda: {
+            "lokr_w1_a": r(4, 2),
+            "lokr_w1_b": r(2, 2),
+            "lokr_w2_a": r(out // 4, 2),
+            "lokr_w2_b": r(2, features // 2 * prod(kernel)),
+            "alpha": alpha(1.0),
+        },
+        "lokr_tucker": lambda: {
+            "lokr_w1": r(4, 2),
+            "lokr_w2_a": r(2, out // 4),
+            "lokr_w2_b": r(2, features // 2),
+            "lokr_t2": r(2, 2, *kernel),
+            "alpha": alpha(1.0),
+        },
+        "glora": lambda: {
+            "a1": r(features, 2, *ones),
+            "a2": r(2, features, *ones),
+            "b1": r(out, 2, *ones),
+            "b2": r(2, features, *kernel),
+            "alpha": alpha(1.0),
+        },
         "ia3_out": lambda: {"weight": r(out), "on_input": torch.tensor(0)},
         "ia3_in": lambda: {"weight": r(features), "on_input": torch.tensor(1)},
         "oft": lambda: {"oft_blocks": r(out // 4, 4, 4), "alpha": alpha(0.01)},
@@ -75,9 +111,30 @@ def tensors_of(form: str, layer: nn.Module, seed: int = 0) -> dict[str, Tensor]:
     return makers[form]()
 
 
-FORMS = ("lora", "mid", "loha", "loha_tucker", "loha_dense", "lokr_whole", "lokr_low", "lokr_both", "lokr_tucker",
-         "glora", "ia3_out", "ia3_in", "oft", "oft_rescaled", "oft_diag", "boft", "full", "bias", "dora_out",
-         "dora_in", "dora_peft", "dora_loha")
+FORMS = (
+    "lora",
+    "mid",
+    "loha",
+    "loha_tucker",
+    "loha_dense",
+    "lokr_whole",
+    "lokr_low",
+    "lokr_both",
+    "lokr_tucker",
+    "glora",
+    "ia3_out",
+    "ia3_in",
+    "oft",
+    "oft_rescaled",
+    "oft_diag",
+    "boft",
+    "full",
+    "bias",
+    "dora_out",
+    "dora_in",
+    "dora_peft",
+    "dora_loha",
+)
 
 
 def prod(sizes: list[int]) -> int:
@@ -110,8 +167,9 @@ def deltas_on(layer: nn.Module, tensors: dict[str, Tensor], strength: float = 0.
     """The deltas of one module's tensors, every tensor used."""
     target = Target(layer, "layer")
     scale = float(tensors["alpha"]) if "alpha" in tensors else None
-    made, used = read_deltas(tensors, target.layer(), strength=strength,
-                             scale_of=lambda rank: 1.0 if scale is None else scale / rank)
+    made, used = read_deltas(
+        tensors, target.layer(), strength=strength, scale_of=lambda rank: 1.0 if scale is None else scale / rank
+    )
     assert used == tensors.keys()
     assert made
     return made

@@ -19,22 +19,36 @@ def unet(family: str = "sd1", width: int = 16) -> nn.Module:
     sdxl = family == "sdxl"
     options = {
         "block_out_channels": (8, 8, 16) if sdxl else (8, 8, 16, 16),
-        "down_block_types": ("DownBlock2D", *["CrossAttnDownBlock2D"] * 2) if sdxl else (
-            *["CrossAttnDownBlock2D"] * 3, "DownBlock2D"),
-        "up_block_types": (*["CrossAttnUpBlock2D"] * 2, "UpBlock2D") if sdxl else (
-            "UpBlock2D", *["CrossAttnUpBlock2D"] * 3),
+        "down_block_types": ("DownBlock2D", *["CrossAttnDownBlock2D"] * 2)
+        if sdxl
+        else (*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"),
+        "up_block_types": (*["CrossAttnUpBlock2D"] * 2, "UpBlock2D")
+        if sdxl
+        else ("UpBlock2D", *["CrossAttnUpBlock2D"] * 3),
         "transformer_layers_per_block": [1, 2, 3] if sdxl else 1,
         "use_linear_projection": family != "sd1",
     }
     if sdxl:
-        options |= {"addition_embed_type": "text_time", "addition_time_embed_dim": 4,
-                    "projection_class_embeddings_input_dim": 8 + 6 * 4}
+        options |= {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 4,
+            "projection_class_embeddings_input_dim": 8 + 6 * 4,
+        }
     if family == "small":
-        options = {"block_out_channels": (8, 16), "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-                   "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
+        options = {
+            "block_out_channels": (8, 16),
+            "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+            "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        }
     torch.manual_seed(1)
-    made = UNet2DConditionModel(sample_size=8, layers_per_block=1 if family == "small" else 2, norm_num_groups=4,
-                                cross_attention_dim=width, attention_head_dim=2, **options)
+    made = UNet2DConditionModel(
+        sample_size=8,
+        layers_per_block=1 if family == "small" else 2,
+        norm_num_groups=4,
+        cross_attention_dim=width,
+        attention_head_dim=2,
+        **options,
+    )
     return made.double().eval().requires_grad_(False)
 
 
@@ -52,9 +66,18 @@ def text_encoder(hidden: int = 16, projection: bool = False) -> nn.Module:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     torch.manual_seed(2)
-    config = CLIPTextConfig(vocab_size=99, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=2,
-                            num_attention_heads=2, max_position_embeddings=12, hidden_act="gelu", projection_dim=8,
-                            eos_token_id=98, bos_token_id=97)
+    config = CLIPTextConfig(
+        vocab_size=99,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=12,
+        hidden_act="gelu",
+        projection_dim=8,
+        eos_token_id=98,
+        bos_token_id=97,
+    )
     made = (CLIPTextModelWithProjection if projection else CLIPTextModel)(config)
     return made.double().eval().requires_grad_(False)
 
@@ -75,8 +98,9 @@ def encode(model: nn.Module, tokens: Tensor) -> Tensor:
 
 def merged(model: nn.Module, states: dict[str, Tensor], run: Callable[[nn.Module], Tensor]) -> Tensor:
     """`run(model)` with other values for these parameters, put back afterwards; keeps the graph to the input."""
-    holders = [(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], value)
-               for name, value in states.items()]
+    holders = [
+        (model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], value) for name, value in states.items()
+    ]
     before = [module._parameters.pop(key) for module, key, _ in holders]
     try:
         for module, key, value in holders:
@@ -96,8 +120,9 @@ def tree(leaves: dict[str, nn.Module]) -> nn.Module:
         groups.setdefault(head, {})[rest] = leaf
     children = {head: below[""] if "" in below else tree(below) for head, below in groups.items()}
     if all(head.isdigit() for head in children):
-        return nn.ModuleList(children[str(i)] if str(i) in children else nn.Module()
-                             for i in range(max(map(int, children)) + 1))
+        return nn.ModuleList(
+            children[str(i)] if str(i) in children else nn.Module() for i in range(max(map(int, children)) + 1)
+        )
     made = nn.Module()
     for head, child in children.items():
         made.add_module(head, child)
@@ -147,11 +172,13 @@ def layers_of(model: nn.Module, kinds: Iterable[type[nn.Module]] = (nn.Linear, n
 
 def attention(name: str) -> bool:
     return name.split(".")[-1] in ("to_q", "to_k", "to_v", "q_proj", "k_proj", "v_proj", "out_proj") or (
-        name.endswith("to_out.0"))
+        name.endswith("to_out.0")
+    )
 
 
-def kohya(prefix: str, model: nn.Module, chosen: Callable[[str], bool] = attention, seed: int = 0,
-          value: float = 2.0) -> dict[str, Tensor]:
+def kohya(
+    prefix: str, model: nn.Module, chosen: Callable[[str], bool] = attention, seed: int = 0, value: float = 2.0
+) -> dict[str, Tensor]:
     """A kohya LoRA of rank 3 on the chosen layers; keys `prefix` + name with underscores."""
     made = {}
     for number, (name, layer) in enumerate(layers_of(model).items()):

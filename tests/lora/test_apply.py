@@ -24,8 +24,13 @@ def models() -> dict[str, nn.Module]:
     return {"unet": unet(), "text_encoder": text_encoder()}
 
 
-def apply(folder: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None,
-          components: dict[str, nn.Module] | None = None, **options: float) -> AppliedLora:
+def apply(
+    folder: Path,
+    tensors: dict[str, Tensor],
+    metadata: dict[str, str] | None = None,
+    components: dict[str, nn.Module] | None = None,
+    **options: float,
+) -> AppliedLora:
     save_file({key: value.contiguous().clone() for key, value in tensors.items()}, folder / "cat.safetensors", metadata)
     options = {"te": 1.0, "unet": 1.0} | options
     return apply_lora(read_lora(folder / "cat.safetensors"), components or models(), **options)
@@ -52,12 +57,30 @@ def test_layouts_agree(tmp_path: Path) -> None:
     assert (one.unhandled, one.warning, warn_on_unhandled(one)) == ((), "", "")
     folded = peft("unet.", tensors, model, "lora_unet_")
     same(one, apply(tmp_path, folded))
-    same(one, apply(tmp_path, {"base_model.model." + key.removeprefix("unet.").replace("A.w", "A.default.w"): value
-                               for key, value in folded.items()}))
-    same(one, apply(tmp_path, {key.replace("lora_A", "lora.down").replace("lora_B", "lora.up"): value
-                               for key, value in folded.items()}))
-    old = {key.replace(".to_out.0", ".to_out").replace(".to_", ".processor.to_").replace(".lora_A", "_lora.down")
-           .replace(".lora_B", "_lora.up"): value for key, value in folded.items()}
+    same(
+        one,
+        apply(
+            tmp_path,
+            {
+                "base_model.model." + key.removeprefix("unet.").replace("A.w", "A.default.w"): value
+                for key, value in folded.items()
+            },
+        ),
+    )
+    same(
+        one,
+        apply(
+            tmp_path,
+            {key.replace("lora_A", "lora.down").replace("lora_B", "lora.up"): value for key, value in folded.items()},
+        ),
+    )
+    old = {
+        key.replace(".to_out.0", ".to_out")
+        .replace(".to_", ".processor.to_")
+        .replace(".lora_A", "_lora.down")
+        .replace(".lora_B", "_lora.up"): value
+        for key, value in folded.items()
+    }
     assert any(".processor.to_out_lora.up.weight" in key for key in old)
     same(one, apply(tmp_path, old))
     same(one, apply(tmp_path, {key.replace("lora_unet_", "lycoris_"): value for key, value in tensors.items()}))
@@ -69,10 +92,22 @@ def test_text_encoder_layouts_agree(tmp_path: Path) -> None:
     one = apply(tmp_path, tensors)
     folded = peft("text_encoder.", tensors, model, "lora_te_")
     same(one, apply(tmp_path, folded), "text_encoder")
-    same(one, apply(tmp_path, {key.replace("lora_A", "lora_linear_layer.down").replace(
-        "lora_B", "lora_linear_layer.up"): value for key, value in folded.items()}), "text_encoder")
-    same(one, apply(tmp_path, {key.replace("lora_te_", "lora_te1_"): value for key, value in tensors.items()}),
-         "text_encoder")
+    same(
+        one,
+        apply(
+            tmp_path,
+            {
+                key.replace("lora_A", "lora_linear_layer.down").replace("lora_B", "lora_linear_layer.up"): value
+                for key, value in folded.items()
+            },
+        ),
+        "text_encoder",
+    )
+    same(
+        one,
+        apply(tmp_path, {key.replace("lora_te_", "lora_te1_"): value for key, value in tensors.items()}),
+        "text_encoder",
+    )
 
 
 def test_strengths_are_separate(tmp_path: Path) -> None:
@@ -111,17 +146,23 @@ def test_alpha_and_rank(tmp_path: Path) -> None:
         apply(tmp_path, tensors, dyn=0)
 
 
-@pytest.mark.parametrize(("config", "scale"), [
-    ('{"unet.lora_alpha": 2, "unet.r": 4}', 0.5),
-    ('{"lora_alpha": 2, "r": 4}', 0.5),
-    ('{"unet.lora_alpha": 2, "unet.r": 4, "unet.use_rslora": true}', 1.0),
-    ('{"unet.lora_alpha": 2, "unet.alpha_pattern": {"mid_block.attentions.0.proj_in": 8}}', 2.0),
-    ('{"unet.lora_alpha": 2, "unet.alpha_pattern": {"(((((((": 8}}', 0.5),
-    ("{not json", 1.0), ("[]", 1.0), ('{"unet.lora_alpha": "many"}', 1.0),
-])
+@pytest.mark.parametrize(
+    ("config", "scale"),
+    [
+        ('{"unet.lora_alpha": 2, "unet.r": 4}', 0.5),
+        ('{"lora_alpha": 2, "r": 4}', 0.5),
+        ('{"unet.lora_alpha": 2, "unet.r": 4, "unet.use_rslora": true}', 1.0),
+        ('{"unet.lora_alpha": 2, "unet.alpha_pattern": {"mid_block.attentions.0.proj_in": 8}}', 2.0),
+        ('{"unet.lora_alpha": 2, "unet.alpha_pattern": {"(((((((": 8}}', 0.5),
+        ("{not json", 1.0),
+        ("[]", 1.0),
+        ('{"unet.lora_alpha": "many"}', 1.0),
+    ],
+)
 def test_alpha_of_diffusers_metadata(tmp_path: Path, config: str, scale: float) -> None:
-    tensors = {key.replace("lora_down", "lora_A").replace("lora_up", "lora_B"): value
-               for key, value in one_layer().items()}
+    tensors = {
+        key.replace("lora_down", "lora_A").replace("lora_up", "lora_B"): value for key, value in one_layer().items()
+    }
     product = (tensors[f"{KEY}.lora_B.weight"] @ tensors[f"{KEY}.lora_A.weight"])[..., None, None]
     lora = apply(tmp_path, tensors, {"lora_adapter_metadata": config})
     torch.testing.assert_close(diff(lora), scale * product)
@@ -135,8 +176,12 @@ def test_storage_dtypes(tmp_path: Path, dtype: torch.dtype) -> None:
 
 
 def test_every_tensor_is_accounted_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    extra = {"lora_unet_nowhere.lora_down.weight": torch.zeros(1), f"{KEY}.odd_thing": torch.zeros(1),
-             "bundle_emb.word.string_to_param": torch.zeros(2), f"{KEY}.alpha": alpha(4.0)}
+    extra = {
+        "lora_unet_nowhere.lora_down.weight": torch.zeros(1),
+        f"{KEY}.odd_thing": torch.zeros(1),
+        "bundle_emb.word.string_to_param": torch.zeros(2),
+        f"{KEY}.alpha": alpha(4.0),
+    }
     lora = apply(tmp_path, one_layer() | extra)
     assert set(lora.unhandled) == {"lora_unet_nowhere.lora_down", f"{KEY}.odd_thing", "bundle_emb.word.string_to_param"}
     assert lora.tensor_count == 6
@@ -147,8 +192,9 @@ def test_every_tensor_is_accounted_for(tmp_path: Path, caplog: pytest.LogCapture
 
 def test_a_layer_named_twice_changes_once(tmp_path: Path) -> None:
     """Files with SGM and diffusers names side by side hold everything twice."""
-    twice = one_layer() | {key.replace(KEY, "lora_unet_middle_block_1_proj_in"): value
-                           for key, value in one_layer().items()}
+    twice = one_layer() | {
+        key.replace(KEY, "lora_unet_middle_block_1_proj_in"): value for key, value in one_layer().items()
+    }
     lora = apply(tmp_path, twice)
     same(lora, apply(tmp_path, one_layer()))
     assert len(lora.unhandled) == 2
@@ -172,11 +218,15 @@ def test_misfits_are_errors_that_name_both_sides(tmp_path: Path) -> None:
         apply(tmp_path, sdxl)
 
 
-@pytest.mark.parametrize(("metadata", "made_for"), [
-    ({"ss_base_model_version": "sdxl_base_v1-0"}, "SDXL"), ({"ss_base_model_version": "sd_v2_v"}, "SD 2.x"),
-    ({"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}, "SDXL"),
-    ({"modelspec.architecture": "flux-1-dev/lora"}, "Flux"),
-])
+@pytest.mark.parametrize(
+    ("metadata", "made_for"),
+    [
+        ({"ss_base_model_version": "sdxl_base_v1-0"}, "SDXL"),
+        ({"ss_base_model_version": "sd_v2_v"}, "SD 2.x"),
+        ({"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}, "SDXL"),
+        ({"modelspec.architecture": "flux-1-dev/lora"}, "Flux"),
+    ],
+)
 def test_metadata_of_another_base_model(tmp_path: Path, metadata: dict[str, str], made_for: str) -> None:
     host = {"unet": unet(width=768)}
     with pytest.raises(CLoRAError, match=f"made for {made_for}, but SD 1.x is loaded"):
@@ -186,26 +236,39 @@ def test_metadata_of_another_base_model(tmp_path: Path, metadata: dict[str, str]
 
 
 def test_an_inpainting_models_first_layer_may_differ(tmp_path: Path) -> None:
-    extra = {"lora_unet_conv_in.lora_down.weight": torch.zeros(2, 9, 3, 3),
-             "lora_unet_conv_in.lora_up.weight": torch.zeros(8, 2, 1, 1)}
+    extra = {
+        "lora_unet_conv_in.lora_down.weight": torch.zeros(2, 9, 3, 3),
+        "lora_unet_conv_in.lora_up.weight": torch.zeros(8, 2, 1, 1),
+    }
     lora = apply(tmp_path, one_layer() | extra)
     assert (lora.layer_count, len(lora.unhandled)) == (1, 2)
 
 
-@pytest.mark.parametrize("tensors", [
-    {"lora_down.weight": torch.zeros(()), "lora_up.weight": torch.zeros(())},
-    {"lora_down.weight": torch.zeros(0, 16), "lora_up.weight": torch.zeros(16, 0)},
-    {"lora_down.weight": torch.zeros(4), "lora_up.weight": torch.zeros(16)},
-    {"lora_down.weight": torch.zeros(2, 16), "lora_up.weight": torch.zeros(16, 2), "alpha": torch.zeros(3)},
-    {"lora_down.weight": torch.zeros(2, 16), "lora_up.weight": torch.zeros(16, 2), "dora_scale": torch.zeros(5)},
-    {"lokr_w1": torch.zeros(3, 3), "lokr_w2": torch.zeros(2, 2)},
-    {"lokr_w1": torch.zeros(4, 4), "lokr_w2_a": torch.zeros(4), "lokr_w2_b": torch.zeros(4)},
-    {f"hada_w{half}_{side}": torch.zeros(2) for half in (1, 2) for side in "ab"},
-    {"oft_blocks": torch.zeros(3, 4, 4)}, {"oft_blocks": torch.zeros(9, 4, 4, 4)}, {"diff": torch.zeros(3)},
-    {"diff_b": torch.zeros(3)}, {"weight": torch.zeros(3), "on_input": torch.zeros(())},
-    {"a1.weight": torch.zeros(3, 3), "a2.weight": torch.zeros(3, 3), "b1.weight": torch.zeros(3, 3),
-     "b2.weight": torch.zeros(3, 3)},
-], ids=range(14))
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"lora_down.weight": torch.zeros(()), "lora_up.weight": torch.zeros(())},
+        {"lora_down.weight": torch.zeros(0, 16), "lora_up.weight": torch.zeros(16, 0)},
+        {"lora_down.weight": torch.zeros(4), "lora_up.weight": torch.zeros(16)},
+        {"lora_down.weight": torch.zeros(2, 16), "lora_up.weight": torch.zeros(16, 2), "alpha": torch.zeros(3)},
+        {"lora_down.weight": torch.zeros(2, 16), "lora_up.weight": torch.zeros(16, 2), "dora_scale": torch.zeros(5)},
+        {"lokr_w1": torch.zeros(3, 3), "lokr_w2": torch.zeros(2, 2)},
+        {"lokr_w1": torch.zeros(4, 4), "lokr_w2_a": torch.zeros(4), "lokr_w2_b": torch.zeros(4)},
+        {f"hada_w{half}_{side}": torch.zeros(2) for half in (1, 2) for side in "ab"},
+        {"oft_blocks": torch.zeros(3, 4, 4)},
+        {"oft_blocks": torch.zeros(9, 4, 4, 4)},
+        {"diff": torch.zeros(3)},
+        {"diff_b": torch.zeros(3)},
+        {"weight": torch.zeros(3), "on_input": torch.zeros(())},
+        {
+            "a1.weight": torch.zeros(3, 3),
+            "a2.weight": torch.zeros(3, 3),
+            "b1.weight": torch.zeros(3, 3),
+            "b2.weight": torch.zeros(3, 3),
+        },
+    ],
+    ids=range(14),
+)
 def test_nonsense_shapes_are_errors(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
     with pytest.raises(CLoRAError):
         apply(tmp_path, {f"{KEY}.{key}": value for key, value in tensors.items()})

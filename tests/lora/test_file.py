@@ -17,8 +17,10 @@ from clora.errors import CLoRAError
 from clora.lora import find_lora, read_lora
 from clora.lora.keys import split_key
 
-SOUND = save({"lora_unet_x.lora_down.weight": torch.ones(2, 3), "lora_unet_x.alpha": torch.tensor(1.0)},
-             metadata={"ss_output_name": "Sound"})
+SOUND = save(
+    {"lora_unet_x.lora_down.weight": torch.ones(2, 3), "lora_unet_x.alpha": torch.tensor(1.0)},
+    metadata={"ss_output_name": "Sound"},
+)
 
 
 def with_header(header: object, data: bytes = b"") -> bytes:
@@ -31,13 +33,17 @@ def one_sentence(error: pytest.ExceptionInfo[CLoRAError], name: str) -> bool:
     return name in text and "\n" not in text and text.rstrip(".?").count(". ") == 0
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn,
-                                   torch.float8_e5m2])
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2]
+)
 def test_a_sound_file(tmp_path: Path, dtype: torch.dtype) -> None:
     path = tmp_path / "cat v2.safetensors"
     down = torch.linspace(-1, 1, 6).reshape(2, 3).to(dtype)
-    save_file({"unet.a.b.lora_A.weight": down, "unet.a.b.alpha": torch.tensor(4.0), "odd": torch.zeros(1)}, path,
-              metadata={"ss_network_dim": "2"})
+    save_file(
+        {"unet.a.b.lora_A.weight": down, "unet.a.b.alpha": torch.tensor(4.0), "odd": torch.zeros(1)},
+        path,
+        metadata={"ss_network_dim": "2"},
+    )
     with torch.inference_mode():
         lora = read_lora(path)
     assert (lora.name, lora.path, lora.tensor_count) == ("cat v2", path, 3)
@@ -49,22 +55,26 @@ def test_a_sound_file(tmp_path: Path, dtype: torch.dtype) -> None:
     assert not read.is_inference()
 
 
-@pytest.mark.parametrize(("content", "word"), [
-    (b"", "empty"),
-    (b"\0\0\0", "ends inside its header"),
-    (SOUND[:20], "ends inside its header"),
-    (SOUND[:-1], "ends before its last tensor"),
-    (SOUND + b"\0", "longer"),
-    (b"\xff" * 64, "not a safetensors"),
-    (pickle.dumps({"a": 1}), "pickle"),
-    (with_header([1, 2]), "not a table"),
-    (with_header({"a": 3}), "not a table"),
-    (with_header({"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}, bytes(4)), "number format"),
-    (with_header({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, bytes(4)), "shape"),
-    (with_header({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, bytes(4)), "size of its shape"),
-    (with_header({"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 4]}}, bytes(4)), "size"),
-    (len(b"[" * 90000).to_bytes(8, "little") + b"[" * 90000, "cannot be read"),
-], ids=range(14))
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"", "empty"),
+        (b"\0\0\0", "ends inside its header"),
+        (SOUND[:20], "ends inside its header"),
+        (SOUND[:-1], "ends before its last tensor"),
+        (SOUND + b"\0", "longer"),
+        (b"\xff" * 64, "not a safetensors"),
+        (pickle.dumps({"a": 1}), "pickle"),
+        (with_header([1, 2]), "not a table"),
+        (with_header({"a": 3}), "not a table"),
+        (with_header({"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}, bytes(4)), "number format"),
+        (with_header({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, bytes(4)), "shape"),
+        (with_header({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, bytes(4)), "size of its shape"),
+        (with_header({"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 4]}}, bytes(4)), "size"),
+        (len(b"[" * 90000).to_bytes(8, "little") + b"[" * 90000, "cannot be read"),
+    ],
+    ids=range(14),
+)
 def test_broken_files(tmp_path: Path, content: bytes, word: str) -> None:
     path = tmp_path / "broken.safetensors"
     path.write_bytes(content)
@@ -89,8 +99,9 @@ def test_a_header_length_that_looks_like_a_pickle_is_read(tmp_path: Path) -> Non
     """A header of 640 bytes starts with 80 02, as pickles do."""
     plain = with_header({"__metadata__": {"note": ""}, "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}})
     note = "x" * (640 - int.from_bytes(plain[:8], "little"))
-    content = with_header({"__metadata__": {"note": note}, "a": {"dtype": "F32", "shape": [1],
-                                                                 "data_offsets": [0, 4]}}, bytes(4))
+    content = with_header(
+        {"__metadata__": {"note": note}, "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, bytes(4)
+    )
     assert content[:2] == b"\x80\x02"
     (tmp_path / "a.safetensors").write_bytes(content)
     assert read_lora(tmp_path / "a.safetensors").tensor_count == 1
@@ -113,11 +124,11 @@ def test_odd_metadata_is_only_text(tmp_path: Path) -> None:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(flips=st.lists(st.tuples(st.integers(0, len(SOUND) - 1), st.integers(1, 255)), max_size=4),
-       length=st.integers(0, len(SOUND)))
-def test_damage_gives_an_error_or_a_good_read(
-    tmp_path: Path, flips: list[tuple[int, int]], length: int
-) -> None:
+@given(
+    flips=st.lists(st.tuples(st.integers(0, len(SOUND) - 1), st.integers(1, 255)), max_size=4),
+    length=st.integers(0, len(SOUND)),
+)
+def test_damage_gives_an_error_or_a_good_read(tmp_path: Path, flips: list[tuple[int, int]], length: int) -> None:
     content = bytearray(SOUND)
     for place, bits in flips:
         content[place] ^= bits
@@ -140,8 +151,14 @@ def test_find_by_name_path_case_and_alias(tmp_path: Path) -> None:
     (tmp_path / "damaged.safetensors").write_bytes(b"x")
     (tmp_path / "loop").symlink_to(tmp_path)
     cat, dog = tmp_path / "blackcat.safetensors", tmp_path / "animals/browndog.safetensors"
-    for name, path in (("blackcat", cat), ("browndog", dog), ("animals/browndog", dog), ("BlackCat", cat),
-                       ("kitty", cat), ("browndog.safetensors", dog)):
+    for name, path in (
+        ("blackcat", cat),
+        ("browndog", dog),
+        ("animals/browndog", dog),
+        ("BlackCat", cat),
+        ("kitty", cat),
+        ("browndog.safetensors", dog),
+    ):
         assert find_lora(name, [tmp_path, tmp_path / "animals"]) == path
     with pytest.raises(CLoRAError, match=r'"blackcta".*did you mean "blackcat"'):
         find_lora("blackcta", [tmp_path])
@@ -151,20 +168,23 @@ def test_find_by_name_path_case_and_alias(tmp_path: Path) -> None:
         find_lora("../" + tmp_path.name + "/blackcat", [tmp_path])
 
 
-@pytest.mark.parametrize(("key", "module", "suffix"), [
-    ("lora_unet_mid_block_x.lora_down.weight", "lora_unet_mid_block_x", "lora_down"),
-    ("lora_te_x.alpha", "lora_te_x", "alpha"),
-    ("unet.a.to_q.lora_A.weight", "unet.a.to_q", "lora_down"),
-    ("base_model.model.a.to_q.lora_B.default.weight", "base_model.model.a.to_q", "lora_up"),
-    ("unet.a.to_q.lora.up.weight", "unet.a.to_q", "lora_up"),
-    ("text_encoder.a.q_proj.lora_linear_layer.down.weight", "text_encoder.a.q_proj", "lora_down"),
-    ("unet.a.attn1.processor.to_q_lora.up.weight", "unet.a.attn1.processor.to_q", "lora_up"),
-    ("unet.a.to_q.lora_magnitude_vector", "unet.a.to_q", "magnitude"),
-    ("unet.a.to_q.lora_magnitude_vector.default.weight", "unet.a.to_q", "magnitude"),
-    ("lycoris_x.lokr_w2_a", "lycoris_x", "lokr_w2_a"),
-    ("lora_unet_x.a1.weight", "lora_unet_x", "a1"),
-    ("lora_unet_x.weight", "lora_unet_x", "weight"),
-    ("lora_unet_x.something.new", "lora_unet_x.something", "new"),
-])
+@pytest.mark.parametrize(
+    ("key", "module", "suffix"),
+    [
+        ("lora_unet_mid_block_x.lora_down.weight", "lora_unet_mid_block_x", "lora_down"),
+        ("lora_te_x.alpha", "lora_te_x", "alpha"),
+        ("unet.a.to_q.lora_A.weight", "unet.a.to_q", "lora_down"),
+        ("base_model.model.a.to_q.lora_B.default.weight", "base_model.model.a.to_q", "lora_up"),
+        ("unet.a.to_q.lora.up.weight", "unet.a.to_q", "lora_up"),
+        ("text_encoder.a.q_proj.lora_linear_layer.down.weight", "text_encoder.a.q_proj", "lora_down"),
+        ("unet.a.attn1.processor.to_q_lora.up.weight", "unet.a.attn1.processor.to_q", "lora_up"),
+        ("unet.a.to_q.lora_magnitude_vector", "unet.a.to_q", "magnitude"),
+        ("unet.a.to_q.lora_magnitude_vector.default.weight", "unet.a.to_q", "magnitude"),
+        ("lycoris_x.lokr_w2_a", "lycoris_x", "lokr_w2_a"),
+        ("lora_unet_x.a1.weight", "lora_unet_x", "a1"),
+        ("lora_unet_x.weight", "lora_unet_x", "weight"),
+        ("lora_unet_x.something.new", "lora_unet_x.something", "new"),
+    ],
+)
 def test_keys(key: str, module: str, suffix: str) -> None:
     assert split_key(key) == (module, suffix)

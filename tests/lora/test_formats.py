@@ -14,8 +14,13 @@ from clora.lora.formats import Layer
 
 LINEAR = ("linear", "linear_no_bias")
 NOT_LINEAR = {"mid", "loha_tucker", "lokr_tucker"}
-CASES = [(form, kind) for kind in layers() if not kind.endswith("norm") for form in FORMS
-         if not (kind in LINEAR and form in NOT_LINEAR)]
+CASES = [
+    (form, kind)
+    for kind in layers()
+    if not kind.endswith("norm")
+    for form in FORMS
+    if not (kind in LINEAR and form in NOT_LINEAR)
+]
 CASES += [("norm", kind) for kind in layers() if kind.endswith("norm")]
 
 
@@ -88,6 +93,14 @@ def test_grouped_convolution_goes_through_the_dense_weight() -> None:
 def test_tensors_of_the_other_kind_of_pointwise_layer(kind: str) -> None:
     """proj_in is a 1x1 convolution in SD 1.x and a linear layer in SD 2.x and SDXL; files come in either shape."""
     layer, other = layers()[kind], layers()["conv1x1" if kind == "linear" else "linear"]
-    (same,), (swapped,) = deltas_on(layer, tensors_of("lora", layer)), deltas_on(layer, {
-        key: value.reshape(tensors_of("lora", other)[key].shape) for key, value in tensors_of("lora", layer).items()})
+    (same,), (swapped,) = (
+        deltas_on(layer, tensors_of("lora", layer)),
+        deltas_on(
+            layer,
+            {
+                key: value.reshape(tensors_of("lora", other)[key].shape)
+                for key, value in tensors_of("lora", layer).items()
+            },
+        ),
+    )
     torch.testing.assert_close(same.merge(layer.weight), swapped.merge(layer.weight), rtol=0, atol=0)

@@ -36,10 +36,12 @@ def trained(module: nn.Module, seed: int = 3) -> dict[str, Tensor]:
 def test_locon(form: str, kind: str) -> None:
     layer = layers()[kind]
     tensors = tensors_of(form, layer)
-    diff = functional.locon.diff_weight(tensors["lora_down"], tensors["lora_up"], tensors.get("lora_mid"),
-                                        gamma=float(tensors["alpha"]) / 3)
-    torch.testing.assert_close(ours(layer, tensors, 0.6), layer.weight + 0.6 * diff.reshape(layer.weight.shape),
-                               **TOLERANCE)
+    diff = functional.locon.diff_weight(
+        tensors["lora_down"], tensors["lora_up"], tensors.get("lora_mid"), gamma=float(tensors["alpha"]) / 3
+    )
+    torch.testing.assert_close(
+        ours(layer, tensors, 0.6), layer.weight + 0.6 * diff.reshape(layer.weight.shape), **TOLERANCE
+    )
 
 
 @pytest.mark.parametrize(("form", "kind"), [("loha", k) for k in KINDS] + [("loha_tucker", "conv3x3")])
@@ -51,8 +53,10 @@ def test_loha(form: str, kind: str) -> None:
     torch.testing.assert_close(ours(layer, t), layer.weight + diff.reshape(layer.weight.shape), **TOLERANCE)
 
 
-@pytest.mark.parametrize(("form", "kind"), [(f, k) for f in ("lokr_whole", "lokr_low", "lokr_both") for k in KINDS]
-                         + [("lokr_tucker", "conv3x3")])
+@pytest.mark.parametrize(
+    ("form", "kind"),
+    [(f, k) for f in ("lokr_whole", "lokr_low", "lokr_both") for k in KINDS] + [("lokr_tucker", "conv3x3")],
+)
 def test_lokr(form: str, kind: str) -> None:
     layer = layers()[kind]
     t = tensors_of(form, layer)
@@ -62,8 +66,7 @@ def test_lokr(form: str, kind: str) -> None:
     if kind != "linear" and "lokr_w2_b" in t and form != "lokr_tucker":
         shaped["lokr_w2_b"] = t["lokr_w2_b"].reshape(2, layer.weight.shape[1] // 2, *layer.weight.shape[2:])
     diff = functional.lokr.kron_weight(*(shaped.get(key) for key in keys), scale=scale)
-    torch.testing.assert_close(ours(layer, t, 0.5), layer.weight + 0.5 * diff.reshape(layer.weight.shape),
-                               **TOLERANCE)
+    torch.testing.assert_close(ours(layer, t, 0.5), layer.weight + 0.5 * diff.reshape(layer.weight.shape), **TOLERANCE)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -25,16 +25,12 @@ SDXL = {
     "lora_unet_input_blocks_3_0_op": "down_blocks.0.downsamplers.0.conv",
     "lora_unet_input_blocks_7_0_skip_connection": "down_blocks.2.resnets.0.conv_shortcut",
     "lora_unet_input_blocks_4_1_proj_in": "down_blocks.1.attentions.0.proj_in",
-    "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q":
-        "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q",
-    "lora_unet_input_blocks_8_1_transformer_blocks_2_attn2_to_k":
-        "down_blocks.2.attentions.1.transformer_blocks.2.attn2.to_k",
+    "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q": "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q",
+    "lora_unet_input_blocks_8_1_transformer_blocks_2_attn2_to_k": "down_blocks.2.attentions.1.transformer_blocks.2.attn2.to_k",
     "lora_unet_middle_block_0_out_layers_3": "mid_block.resnets.0.conv2",
-    "lora_unet_middle_block_1_transformer_blocks_1_ff_net_0_proj":
-        "mid_block.attentions.0.transformer_blocks.1.ff.net.0.proj",
+    "lora_unet_middle_block_1_transformer_blocks_1_ff_net_0_proj": "mid_block.attentions.0.transformer_blocks.1.ff.net.0.proj",
     "lora_unet_middle_block_2_in_layers_2": "mid_block.resnets.1.conv1",
-    "lora_unet_output_blocks_0_1_transformer_blocks_0_attn1_to_out_0":
-        "up_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0",
+    "lora_unet_output_blocks_0_1_transformer_blocks_0_attn1_to_out_0": "up_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0",
     "lora_unet_output_blocks_2_2_conv": "up_blocks.0.upsamplers.0.conv",
     "lora_unet_output_blocks_5_1_proj_out": "up_blocks.1.attentions.2.proj_out",
     "lora_unet_output_blocks_5_2_conv": "up_blocks.1.upsamplers.0.conv",
@@ -43,21 +39,17 @@ SDXL = {
     "lora_unet_time_embed_0": "time_embedding.linear_1",
     "lora_unet_out_2": "conv_out",
     "lora_unet_input_blocks_0_0": "conv_in",
-    "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_v":
-        "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_v",
+    "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_v": "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_v",
 }
 SD1 = {
-    "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_out_0":
-        "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0",
+    "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_out_0": "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0",
     "lora_unet_up_blocks_3_attentions_2_proj_in": "up_blocks.3.attentions.2.proj_in",
     "lora_unet_up_blocks_0_upsamplers_0_conv": "up_blocks.0.upsamplers.0.conv",
     "lora_unet_output_blocks_2_1_conv": "up_blocks.0.upsamplers.0.conv",
     "lora_unet_output_blocks_11_1_proj_in": "up_blocks.3.attentions.2.proj_in",
     "lora_unet_input_blocks_9_0_op": "down_blocks.2.downsamplers.0.conv",
-    "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k":
-        "mid_block.attentions.0.transformer_blocks.0.attn2.to_k",
-    "unet.mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_out":
-        "mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0",
+    "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k": "mid_block.attentions.0.transformer_blocks.0.attn2.to_k",
+    "unet.mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_out": "mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0",
     "base_model.model.mid_block.attentions.0.proj_in": "mid_block.attentions.0.proj_in",
     "unet.base_model.model.mid_block.attentions.0.proj_in": "mid_block.attentions.0.proj_in",
     "lycoris_mid_block_attentions_0_proj_out": "mid_block.attentions.0.proj_out",
@@ -96,8 +88,9 @@ def as_compvis(family: str) -> nn.Module:
     """
     model = host(family)
     pairs = dict(_layout_names(model))
-    return nn.ModuleDict({"diffusion_model": tree({
-        _renamed(name, pairs): layer for name, layer in layers_of(model, NORMS).items()})})
+    return nn.ModuleDict(
+        {"diffusion_model": tree({_renamed(name, pairs): layer for name, layer in layers_of(model, NORMS).items()})}
+    )
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
@@ -109,8 +102,12 @@ def test_sgm_names_agree_with_diffusers_converter(family: str) -> None:
     sgm = {"lora_unet_" + flat(_renamed(name, pairs)): name for name in names}
     assert len(sgm) == len(names) > 40
     back = _maybe_map_sgm_blocks_to_diffusers(dict.fromkeys(sgm, 0), SimpleNamespace(layers_per_block=2))
-    normal = {key.replace("input_blocks", "down_blocks").replace("middle_block", "mid_block")
-              .replace("output_blocks", "up_blocks") for key in back}
+    normal = {
+        key.replace("input_blocks", "down_blocks")
+        .replace("middle_block", "mid_block")
+        .replace("output_blocks", "up_blocks")
+        for key in back
+    }
     assert normal == {"lora_unet_" + flat(name) for name in names}
 
 
@@ -120,8 +117,10 @@ def test_golden_unet_keys() -> None:
 
     with torch.device("meta"):
         model = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(GOLDEN / "model" / "unet"))
-    names = {ours.rpartition(".")[0]: theirs.removeprefix("model.diffusion_model.").rpartition(".")[0]
-             for ours, theirs in json.loads((GOLDEN / "model" / "ldm_keys.json").read_text())["unet"].items()}
+    names = {
+        ours.rpartition(".")[0]: theirs.removeprefix("model.diffusion_model.").rpartition(".")[0]
+        for ours, theirs in json.loads((GOLDEN / "model" / "ldm_keys.json").read_text())["unet"].items()
+    }
     table = targets("unet", model)
     compvis = targets("unet", tree({theirs: model.get_submodule(ours) for ours, theirs in names.items()}))
     assert len(names) > 300
@@ -133,14 +132,19 @@ def test_golden_unet_keys() -> None:
             assert of[flat(theirs)].name == ours
 
 
-@pytest.mark.parametrize("key", [
-    "lora_te_text_model_encoder_layers_1_self_attn_q_proj", "lora_te1_text_model_encoder_layers_1_self_attn_q_proj",
-    "text_encoder.text_model.encoder.layers.1.self_attn.q_proj",
-    "lycoris_te_text_model_encoder_layers_1_self_attn_q_proj",
-    "text_encoder.text_model.encoder.layers.1.self_attn.to_q", "clip_l.text_model.encoder.layers.1.self_attn.q_proj",
-    "base_model.model.text_model.encoder.layers.1.self_attn.q_proj",
-    "cond_stage_model.transformer.text_model.encoder.layers.1.self_attn.q_proj",
-])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "lora_te_text_model_encoder_layers_1_self_attn_q_proj",
+        "lora_te1_text_model_encoder_layers_1_self_attn_q_proj",
+        "text_encoder.text_model.encoder.layers.1.self_attn.q_proj",
+        "lycoris_te_text_model_encoder_layers_1_self_attn_q_proj",
+        "text_encoder.text_model.encoder.layers.1.self_attn.to_q",
+        "clip_l.text_model.encoder.layers.1.self_attn.q_proj",
+        "base_model.model.text_model.encoder.layers.1.self_attn.q_proj",
+        "cond_stage_model.transformer.text_model.encoder.layers.1.self_attn.q_proj",
+    ],
+)
 def test_text_encoder_keys(key: str) -> None:
     model = text_encoder()
     target = found(key, "text_encoder", targets("text_encoder", nn.ModuleDict({"transformer": model})))
@@ -150,9 +154,11 @@ def test_text_encoder_keys(key: str) -> None:
 def test_second_text_encoder_and_projection() -> None:
     model = text_encoder(projection=True)
     table = targets("text_encoder_2", model)
-    for key, name in {"lora_te2_text_model_encoder_layers_0_mlp_fc1": "text_model.encoder.layers.0.mlp.fc1",
-                      "text_encoder_2.text_projection": "text_projection",
-                      "lora_te2_text_model_final_layer_norm": "text_model.final_layer_norm"}.items():
+    for key, name in {
+        "lora_te2_text_model_encoder_layers_0_mlp_fc1": "text_model.encoder.layers.0.mlp.fc1",
+        "text_encoder_2.text_projection": "text_projection",
+        "lora_te2_text_model_final_layer_norm": "text_model.final_layer_norm",
+    }.items():
         assert found(key, "text_encoder_2", table).module is model.get_submodule(name)
         assert "text_encoder" not in places(key)[0]
 

@@ -30,14 +30,21 @@ def test_a_file_loaded_by_a_diffusers_pipeline(tmp_path: Path, layout: str) -> N
     tensors = kohya("lora_unet_", models["unet"], seed=5) | kohya("lora_te_", models["text_encoder"], seed=9)
     if layout == "peft":
         tensors = peft("unet.", tensors, models["unet"], "lora_unet_") | peft(
-            "text_encoder.", tensors, models["text_encoder"], "lora_te_")
+            "text_encoder.", tensors, models["text_encoder"], "lora_te_"
+        )
     save_file({key: value.contiguous() for key, value in tensors.items()}, tmp_path / "cat.safetensors")
     lora = apply_lora(read_lora(tmp_path / "cat.safetensors"), models, te=1.0, unet=1.0)
     assert lora.unhandled == ()
     got = {component: ours(lora, component, model) for component, model in models.items()}
     pipeline = diffusers.StableDiffusionPipeline(
-        vae=None, tokenizer=None, scheduler=diffusers.DDIMScheduler(), safety_checker=None, feature_extractor=None,
-        requires_safety_checker=False, **models)
+        vae=None,
+        tokenizer=None,
+        scheduler=diffusers.DDIMScheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+        **models,
+    )
     plain = run_unet(models["unet"], 2)
     pipeline.load_lora_weights(tmp_path, weight_name="cat.safetensors")
     want = run_unet(models["unet"], 2)
@@ -49,12 +56,20 @@ def test_a_file_loaded_by_a_diffusers_pipeline(tmp_path: Path, layout: str) -> N
     torch.testing.assert_close(got["text_encoder"][1], text[1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [
-    {"use_dora": True, "lora_alpha": 6, "target_modules": ["to_q", "to_v", "conv1", "proj_in"]},
-    {"lora_alpha": 6, "target_modules": ["to_q", "to_out.0", "conv2"]},
-    {"lora_alpha": 6, "use_rslora": True, "target_modules": ["to_k"], "alpha_pattern": {
-        "mid_block.attentions.0.transformer_blocks.0.attn1.to_k": 1}},
-], ids=["dora", "alpha", "rslora"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_dora": True, "lora_alpha": 6, "target_modules": ["to_q", "to_v", "conv1", "proj_in"]},
+        {"lora_alpha": 6, "target_modules": ["to_q", "to_out.0", "conv2"]},
+        {
+            "lora_alpha": 6,
+            "use_rslora": True,
+            "target_modules": ["to_k"],
+            "alpha_pattern": {"mid_block.attentions.0.transformer_blocks.0.attn1.to_k": 1},
+        },
+    ],
+    ids=["dora", "alpha", "rslora"],
+)
 def test_a_file_saved_by_diffusers(tmp_path: Path, options: dict[str, object]) -> None:
     """Adapters as PEFT trains them, alpha in the metadata only."""
     from peft import LoraConfig
@@ -81,10 +96,14 @@ def test_golden_files_of_both_layouts(name: str) -> None:
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextModel
 
-    models = {"unet": UNet2DConditionModel.from_pretrained(GOLDEN / "model" / "unet"),
-              "text_encoder": CLIPTextModel.from_pretrained(GOLDEN / "model" / "text_encoder")}
-    one, two = (apply_lora(read_lora(GOLDEN / "loras" / f"{name}.{layout}.safetensors"), models, te=1.0, unet=0.6)
-                for layout in ("kohya", "peft"))
+    models = {
+        "unet": UNet2DConditionModel.from_pretrained(GOLDEN / "model" / "unet"),
+        "text_encoder": CLIPTextModel.from_pretrained(GOLDEN / "model" / "text_encoder"),
+    }
+    one, two = (
+        apply_lora(read_lora(GOLDEN / "loras" / f"{name}.{layout}.safetensors"), models, te=1.0, unet=0.6)
+        for layout in ("kohya", "peft")
+    )
     assert one.unhandled == two.unhandled == ()
     for component, model in models.items():
         a, b = (RowLoras(component, model, [[lora]]).dense(0) for lora in (one, two))
@@ -112,4 +131,3 @@ def test_golden_prompt_embeddings() -> None:
     with torch.no_grad(), rows.installed(), rows.rows([index for index in range(count) for _ in range(2)]):
         got = encode(model, case["input_ids"].flatten(0, 1))
     torch.testing.assert_close(got.reshape(embeddings.shape), embeddings, rtol=1e-9, atol=1e-9)
-

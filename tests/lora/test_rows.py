@@ -36,8 +36,10 @@ def file_of(name: str, tensors: dict[str, Tensor]) -> LoraFile:
 def two_loras(component: str, prefix: str, model: nn.Module) -> tuple[AppliedLora, AppliedLora]:
     cat = kohya(prefix, model, seed=1)
     dog = kohya(prefix, model, lambda name: "norm" not in name and "embed" not in name, seed=900)
-    made = [apply_lora(file_of(name, tensors), {component: model}, te=0.5, unet=0.5)
-            for name, tensors in (("cat", cat), ("dog", dog))]
+    made = [
+        apply_lora(file_of(name, tensors), {component: model}, te=0.5, unet=0.5)
+        for name, tensors in (("cat", cat), ("dog", dog))
+    ]
     return made[0], made[1]
 
 
@@ -114,8 +116,9 @@ def test_open_clip_tower_equals_its_hugging_face_twin(batch_first: bool) -> None
     theirs, _ = run(twin)
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
     for row, index in enumerate(rows):
-        torch.testing.assert_close(ours[row], functional_call(tower, loras.dense(index), (ids(4),))[row],
-                                   rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            ours[row], functional_call(tower, loras.dense(index), (ids(4),))[row], rtol=1e-10, atol=1e-10
+        )
     assert torch.equal(ours[1], tower(ids(4))[1])
 
 
@@ -124,8 +127,9 @@ def test_fused_attention_with_all_options() -> None:
     torch.manual_seed(0)
     attention = nn.MultiheadAttention(8, 2, batch_first=True, dtype=torch.float64).requires_grad_(False)
     target = Target(attention, "in_proj", "in")
-    deltas, _ = read_deltas({"lora_down": random(2, 8), "lora_up": random(24, 2)}, target.layer(), strength=1.0,
-                            scale_of=lambda rank: 1.0)
+    deltas, _ = read_deltas(
+        {"lora_down": random(2, 8), "lora_up": random(24, 2)}, target.layer(), strength=1.0, scale_of=lambda rank: 1.0
+    )
     lora = AppliedLora("made", 1, 1, None, {"text_encoder": {target: deltas}}, 2, ())
     loras = RowLoras("text_encoder", attention, [[], [lora]])
     x = random(3, 5, 8, scale=1.0).requires_grad_()
@@ -211,6 +215,7 @@ def test_autocast_and_channels_last() -> None:
 
 def test_storage_in_another_dtype_than_computed_in() -> None:
     """Forge casts weights by hand: the stored weight may be fp8 or fp16 while activations are fp32."""
+
     class ManualCast(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -21,9 +21,7 @@ class Clip:
         self.tokenizer = CLIPTokenizer.from_pretrained(str(folder))
 
     def ids(self, text: str) -> list[int]:
-        return list(
-            self.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
-        )
+        return list(self.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
 
     def decode(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)).strip()

@@ -101,9 +101,7 @@ def test_the_panel_gives_a_role_only_where_the_tag_has_none() -> None:
 
 
 def test_tags_side_by_side_are_one_concept() -> None:
-    composition = analyze(
-        "a <lora:girl:1> <lora:w:0.5:role=style> (<lora:dress:0.7> queen:1.1) and <lora:d:1> dog"
-    )
+    composition = analyze("a <lora:girl:1> <lora:w:0.5:role=style> (<lora:dress:0.7> queen:1.1) and <lora:d:1> dog")
     assert [use.name for use in composition.concepts[0].loras] == ["girl", "dress"]
     assert words(composition) == ["queen", "dog"]
     apart = analyze("a cat and a dog <lora:x:1:words=cat> <lora:y:1:words=dog>")

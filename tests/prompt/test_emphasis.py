@@ -58,9 +58,7 @@ def test_a_number_that_is_none_is_text() -> None:
     assert [segment.text for segment in parse_attention("(a:1.2.3) b")] == ["a:1.2.3) b"]
 
 
-@given(
-    st.lists(st.sampled_from([*"ab ()[]\\:,\n", ":1.5)", " BREAK ", "猫", "🐱"]), max_size=25).map("".join)
-)
+@given(st.lists(st.sampled_from([*"ab ()[]\\:,\n", ":1.5)", " BREAK ", "猫", "🐱"]), max_size=25).map("".join))
 @settings(max_examples=300, deadline=None)
 def test_characters_keep_their_source(text: str) -> None:
     for _, resolved in schedule(text, 3):

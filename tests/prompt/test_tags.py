@@ -52,9 +52,7 @@ def only(prompt: str) -> LoraTag:
         ("<lyco:x:.5>", 0.5, 0.5, None),
     ],
 )
-def test_weights_as_the_built_in_extension_reads_them(
-    text: str, te: float, unet: float, dyn: int | None
-) -> None:
+def test_weights_as_the_built_in_extension_reads_them(text: str, te: float, unet: float, dyn: int | None) -> None:
     tag = only(text)
     assert (tag.name, tag.te, tag.unet, tag.dyn) == ("x", te, unet, dyn)
 
@@ -162,17 +160,13 @@ def test_removing_changes_nothing_else(prompt: str) -> None:
     removed = remove_tags(prompt, tags)
     parts = re.split(r"(?:<lora:[^<>]*>)", prompt)
     expected = [word for part in parts for word in words(part)]
-    if not re.search(
-        r"[一-鿿](<lora:[^<>]*>)+\w|\w(<lora:[^<>]*>)+[一-鿿]", prompt
-    ):  # no spaces in that script
+    if not re.search(r"[一-鿿](<lora:[^<>]*>)+\w|\w(<lora:[^<>]*>)+[一-鿿]", prompt):  # no spaces in that script
         assert words(removed) == expected
     assert re.sub(r"[\s,]", "", removed) == re.sub(r"[\s,]", "", "".join(parts))
     assert removed.count(",") <= prompt.count(",")
 
 
-@given(
-    st.lists(st.sampled_from(["(", ")", "[", "]", ":1.3)", "cat ", "dog, ", "\\("]), max_size=12), st.data()
-)
+@given(st.lists(st.sampled_from(["(", ")", "[", "]", ":1.3)", "cat ", "dog, ", "\\("]), max_size=12), st.data())
 @settings(max_examples=200, deadline=None)
 def test_removing_keeps_every_weight(pieces: list[str], data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(pieces)))
@@ -185,10 +179,7 @@ def test_removing_keeps_every_weight(pieces: list[str], data: st.DataObject) -> 
     assert weights(remove_tags(prompt, parse_tags(prompt))) == weights("".join(pieces))
 
 
-@given(
-    st.text(max_size=60)
-    | st.lists(st.sampled_from([*PIECES, "<lora:", ">", ":", "=", "words="])).map("".join)
-)
+@given(st.text(max_size=60) | st.lists(st.sampled_from([*PIECES, "<lora:", ">", ":", "=", "words="])).map("".join))
 @settings(max_examples=300, deadline=None)
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
@@ -201,9 +192,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         assert remove_tags(text, tags) == text
 
 
-@pytest.mark.parametrize(
-    "piece", ["<lora:", "<lora:x:1>", "<lora:x:1> ", "<lora:x:1>, ", "a<lora:x:1:words=a>"]
-)
+@pytest.mark.parametrize("piece", ["<lora:", "<lora:x:1>", "<lora:x:1> ", "<lora:x:1>, ", "a<lora:x:1:words=a>"])
 def test_long_prompts_take_linear_time(piece: str) -> None:
     start = time.process_time()
     text = piece * 5000

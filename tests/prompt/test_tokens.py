@@ -138,9 +138,7 @@ def test_every_variant_of_a_composition_is_found(clip: Clip) -> None:
             cat, other = (decoded(clip, tokens, tokens.positions(spans)) for spans in variant.subjects)
             assert cat.split() == ["black", "cat", "🐱"]
             assert other == "猫"
-            assert decoded(clip, tokens, tokens.positions(variant.triggers)).replace(" ", "") == "sks" * (
-                number == 1
-            )
+            assert decoded(clip, tokens, tokens.positions(variant.triggers)).replace(" ", "") == "sks" * (number == 1)
 
 
 PIECES = [
@@ -211,9 +209,7 @@ def test_find_positions_agrees_with_the_layout(clip: Clip) -> None:
     tokens = layout(clip, text, comma_id=None)
     for nth in (1, 2):
         word_ids = clip.ids("unbelievablecat")
-        assert find_positions(tokens.chunks, word_ids, nth) == tokens.positions(
-            at(text, "unbelievablecat", nth)
-        )
+        assert find_positions(tokens.chunks, word_ids, nth) == tokens.positions(at(text, "unbelievablecat", nth))
 
 
 @pytest.mark.parametrize("piece", ["(", "a ", "cat", "🐱", "a,", "&amp; ", "([a"])

@@ -30,8 +30,18 @@ class Format(Protocol):
 
 FORMATS: tuple[Format, ...] = (LowRank, LoHa, LoKr, GLoRA, IA3, OFT, BOFT, Full)
 
-__all__ = ["FORMATS", "Additive", "Before", "Bias", "Delta", "Layer", "ShapeError", "cast_outside_autograd", "kind_of",
-           "read_deltas"]
+__all__ = [
+    "FORMATS",
+    "Additive",
+    "Before",
+    "Bias",
+    "Delta",
+    "Layer",
+    "ShapeError",
+    "cast_outside_autograd",
+    "kind_of",
+    "read_deltas",
+]
 
 
 def read_deltas(

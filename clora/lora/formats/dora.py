@@ -40,6 +40,7 @@ class DoRA(Delta):
 
     def merge(self, weight: Tensor) -> Tensor:
         """The dense form."""
+
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(weight)
 

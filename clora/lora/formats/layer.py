@@ -37,8 +37,9 @@ class Layer:
     `rows` selects a slice of the first weight axis: the q, k or v third of a fused attention projection.
     """
 
-    def __init__(self, module: nn.Module, kind: Kind, *, weight: str = "weight", bias: str = "bias",
-                 rows: slice | None = None) -> None:
+    def __init__(
+        self, module: nn.Module, kind: Kind, *, weight: str = "weight", bias: str = "bias", rows: slice | None = None
+    ) -> None:
         self.module = module
         self.kind: Kind = kind
         self._weight, self._bias, self._rows = weight, bias, rows
@@ -92,8 +93,9 @@ class Layer:
         if getattr(module, "padding_mode", "zeros") != "zeros":  # the WebUI's tiling sets "circular"
             x = F.pad(x, module._reversed_padding_repeated_twice, mode=module.padding_mode)  # type: ignore[arg-type]
             padding = 0  # type: ignore[assignment]
-        return _CONV[weight.ndim](x, weight, stride=module.stride, padding=padding, dilation=module.dilation,
-                                  groups=module.groups)
+        return _CONV[weight.ndim](
+            x, weight, stride=module.stride, padding=padding, dilation=module.dilation, groups=module.groups
+        )
 
 
 class Casts:

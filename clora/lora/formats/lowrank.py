@@ -15,8 +15,16 @@ class LowRank(Additive):
     needs = frozenset({"lora_up", "lora_down"})
     keys = frozenset({"lora_up", "lora_down", "lora_mid", "alpha"})
 
-    def __init__(self, layer: Layer, strength: float, down: Tensor, up: Tensor, mid: Tensor | None, scale: float,
-                 dyn: int | None = None) -> None:
+    def __init__(
+        self,
+        layer: Layer,
+        strength: float,
+        down: Tensor,
+        up: Tensor,
+        mid: Tensor | None,
+        scale: float,
+        dyn: int | None = None,
+    ) -> None:
         """down (rank, in, *kernel) or (rank, in) with mid (rank, rank, *kernel); up (out, rank)."""
         super().__init__(layer, strength)
         fit(layer.kind != "norm" and down.ndim > 1 and up.ndim > 1)

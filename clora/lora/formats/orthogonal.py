@@ -20,8 +20,15 @@ class OFT(Delta):
     keys = frozenset({"oft_blocks", "oft_diag", "rescale", "alpha"})
     axes = 3
 
-    def __init__(self, layer: Layer, strength: float, blocks: Tensor, rescale: Tensor | None, limit: float | None,
-                 cayley: bool = True) -> None:
+    def __init__(
+        self,
+        layer: Layer,
+        strength: float,
+        blocks: Tensor,
+        rescale: Tensor | None,
+        limit: float | None,
+        cayley: bool = True,
+    ) -> None:
         """blocks (number, size, size); rescale (out,); limit: greatest norm of the skew matrices, None = no limit."""
         super().__init__(layer, strength)
         fit(layer.kind != "norm" and blocks.ndim == self.axes and blocks.shape[-1] == blocks.shape[-2])
@@ -92,8 +99,15 @@ class BOFT(OFT):
 
     axes = 4
 
-    def __init__(self, layer: Layer, strength: float, blocks: Tensor, rescale: Tensor | None, limit: float | None,
-                 cayley: bool = True) -> None:
+    def __init__(
+        self,
+        layer: Layer,
+        strength: float,
+        blocks: Tensor,
+        rescale: Tensor | None,
+        limit: float | None,
+        cayley: bool = True,
+    ) -> None:
         """blocks (stages, number, size, size): stage i mixes channels within size * 2**i."""
         super().__init__(layer, strength, blocks, rescale, limit, cayley)
         fit(blocks.shape[-1] % 2 == 0 and layer.shape[0] % (2 ** (blocks.shape[0] - 1) * blocks.shape[-1]) == 0)

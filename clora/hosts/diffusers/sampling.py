@@ -1,0 +1,192 @@
+"""Runs a diffusers scheduler over a prepared composition: denoiser, sampling loop, decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...composer import Composer, Observer, Step
+from ...errors import CLoRAError
+from ...fusion import guide
+from ...lora.apply import AppliedLora
+from ...lora.rows import RowLoras
+from ...plan import ImagePlan
+from ...settings import Settings
+from ..denoiser import Row
+from .text import Encoded, added_conditions
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the rows of one step are conditioned on, and the plan of each image."""
+
+    encoded: Mapping[Row, Encoded]
+    plans: tuple[ImagePlan, ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run ready to sample: LoRA sets, the set of every (image, variant), and the conditioning of every step."""
+
+    sets: tuple[tuple[AppliedLora, ...], ...]
+    set_of: Mapping[tuple[int, int], int]
+    conditioning: tuple[Conditioning, ...]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Everything a run needs beside prompt and LoRAs. Sizes in pixels; `guidance` 1 turns guidance off."""
+
+    steps: int = 30
+    guidance: float = 7.5
+    guidance_rescale: float = 0.0
+    width: int = 0
+    height: int = 0
+
+    def checked(self, pipe: Any) -> Sampling:
+        """With the model's own size where none is given. Errors: CLoRAError for sizes not divisible by 8 and so on."""
+        default = int(pipe.unet.config.sample_size) * int(pipe.vae_scale_factor)
+        width, height = self.width or default, self.height or default
+        for name, value in (("width", width), ("height", height)):
+            if value <= 0 or value % 8:
+                raise CLoRAError(f"The {name} {value} is not divisible by 8: use {max(8, round(value / 8) * 8)}.")
+        if self.steps < 1:
+            raise CLoRAError(f"The number of steps is {self.steps}: use 1 or more.")
+        if not 0.0 <= self.guidance <= 100.0:
+            raise CLoRAError(f"The guidance scale is {self.guidance:g}: use a number from 0 to 100.")
+        return Sampling(self.steps, self.guidance, self.guidance_rescale, width, height)
+
+
+def check_pipeline(pipe: Any) -> None:
+    """Errors: CLoRAError for pipelines that are not SD 1.5, SD 2.x or SDXL text-to-image models."""
+    kind = type(pipe).__name__
+    if getattr(pipe, "unet", None) is None or getattr(pipe, "text_encoder", None) is None:
+        raise CLoRAError(f"CLoRA cannot compose with a {kind}: load an SD 1.5, SD 2.x or SDXL text-to-image pipeline.")
+    channels = pipe.unet.config.in_channels
+    if channels != 4:
+        raise CLoRAError(
+            f"The model's UNet takes {channels} channels instead of 4 (an inpainting or editing model): "
+            "load the text-to-image checkpoint."
+        )
+
+
+class DiffusersDenoiser:
+    """`clora.hosts.denoiser.Denoiser` for a pipeline's UNet at one timestep."""
+
+    def __init__(self, pipe: Any, loras: RowLoras, prepared: Prepared, sampling: Sampling) -> None:
+        self.pipe = pipe
+        self.loras = loras
+        self.prepared = prepared
+        self.sampling = sampling
+        self.timestep: Any = None
+        self.step = 0
+
+    def at(self, step: int, timestep: Any) -> DiffusersDenoiser:
+        """This denoiser moved to a sampler step (0-based) and its timestep."""
+        self.step, self.timestep = step, timestep
+        return self
+
+    @property
+    def conditioning(self) -> Conditioning:
+        """The conditioning of the current step."""
+        return self.prepared.conditioning[self.step]
+
+    @property
+    def latent_scale(self) -> float:
+        """s of x = s z, read off what the scheduler does to the latent before the model sees it."""
+        return 1.0 / float(self.pipe.scheduler.scale_model_input(torch.ones(()), self.timestep))
+
+    def predict(self, latent: Tensor, rows: tuple[Row, ...]) -> Tensor:
+        """The UNet's prediction (R, C, h, w), in the latent's dtype."""
+        encoded = self.conditioning.encoded
+        unet = self.pipe.unet
+        context = torch.stack([encoded[row].context for row in rows]).to(unet.dtype)
+        added = added_conditions(encoded, rows, self.sampling.height, self.sampling.width)
+        model_input = self.pipe.scheduler.scale_model_input(latent, self.timestep).to(unet.dtype)
+        with self.loras.rows([self.prepared.set_of[row.image, row.variant] for row in rows]):
+            output = unet(
+                model_input, self.timestep, encoder_hidden_states=context,
+                added_cond_kwargs=added or None, return_dict=False,
+            )[0]  # fmt: skip
+        return output.to(latent.dtype)  # type: ignore[no-any-return]
+
+    @contextmanager
+    def gradients(self) -> Iterator[None]:
+        """Gradients with respect to the latent only: the UNet's parameters are frozen meanwhile."""
+        trained = [p for p in self.pipe.unet.parameters() if p.requires_grad]
+        try:
+            for parameter in trained:
+                parameter.requires_grad_(False)
+            with torch.enable_grad():
+                yield
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)
+
+
+def initial_latents(pipe: Any, sampling: Sampling, seeds: Sequence[int]) -> Tensor:
+    """Noise (B, C, h, w), one seed for each image, drawn on the CPU so that a seed gives one picture everywhere."""
+    size = (1, pipe.unet.config.in_channels, sampling.height // 8, sampling.width // 8)
+    noise = [torch.randn(size, generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds]
+    dtype = torch.promote_types(pipe.unet.dtype, torch.float32)
+    return torch.cat(noise).to(pipe.unet.device, dtype)
+
+
+def sample(
+    pipe: Any, prepared: Prepared, latents: Tensor, settings: Settings, sampling: Sampling, *,
+    generators: list[torch.Generator] | None = None, observer: Observer | None = None, **composer_options: Any,
+) -> Iterator[tuple[Step, Tensor]]:  # fmt: skip
+    """Run the scheduler from unit noise `latents` (B, C, h, w); yields each step and the latents after it.
+
+    Every hook is gone when the iterator ends, is closed or raises. `generators` (one per image) feed schedulers that
+    add noise. `composer_options` go to `Composer`.
+    """
+    scheduler = pipe.scheduler
+    scheduler.set_timesteps(sampling.steps, device=latents.device)
+    composer = Composer(pipe.unet, settings, sampling.steps, observer=observer, **composer_options)
+    loras = RowLoras("unet", pipe.unet, prepared.sets)
+    denoiser = DiffusersDenoiser(pipe, loras, prepared, sampling)
+    latents = latents * scheduler.init_noise_sigma
+    step = -1
+    with ExitStack() as stack:
+        stack.enter_context(loras.installed())
+        stack.enter_context(composer.installed())
+        for timestep in scheduler.timesteps:
+            # Second-order schedulers evaluate twice per step: only the first evaluation counts and updates.
+            first = getattr(scheduler, "state_in_first_order", True)
+            step = min(step + 1, sampling.steps - 1) if first or step < 0 else step
+            at = denoiser.at(step, timestep)
+            guided = sampling.guidance != 1.0
+            result = composer.step(step, latents, at.conditioning.plans, at, guidance=guided, update=first)
+            noise = result.cond
+            if result.uncond is not None:
+                noise = guide(result.uncond, result.cond, sampling.guidance, sampling.guidance_rescale)
+            extra = {"generator": generators} if generators and _accepts_generator(scheduler) else {}
+            latents = scheduler.step(noise, timestep, result.latent, return_dict=False, **extra)[0]
+            yield result, latents
+
+
+def _accepts_generator(scheduler: Any) -> bool:
+    return "generator" in type(scheduler).step.__code__.co_varnames
+
+
+@torch.no_grad()
+def decode(pipe: Any, latents: Tensor) -> list[Any]:
+    """PIL pictures of latents (B, C, h, w); a half-precision VAE that overflows is run in float32."""
+    vae = pipe.vae
+    dtype = vae.dtype
+    upcast = dtype == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
+    try:
+        if upcast:
+            vae.to(torch.float32)
+        scaled = latents.to(vae.dtype) / vae.config.scaling_factor
+        pictures = [vae.decode(one[None], return_dict=False)[0] for one in scaled]
+    finally:
+        if upcast:
+            vae.to(dtype)
+    return list(pipe.image_processor.postprocess(torch.cat(pictures).float(), output_type="pil"))
