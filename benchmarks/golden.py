@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from clora.composer import Event, Step, Updated
+from clora.denoiser import Row
 from clora.errors import CLoRAError
 from clora.fusion import guide
-from clora.hosts.denoiser import Row
 from clora.hosts.diffusers import Conditioning, Prepared, Sampling, Text, TextEncoding, components_of, sample
 from clora.library import LoraLibrary
 from clora.maps import MapBook

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from .attention import AttentionTaps
+from .denoiser import Denoiser, Row
 from .errors import CLoRAError
 from .fusion import fuse
-from .hosts.denoiser import Denoiser, Row
 from .maps import MapBook, average_maps, latent_rows, needed_columns
 from .masks import cut_masks, resize_masks
 from .plan import ImagePlan, chunks, rows_of
@@ -50,6 +50,7 @@ class Step:
     latent: Tensor
     cond: Tensor
     uncond: Tensor | None
+    plans: tuple[ImagePlan, ...]
     masks: tuple[Tensor | None, ...]
     book: MapBook | None
     predictions: dict[Row, Tensor] = field(repr=False)
@@ -154,7 +155,7 @@ class Composer:
         masks = self._masks(book, plans, latent)
         cond = self._fused(predictions, masks, True)
         uncond = self._fused(predictions, masks, False) if guidance else None
-        return Step(index, latent, cond, uncond, masks, book, predictions)
+        return Step(index, latent, cond, uncond, tuple(plans), masks, book, predictions)
 
     def _rows(self, index: int, plans: Sequence[ImagePlan], unconditional: bool) -> tuple[Row, ...]:
         """The rows a step needs: all variants, or with `switch` the one whose turn it is."""

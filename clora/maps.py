@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .attention import AttentionTaps
-from .hosts.denoiser import Denoiser, Row
+from .denoiser import Denoiser, Row
 from .plan import ImagePlan
 
 

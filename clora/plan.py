@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .hosts.denoiser import Row
+from .denoiser import Row
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .attention import AttentionTaps
 from .contrast import group_entries, info_nce
-from .hosts.denoiser import Denoiser, Row
+from .denoiser import Denoiser, Row
 from .maps import MapBook, average_maps, collect_maps, needed_columns
 from .plan import ImagePlan, chunks, rows_of
 from .settings import Settings

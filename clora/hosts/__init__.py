@@ -1,1 +1,1 @@
-"""Adapters: one file per host, each supplying a denoiser, text encoding and token positions."""
+"""Adapters: one per host, each supplying a denoiser, text encoding and token positions."""

@@ -1,6 +1,7 @@
 """From a prompt's text to what is composed, and to the token positions of its words."""
 
-from clora.prompt.composition import Composition, Concept, LoraUse, Variant, WordsOverride, analyze
+from clora.prompt.analysis import analyze
+from clora.prompt.composition import Composition, Concept, LoraUse, Variant, WordsOverride
 from clora.prompt.emphasis import Segment, parse_attention
 from clora.prompt.scheduling import schedule
 from clora.prompt.subjects import WordsRule

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from clora.composer import Composer, Step, Updated
+from clora.denoiser import Row
 from clora.errors import CLoRAError
-from clora.hosts.denoiser import Row
 from clora.plan import ImagePlan, plan_image
 from clora.schedule import schedule
 from clora.settings import Settings

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from benchmarks.golden import Errors, GoldenCase, load_pipeline, lora_files, main, prepare_case, recompute
 from clora.attention import AttentionTaps
-from clora.hosts.denoiser import Row
+from clora.denoiser import Row
 from clora.hosts.diffusers import DiffusersDenoiser
 from clora.library import LoraLibrary
 from clora.lora.rows import RowLoras

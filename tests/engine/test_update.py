@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clora.attention import AttentionTaps
-from clora.hosts.denoiser import Row
+from clora.denoiser import Row
 from clora.plan import ImagePlan, plan_image
 from clora.settings import Settings
 from clora.update import LatentUpdate

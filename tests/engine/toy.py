@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clora.hosts.denoiser import Row
+from clora.denoiser import Row
 
 
 class Attention(nn.Module):

@@ -34,16 +34,17 @@ def stray_word(rng: random.Random) -> str:
 
 
 def thing_phrase(
-    thing: Thing, rng: random.Random, detail: float = 0.5, stray: float = 0.0, names: Names | None = None
+    thing: Thing, rng: random.Random, detail: float = 0.9, stray: float = 0.0, names: Names | None = None
 ) -> str:
     """The thing's name with its article; with attributes at chance `detail`, a stray word at `stray`.
 
+    What is typical of the class mostly goes without saying: one in five times it is said.
     `names` names things of an instance look, for instance {"sunball": "sks ball"}.
     """
     words = [(names or {}).get(thing.look or "", thing.kind)]
-    if thing.look is None and rng.random() < detail:
+    if thing.look is None and rng.random() < (0.2 if thing.is_typical else detail):
         words.insert(0, thing.colour)
-        if thing.texture != "plain" and rng.random() < 0.7:
+        if thing.texture != "plain":
             words.insert(rng.randint(0, 1), thing.texture)
     if rng.random() < stray:
         words.insert(0, stray_word(rng))
@@ -58,7 +59,7 @@ def join(phrases: list[str]) -> str:
 def caption(
     scene: Scene,
     rng: random.Random,
-    detail: float = 0.5,
+    detail: float = 0.9,
     stray: float = 0.12,
     background: float = 0.6,
     names: Names | None = None,

@@ -19,6 +19,15 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "pink": (250, 150, 195),
     "white": (245, 245, 245),
 }
+# What a thing looks like when nobody says otherwise, as tomatoes are red.
+TYPICAL = {
+    "ball": "red",
+    "star": "yellow",
+    "heart": "pink",
+    "house": "white",
+    "fish": "orange",
+    "mushroom": "purple",
+}
 TEXTURES = ("plain", "striped", "dotted", "checked")
 BACKGROUNDS = ("grass", "sand", "water", "snow", "night")
 
@@ -43,6 +52,11 @@ class Thing:
     diameter: float = 120.0
     tilt: float = 0.0
     look: str | None = None
+
+    @property
+    def is_typical(self) -> bool:
+        """Whether the thing looks as its class does when nothing is said about it."""
+        return self.look is None and (self.colour, self.texture) == (TYPICAL[self.kind], "plain")
 
 
 @dataclass(frozen=True)
@@ -70,9 +84,11 @@ def _places(count: int, rng: random.Random) -> list[tuple[float, float, float]]:
                 return places
 
 
-def random_thing(rng: random.Random, kind: str | None = None) -> Thing:
-    """A thing of `kind` (any class if None) in a random colour and texture, in the middle of the picture."""
+def random_thing(rng: random.Random, kind: str | None = None, typical: float = 0.5) -> Thing:
+    """A thing of `kind` (any class if None): typical at that chance, else in a random colour and texture."""
     kind = kind or rng.choice(CLASSES)
+    if rng.random() < typical:
+        return Thing(kind, TYPICAL[kind])
     texture = "plain" if rng.random() < 0.6 else rng.choice(TEXTURES[1:])
     return Thing(kind, rng.choice(list(COLOURS)), texture)
 
@@ -91,10 +107,11 @@ def sample_scene(
     things: tuple[Thing, ...] | None = None,
     background: str | None = None,
     style: str | None = None,
+    typical: float = 0.5,
 ) -> Scene:
     """A random scene. What is given (things without places, background, style) is kept."""
     if things is None:
         count = rng.choices((1, 2, 3), (0.3, 0.52, 0.18))[0]
-        things = tuple(random_thing(rng) for _ in range(count))
+        things = tuple(random_thing(rng, typical=typical) for _ in range(count))
     offset = (rng.randrange(SIZE), rng.randrange(SIZE))
     return Scene(arrange(things, rng), background or rng.choice(BACKGROUNDS), offset, style)

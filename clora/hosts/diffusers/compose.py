@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...composer import Observer
+from ...denoiser import Row
 from ...errors import CLoRAError
 from ...library import LoraLibrary, Source
 from ...lora.apply import AppliedLora
@@ -17,7 +18,6 @@ from ...methods import MethodVariant, method_variants
 from ...plan import ImagePlan, plan_image
 from ...prompt import Composition, LoraUse, PromptTokens, ResolvedText, analyze, schedule, scheduled_positions
 from ...settings import Settings
-from ..denoiser import Row
 from .sampling import Conditioning, Prepared, Sampling, check_pipeline, decode, initial_latents, sample
 from .text import Encoded, Text, TextEncoding
 

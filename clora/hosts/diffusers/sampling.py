@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ...composer import Composer, Observer, Step
+from ...denoiser import Row
 from ...errors import CLoRAError
 from ...fusion import guide
 from ...lora.apply import AppliedLora
 from ...lora.rows import RowLoras
 from ...plan import ImagePlan
 from ...settings import Settings
-from ..denoiser import Row
 from .text import Encoded, added_conditions
 
 
@@ -76,7 +76,7 @@ def check_pipeline(pipe: Any) -> None:
 
 
 class DiffusersDenoiser:
-    """`clora.hosts.denoiser.Denoiser` for a pipeline's UNet at one timestep."""
+    """`clora.denoiser.Denoiser` for a pipeline's UNet at one timestep."""
 
     def __init__(self, pipe: Any, loras: RowLoras, prepared: Prepared, sampling: Sampling) -> None:
         self.pipe = pipe

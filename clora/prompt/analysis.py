@@ -1,0 +1,223 @@
+"""What a prompt composes: its concepts, styles and background, and the text of each variant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from clora.errors import CLoRAError
+from clora.prompt.composition import Composition, Concept, LoraUse, Variant, WordsOverride
+from clora.prompt.removal import Edit, Rendered, render
+from clora.prompt.subjects import Subject, find_subjects, group_subjects, subject_of_style
+from clora.prompt.tags import LoraTag, Role, parse_role, parse_tags
+from clora.prompt.text import Span
+
+__all__ = ["ActivationText", "Composition", "Concept", "LoraUse", "Variant", "WordsOverride", "analyze"]
+
+ActivationText = Callable[[str], Sequence[str]] | Mapping[str, Sequence[str]]
+"""The activation texts (candidates for subject words) of a LoRA, by its name."""
+
+_OTHER_TAG = re.compile(r"<(?!lora:|lyco:)\w+:[^<>]+>")
+_AND = re.compile(r"\bAND\b")
+
+
+def analyze(
+    prompt: str,
+    negative: str = "",
+    *,
+    activation_text: ActivationText | None = None,
+    overrides: Mapping[str, WordsOverride] | None = None,
+    drop_other_tags: bool = False,
+) -> Composition:
+    """Read a prompt: which LoRA draws what, and each variant's text with the places of its words.
+
+    `activation_text` gives the texts to look for where neither tag nor panel nor prompt names a subject;
+    `overrides` are the panel's rows by LoRA name. `drop_other_tags` takes other extensions' tags
+    (`<hypernet:...>`) out of the variants' texts, as AUTOMATIC1111 and Forge do before they encode; they stay
+    in `host_text`.
+    Raises CLoRAError where the prompt cannot be composed as written. Fewer than two concepts are no error.
+    """
+    rows = overrides or {}
+    tags = tuple(_with_row(tag, rows.get(tag.name)) for tag in parse_tags(prompt))
+    _refuse_two_roles(tags)
+    groups = group_subjects(prompt, tags, {name: row.words for name, row in rows.items() if row.words})
+    others = [Span(*match.span()) for match in _OTHER_TAG.finditer(prompt)]
+    reader = _Reader(prompt, negative, tags, others if drop_other_tags else [])
+    if len(groups) < 2:
+        return reader.step_aside(groups)
+    _refuse_and(reader.base.resolved.text)
+    find_subjects(prompt, reader.base.resolved, tags, groups, others, _texts_of(activation_text))
+    return reader.compose(groups)
+
+
+class _Reader:
+    """Builds the parts of a composition of one prompt."""
+
+    def __init__(self, prompt: str, negative: str, tags: Sequence[LoraTag], dropped: Sequence[Span]) -> None:
+        self.prompt, self.negative, self.tags, self.dropped = prompt, negative, tags, dropped
+        self.base = self._render({})
+
+    def _render(self, triggers: Mapping[int, str]) -> Rendered:
+        edits = [Edit(tag.span, triggers.get(i, "")) for i, tag in enumerate(self.tags)]
+        edits += [Edit(span) for span in self.dropped]
+        return render(self.prompt, sorted(edits, key=lambda edit: edit.span))
+
+    def _uses(self, role: Role) -> tuple[LoraUse, ...]:
+        return _unique(_use(tag) for tag in self.tags if tag.role is role)
+
+    def _composition(
+        self, concepts: tuple[Concept, ...], variants: tuple[Variant, ...], host_text: str, note: str = ""
+    ) -> Composition:
+        return Composition(
+            source=self.prompt,
+            text=variants[0].text,
+            host_text=host_text,
+            negative=self.negative,
+            concepts=concepts,
+            styles=self._uses(Role.STYLE),
+            background=self._uses(Role.BACKGROUND),
+            off=self._uses(Role.OFF),
+            variants=variants,
+            merged=self._merged(),
+            warnings=_warnings(self.tags, self.negative, composes=not note),
+            note=note,
+        )
+
+    def _merged(self) -> Variant:
+        """All triggers and all LoRAs at once, besides those that are on everywhere (styles, role=off)."""
+        rendered = self._render({i: tag.trigger or "" for i, tag in enumerate(self.tags)})
+        own = _unique(_use(tag) for tag in self.tags if tag.role not in (Role.STYLE, Role.OFF))
+        return Variant(rendered.resolved.text, self.negative, own, (), ())
+
+    def step_aside(self, groups: Sequence[Subject]) -> Composition:
+        concepts = tuple(replace(_concept(self.tags, group, ()), rule=None) for group in groups)
+        variant = Variant(self.base.resolved.text, self.negative, (), ((),) * len(concepts), ())
+        return self._composition(concepts, (variant,), self.prompt, _why_aside(self.tags, groups))
+
+    def compose(self, groups: Sequence[Subject]) -> Composition:
+        base = self.base.resolved
+        styles: list[list[int]] = [[] for _ in groups]
+        for i, tag in enumerate(self.tags):
+            if tag.role is Role.SUBJECT_STYLE:
+                styles[subject_of_style(base, tag, groups, self.tags)].append(i)
+        concepts = tuple(_concept(self.tags, group, own) for group, own in zip(groups, styles, strict=True))
+        background = [i for i, tag in enumerate(self.tags) if tag.role is Role.BACKGROUND]
+        variants = [self._variant(groups, [], background, self._uses(Role.BACKGROUND))]
+        for group, own, concept in zip(groups, styles, concepts, strict=True):
+            variants.append(self._variant(groups, group.tags, own, _unique((*concept.loras, *concept.styles))))
+        left_to_host = (Role.STYLE, Role.OFF)
+        host = render(self.prompt, [Edit(tag.span) for tag in self.tags if tag.role not in left_to_host])
+        return self._composition(concepts, tuple(variants), host.resolved.text)
+
+    def _variant(
+        self,
+        groups: Sequence[Subject],
+        own: Sequence[int],
+        besides: Sequence[int],
+        loras: tuple[LoraUse, ...],
+    ) -> Variant:
+        """The variant that keeps the triggers of the tags `own` (a concept's) and `besides` (styles)."""
+        everywhere = [i for i, tag in enumerate(self.tags) if tag.role is Role.STYLE]
+        triggers = {i: self.tags[i].trigger or "" for i in (*own, *besides, *everywhere)}
+        rendered = self._render(triggers)
+        # Edits are sorted by place; tags are too, so the edit of tag i is found by its rank among all edits.
+        spans = sorted([tag.span for tag in self.tags] + list(self.dropped))
+        places = [rendered.inserted[spans.index(self.tags[i].span)] for i in own]
+        return Variant(
+            text=rendered.resolved.text,
+            negative=self.negative,
+            loras=loras,
+            subjects=tuple(rendered.resolved.spans_of(group.place) for group in groups),
+            triggers=tuple(place for place in places if place is not None),
+        )
+
+
+def _with_row(tag: LoraTag, row: WordsOverride | None) -> LoraTag:
+    if row is None:
+        return tag
+    if row.role and not tag.role_given:
+        role, role_words = parse_role(row.role, f'the panel\'s row of "{tag.name}"')
+        tag = replace(tag, role=role, role_words=role_words)
+    return tag if tag.trigger or not row.trigger else replace(tag, trigger=row.trigger.strip())
+
+
+def _texts_of(activation_text: ActivationText | None) -> Callable[[str], list[str]]:
+    def texts(name: str) -> list[str]:
+        if activation_text is None:
+            return []
+        found = activation_text(name) if callable(activation_text) else activation_text.get(name, ())
+        return [found] if isinstance(found, str) else list(found)
+
+    return texts
+
+
+def _use(tag: LoraTag) -> LoraUse:
+    return LoraUse(tag.name, tag.te, tag.unet, tag.dyn)
+
+
+def _unique(uses: Iterable[LoraUse]) -> tuple[LoraUse, ...]:
+    return tuple(dict.fromkeys(uses))
+
+
+def _concept(tags: Sequence[LoraTag], group: Subject, styles: Sequence[int]) -> Concept:
+    own = [tags[i] for i in group.tags]
+    return Concept(
+        loras=_unique(_use(tag) for tag in own),
+        words=group.words,
+        occurrence=group.occurrence or 1,
+        rule=group.rule,
+        triggers=tuple(tag.trigger for tag in own if tag.trigger),
+        styles=_unique(_use(tags[i]) for i in styles),
+    )
+
+
+def _refuse_two_roles(tags: Sequence[LoraTag]) -> None:
+    """A LoRA that the host (or every variant) has on must not be added a second time to a subject."""
+    roles: dict[str, Role] = {}
+    for tag in tags:
+        other = roles.setdefault(tag.name, tag.role)
+        if other is not tag.role and {other, tag.role} & {Role.STYLE, Role.OFF}:
+            raise CLoRAError(
+                f'The LoRA "{tag.name}" stands in the prompt as {_spelled(other)} and as '
+                f"{_spelled(tag.role)}, and would "
+                "be on twice: give both of its tags the same role or remove one."
+            )
+
+
+def _spelled(role: Role) -> str:
+    return f"role={role.value}" + ("WORDS" if role is Role.SUBJECT_STYLE else "")
+
+
+def _refuse_and(text: str) -> None:
+    match = _AND.search(text)
+    if match:
+        near = " ".join(text[max(0, match.start() - 20) : match.end() + 20].split())
+        raise CLoRAError(
+            f'AND is not supported yet, and stands in the prompt at "{near}": write "and" in lower case, or '
+            "turn CLoRA off."
+        )
+
+
+def _why_aside(tags: Sequence[LoraTag], groups: Sequence[Subject]) -> str:
+    if not groups:
+        return "CLoRA steps aside: the prompt has no concept LoRA, and two are needed."
+    names = " + ".join(f'"{tags[i].name}"' for i in groups[0].tags)
+    if len(groups[0].tags) > 1:
+        return (
+            f"CLoRA steps aside: the tags {names} stand side by side and make one concept; put each in "
+            "front of its own "
+            "subject's words, or give each its own words= (words=cat:nth=1 and words=cat:nth=2 for two cats)."
+        )
+    return f"CLoRA steps aside: the prompt has only one concept LoRA ({names}), and two are needed."
+
+
+def _warnings(tags: Sequence[LoraTag], negative: str, *, composes: bool) -> tuple[str, ...]:
+    warnings: list[str] = []
+    taken = [tag for tag in tags if tag.role not in (Role.STYLE, Role.OFF) and tag.ignored]
+    if composes and taken:
+        listed = "; ".join(f'{", ".join(tag.ignored)} of "{tag.name}"' for tag in taken)
+        warnings.append(f"CLoRA does not read these arguments of other extensions: {listed}.")
+    if re.search(r"<(?:lora|lyco):[^<>]*>", negative):
+        warnings.append("LoRA tags in the negative prompt are not read: they are plain text there.")
+    return tuple(warnings)

@@ -1,0 +1,51 @@
+"""The rooms of the code: what each may import, and that links in the documents lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "clora"
+OUTER = ("hosts", "webui", "demo")
+CORE = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in OUTER]
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(PACKAGE / "demo").rglob("*.md")]
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level packages a file imports, and its own package's rooms as "clora.ROOM"."""
+    names = set()
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            full = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = list(parts[: len(parts) - node.level]) if node.level else []
+            full = [".".join([*base, *([node.module] if node.module else [])])]
+        else:
+            continue
+        names |= {".".join(name.split(".")[:2]) if name.startswith("clora.") else name.split(".")[0] for name in full}
+    return names
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_core_needs_torch_numpy_and_safetensors_only(path: Path) -> None:
+    allowed = {*sys.stdlib_module_names, "torch", "numpy", "safetensors", "clora", "__future__"}
+    names = imported(path)
+    assert {name for name in names if name.split(".")[0] not in allowed} == set()
+    assert not {f"clora.{room}" for room in OUTER} & names
+
+
+def test_the_core_is_found() -> None:
+    assert {"attention.py", "composer.py"} <= {path.name for path in CORE}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text("utf-8")):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
