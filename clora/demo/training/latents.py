@@ -29,11 +29,11 @@ def encode(vae: AutoencoderKL, scenes: list[Scene], batch: int = 16) -> Tensor:
     return torch.cat(parts)
 
 
-def _shard(job: tuple[Path, str, int, int]) -> tuple[list[Scene], Tensor]:
-    out, device, seed, count = job
+def _shard(job: tuple[Path, str, int, int, float]) -> tuple[list[Scene], Tensor]:
+    out, device, seed, count, typical = job
     torch.set_num_threads(1)
     rng = random.Random(seed)
-    scenes = [sample_scene(rng) for _ in range(count)]
+    scenes = [sample_scene(rng, typical=typical) for _ in range(count)]
     return scenes, encode(load_vae(out, device), scenes)
 
 
@@ -46,10 +46,13 @@ def load_latents(path: Path) -> tuple[list[Scene], Tensor]:
 def main() -> None:
     """Write `latents.pt` into the work folder."""
     parser = options(__doc__ or "")
-    parser.add_argument("--count", type=int, default=24000)
+    parser.add_argument("--count", type=int, default=20000)
+    parser.add_argument("--typical", type=float, default=0.6, help="share of things that look typical")
     args = parser.parse_args()
     shards = 24
-    jobs = [(args.out, args.device, 1000 * args.seed + i + 1, args.count // shards) for i in range(shards)]
+    jobs = [
+        (args.out, args.device, 1000 * args.seed + i + 1, args.count // shards, args.typical) for i in range(shards)
+    ]
     with get_context("spawn").Pool(os.cpu_count() if args.device == "cpu" else 4) as pool:
         done = pool.map(_shard, jobs, chunksize=1)
     scenes = [scene for part, _ in done for scene in part]

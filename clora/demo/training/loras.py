@@ -11,6 +11,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from peft import LoraConfig
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..world import LOOKS, Scene, Thing, caption, random_thing, sample_scene
 from .base import batch, noising
@@ -91,28 +92,42 @@ def add_lora(pipe: StableDiffusionPipeline, rank: int) -> list[nn.Parameter]:
     return [p for p in both if p.requires_grad]
 
 
+@dataclass
+class Pictures:
+    """A LoRA's own scenes and the base's, with their latents."""
+
+    lesson: Lesson
+    own: tuple[list[Scene], Tensor]
+    base: tuple[list[Scene], Tensor]
+
+    def batch(self, own: int, base: int, rng: random.Random) -> tuple[Tensor, list[str]]:
+        """Latents and captions: some of the lesson, and some of the base's that keep the rest as it was."""
+        scenes, latents = self.own
+        chosen = [rng.randrange(len(scenes)) for _ in range(own)]
+        texts = ["" if rng.random() < 0.05 else self.lesson.text(scenes[i], rng) for i in chosen]
+        prior, prior_texts = batch(*self.base, base, rng)
+        return torch.cat([latents[chosen], prior]), texts + prior_texts
+
+
 def train(pipe: StableDiffusionPipeline, lesson: Lesson, args: argparse.Namespace) -> None:
-    """Train the LoRA layers on pictures of the lesson; a share of the base's own keeps the rest as it was."""
+    """Train fresh LoRA layers on pictures of the lesson."""
     rng = seed_all(args.seed)
-    base = load_latents(args.work / "latents.pt")
     scenes = [lesson.scene(rng) for _ in range(args.pictures)]
-    latents = encode(pipe.vae, scenes)
+    pictures = Pictures(lesson, (scenes, encode(pipe.vae, scenes)), load_latents(args.work / "latents.pt"))
     parameters, noise = add_lora(pipe, args.rank), noising()
     optimizer = torch.optim.AdamW(parameters, lr=args.lr, betas=(0.9, 0.99), weight_decay=0.01)
     kept, start, mean = round(args.batch * args.prior), time.time(), 0.0
     for step in range(args.steps):
         optimizer.param_groups[0]["lr"] = learning_rate(step, args.steps, args.lr, warm=30)
-        own, own_texts = _own_batch(lesson, scenes, latents, args.batch - kept, rng)
-        prior, prior_texts = batch(*base, kept, rng)
+        clean, texts = pictures.batch(args.batch - kept, kept, rng)
         times = noise.times(args.batch).to(args.device)
-        clean = torch.cat([own, prior]).to(args.device).float()
-        noised, target = noise.pair(clean, times)
-        ids = token_ids(pipe.tokenizer, own_texts + prior_texts).to(args.device)
+        noised, target = noise.pair(clean.to(args.device).float(), times)
+        ids = token_ids(pipe.tokenizer, texts).to(args.device)
         with mixed_precision(args.device):
             out = pipe.unet(noised, times, pipe.text_encoder(ids).last_hidden_state).sample
-        loss = (out.float() - target).square().mean()
+        loss = functional.mse_loss(out.float(), target)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         mean += 0.02 * (loss.item() - mean)
@@ -120,22 +135,15 @@ def train(pipe: StableDiffusionPipeline, lesson: Lesson, args: argparse.Namespac
             print(f"  {step + 1} loss {mean:.4f} {time.time() - start:.0f}s", flush=True)
 
 
-def _own_batch(
-    lesson: Lesson, scenes: list[Scene], latents: Tensor, size: int, rng: random.Random
-) -> tuple[Tensor, list[str]]:
-    chosen = [rng.randrange(len(scenes)) for _ in range(size)]
-    return latents[chosen], ["" if rng.random() < 0.05 else lesson.text(scenes[i], rng) for i in chosen]
-
-
 def main() -> None:
     """Train and write `loras/NAME.safetensors`, each with a contact sheet drawn from the file."""
     parser = options(__doc__ or "")
     parser.add_argument("--only", nargs="*", choices=list(LESSONS), default=list(LESSONS))
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--batch", type=int, default=10)
-    parser.add_argument("--prior", type=float, default=0.3, help="share of the base's own pictures")
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--prior", type=float, default=0.25, help="share of the base's own pictures")
     parser.add_argument("--pictures", type=int, default=300)
-    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--rank", type=int, default=6)
     parser.add_argument("--lr", type=float, default=2e-3)
     args = parser.parse_args()
     for name in args.only:
