@@ -23,10 +23,10 @@ from clora.denoiser import Row
 from clora.errors import CLoRAError
 from clora.fusion import guide
 from clora.hosts.diffusers import Conditioning, Prepared, Sampling, Text, TextEncoding, components_of, sample
-from clora.library import LoraLibrary
+from clora.loras import LoraLibrary
 from clora.maps import MapBook
 from clora.plan import ImagePlan
-from clora.prompt import LoraUse, schedule
+from clora.prompt import LoraUse, PromptTokens, ResolvedText
 from clora.settings import Settings
 
 DTYPES = {"f32": torch.float32, "f64": torch.float64, "f16": torch.float16, "bf16": torch.bfloat16}
@@ -119,26 +119,36 @@ class GoldenCase:
 
 
 def lora_files(folder: Path) -> dict[str, Path]:
-    """LoRA name -> file; `name.kohya.safetensors` and `name.peft.safetensors` are the LoRA `name`."""
-    return {path.name.split(".")[0]: path for path in sorted((folder / "loras").glob("*.safetensors"), reverse=True)}
+    """LoRA name -> file; `name.kohya.safetensors` and `name.peft.safetensors` are the LoRA `name` (kohya's is used)."""
+    found = {}
+    for path in sorted((folder / "loras").glob("*.safetensors"), reverse=True):
+        found[path.stem.removesuffix(".kohya").removesuffix(".peft")] = path
+    return found
 
 
 def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:
-    """The folder's model as a StableDiffusionPipeline; folders without model_index.json are put together."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    """The folder's model as a StableDiffusionPipeline; `model` holds its parts, each with its own configuration."""
+    import diffusers
     from transformers import CLIPTextModel, CLIPTokenizer
 
     model = folder / "model"
-    return StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(model / "vae", torch_dtype=dtype),
-        text_encoder=CLIPTextModel.from_pretrained(model / "text_encoder", torch_dtype=dtype),
+    scheduler = json.loads((model / "scheduler" / "scheduler_config.json").read_text("utf-8"))["_class_name"]
+    return diffusers.StableDiffusionPipeline(
+        vae=diffusers.AutoencoderKL.from_pretrained(model / "vae", torch_dtype=dtype),
+        text_encoder=CLIPTextModel.from_pretrained(model / "text_encoder", dtype=dtype),
         tokenizer=CLIPTokenizer.from_pretrained(model / "tokenizer"),
-        unet=UNet2DConditionModel.from_pretrained(model / "unet", torch_dtype=dtype),
-        scheduler=DDIMScheduler.from_pretrained(model / "scheduler"),
+        unet=diffusers.UNet2DConditionModel.from_pretrained(model / "unet", torch_dtype=dtype),
+        scheduler=getattr(diffusers, scheduler).from_pretrained(model / "scheduler"),
         safety_checker=None,
-        feature_extractor=None,  # type: ignore[arg-type]
+        feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+def plain_tokens(tokenizer: Any, text: str) -> PromptTokens:
+    """The text as the authors' code tokenizes it: one chunk, cut at 77, no emphasis and no scheduling."""
+    ids = tokenizer(text, padding="max_length", max_length=77, truncation=True).input_ids
+    return PromptTokens((tuple(ids),), ((1.0,) * 77,), ((),) * 77)
 
 
 def prepare_case(pipe: Any, case: GoldenCase, library: LoraLibrary, errors: Errors) -> Prepared:
@@ -148,9 +158,10 @@ def prepare_case(pipe: Any, case: GoldenCase, library: LoraLibrary, errors: Erro
     sets = tuple(tuple(library.applied(use, components) for use in case.uses(v)) for v in range(len(prompts)))
     encoding = TextEncoding(pipe, case.kwargs.get("clip_skip") or 0)
     rows = [Row(0, v, half) for v in range(len(prompts)) for half in (False, True)]
-    texts = [
-        Text(schedule((prompts if row.conditional else negatives)[row.variant], 1)[0][1], row.variant) for row in rows
-    ]
+    texts = []
+    for row in rows:
+        text = (prompts if row.conditional else negatives)[row.variant]
+        texts.append(Text(ResolvedText.whole(text), row.variant, tokens=plain_tokens(pipe.tokenizer, text)))
     encoded = encoding.encode(texts, sets)
     ours = torch.stack([e.context for e in encoded])
     errors.add("prompt embeddings", relative_error(ours, case.recorded["prompt_embeds"].flatten(0, 1)))

@@ -15,8 +15,8 @@ from benchmarks.golden import Errors, GoldenCase, load_pipeline, lora_files, mai
 from clora.attention import AttentionTaps
 from clora.denoiser import Row
 from clora.hosts.diffusers import DiffusersDenoiser
-from clora.library import LoraLibrary
 from clora.lora.rows import RowLoras
+from clora.loras import LoraLibrary
 from tests.conftest import GOLDEN
 
 CASES = sorted(path.stem for path in (GOLDEN / "cases").glob("*.json")) or ["absent"]

@@ -85,7 +85,7 @@ def test_emphasis_scales_embeddings_and_keeps_the_mean(sd: Any) -> None:
 
 
 def test_text_encoder_lora_acts_on_its_own_rows_only(sd: Any, loras: Path) -> None:
-    from clora.library import LoraLibrary
+    from clora.loras import LoraLibrary
     from clora.prompt import LoraUse
 
     lora = LoraLibrary(loras).applied(LoraUse("cat", 1.0, 1.0), {"unet": sd.unet, "text_encoder": sd.text_encoder})

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ...composer import Observer
 from ...denoiser import Row
 from ...errors import CLoRAError
-from ...library import LoraLibrary, Source
 from ...lora.apply import AppliedLora
+from ...loras import LoraLibrary, Source
 from ...methods import MethodVariant, method_variants
 from ...plan import ImagePlan, plan_image
 from ...prompt import Composition, LoraUse, PromptTokens, ResolvedText, analyze, schedule, scheduled_positions

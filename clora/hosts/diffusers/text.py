@@ -19,11 +19,16 @@ CHUNK = 77
 
 @dataclass(frozen=True)
 class Text:
-    """One text to encode: `resolved` (scheduling settled) with the LoRAs of set `lora_set`; `empty` = zeros."""
+    """One text to encode: `resolved` (scheduling settled) with the LoRAs of set `lora_set`.
+
+    `empty` asks for zeros instead (SDXL's empty negative prompt). `tokens` are chunks made elsewhere, which go in as
+    they are.
+    """
 
     resolved: ResolvedText
     lora_set: int
     empty: bool = False
+    tokens: PromptTokens | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class TextEncoding:
         pooled: list[Tensor | None] = [None] * len(texts)
         layouts: list[PromptTokens] = []
         for name, (encoder, tokenizer) in self.encoders.items():
-            own = [self.layout(text.resolved, tokenizer) for text in texts]
+            own = [text.tokens or self.layout(text.resolved, tokenizer) for text in texts]
             layouts = layouts or own
             contexts, vectors = self._run(name, encoder, tokenizer, own, [t.lora_set for t in texts], sets)
             outputs.append(contexts)

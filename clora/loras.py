@@ -1,0 +1,55 @@
+"""The LoRA files a run may use: found by name, read once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import nn
+
+from .errors import CLoRAError
+from .lora.apply import AppliedLora, apply_lora
+from .lora.file import LoraFile, find_lora, read_lora
+from .prompt import LoraUse
+
+Source = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
+
+
+class LoraLibrary:
+    """LoRA files from folders, or from a mapping of names to files. Files are read at most once."""
+
+    def __init__(self, source: Source) -> None:
+        self._named: dict[str, Path] = {}
+        self._folders: list[Path] = []
+        if isinstance(source, Mapping):
+            self._named = {name: Path(path) for name, path in source.items()}
+        elif isinstance(source, str | Path):
+            self._folders = [Path(source)]
+        else:
+            self._folders = [Path(folder) for folder in source]
+        self._files: dict[str, LoraFile] = {}
+
+    def file(self, name: str) -> LoraFile:
+        """The LoRA called `name`. Errors: CLoRAError for an unknown name (with the nearest ones) or a bad file."""
+        if name not in self._files:
+            self._files[name] = read_lora(self._path(name))
+        return self._files[name]
+
+    def _path(self, name: str) -> Path:
+        if self._folders:
+            return find_lora(name, self._folders)
+        if name not in self._named:
+            near = difflib.get_close_matches(name, self._named, n=3, cutoff=0.0)
+            known = f"the nearest names are {', '.join(near)}" if near else "no LoRA was given"
+            raise CLoRAError(f'There is no LoRA called "{name}": {known}.')
+        return self._named[name]
+
+    def trigger_phrases(self, name: str) -> tuple[str, ...]:
+        """What the file's own metadata offers as the words of its subject."""
+        phrase = self.file(name).metadata.get("modelspec.trigger_phrase", "").strip()
+        return (phrase,) if phrase else ()
+
+    def applied(self, use: LoraUse, components: Mapping[str, nn.Module]) -> AppliedLora:
+        """The LoRA of a tag on a model's components, with the tag's strengths."""
+        return apply_lora(self.file(use.name), components, te=use.te, unet=use.unet, dyn=use.dyn)
