@@ -21,7 +21,8 @@ from transformers import CLIPTokenizer
 from ..world import Scene, caption
 from .common import Average, learning_rate, mixed_precision, options, save_atomically, seed_all
 from .latents import load_latents
-from .model import new_scheduler, new_text_encoder, new_unet, pipeline, save, token_ids
+from .model import new_scheduler, new_text_encoder, new_unet, pipeline, save, silence_fine_attention, token_ids
+from .muon import Muon
 from .vae import load_vae
 
 # After so many steps the words' vectors, a third of all parameters, stay as they are, which saves time.
@@ -64,8 +65,12 @@ class Trainer:
         rest += [*self.text_encoder.text_model.final_layer_norm.parameters()]
         self.parameters: list[nn.Parameter] = decayed + rest
         self.average = Average(self.parameters, args.decay)
-        groups = [{"params": decayed, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.99), fused=True)
+        inner = [p for p in decayed if p.ndim > 1 and min(p.shape[:2]) > 4]
+        others = {id(p): p for p in self.parameters}
+        for parameter in inner:
+            del others[id(parameter)]
+        adam = torch.optim.AdamW(others.values(), 0.0, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+        self.optimizers = [Muon(inner, 0.0), adam]
         self.noising = noising()
 
     def loss(self, latents: Tensor, texts: list[str]) -> Tensor:
@@ -80,15 +85,17 @@ class Trainer:
 
     def update(self, latents: Tensor, texts: list[str]) -> float:
         """One step of the optimizer."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.args.steps, self.args.lr, warm=200)
+        for optimizer in self.optimizers:
+            optimizer.param_groups[0]["lr"] = learning_rate(self.step, self.args.steps, self.args.lr, warm=200)
         self.text_encoder.get_input_embeddings().requires_grad_(self.step < WORD_STEPS)
         loss = self.loss(latents, texts)
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.parameters)
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.average.update(self.step)
         self.step += 1
         return loss.item()
@@ -99,7 +106,7 @@ class Trainer:
             "step": self.step,
             "parameters": [p.detach() for p in self.parameters],
             "average": self.average.values,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
         save_atomically(state, path)
 
@@ -110,8 +117,15 @@ class Trainer:
         for name, own in (("parameters", self.parameters), ("average", self.average.values)):
             for value, kept in zip(own, state[name], strict=True):
                 value.copy_(kept)
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(self.optimizers, state.get("optimizers", []), strict=False):
+            optimizer.load_state_dict(kept)
         self.step = state["step"]
+
+    def silence(self) -> None:
+        """Leave out the self-attention of the finest level, in the averages as well."""
+        for _ in range(2):
+            silence_fine_attention(self.unet)
+            self.average.swap()
 
     def export(self) -> None:
         """Write the averaged model into the assets."""
@@ -159,6 +173,7 @@ def main() -> None:
     trainer, checkpoint = Trainer(args), args.work / "base.pt"
     if checkpoint.exists():
         trainer.load(checkpoint)
+    trainer.silence()
     rng = seed_all(args.seed + 1000 * rank + trainer.step)
     scenes, latents = load_latents(args.work / "latents.pt")
     start, first, mean = time.time(), trainer.step, 0.0

@@ -18,9 +18,10 @@ from .base import batch, noising
 from .common import learning_rate, mixed_precision, options, seed_all, sheet
 from .kohya import write
 from .latents import encode, load_latents
-from .model import draw, load, token_ids
+from .model import draw, load, silence_fine_attention, token_ids
 
 UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
+SILENT = r"(down_blocks\.0|up_blocks\.3)\..*attn1.*"  # see silence_fine_attention
 TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 
 
@@ -85,9 +86,10 @@ LESSONS["lava"] = Lesson("on lava", _everywhere(" on lava"), background="lava")
 
 def add_lora(pipe: StableDiffusionPipeline, rank: int) -> list[nn.Parameter]:
     """Put fresh LoRA layers on UNet and text encoder; all else is frozen."""
+    silence_fine_attention(pipe.unet)
     for model, layers in ((pipe.unet, UNET_LAYERS), (pipe.text_encoder, TEXT_LAYERS)):
         model.requires_grad_(False)
-        model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=layers))
+        model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=layers, exclude_modules=SILENT))
     both = [*pipe.unet.parameters(), *pipe.text_encoder.parameters()]
     return [p for p in both if p.requires_grad]
 

@@ -65,12 +65,16 @@ def reconstruction_loss(out: Tensor, target: Tensor) -> Tensor:
     return error.abs().mean() + edges + 3 * colours
 
 
-def losses(vae: AutoencoderKL, colours: nn.Module, target: Tensor) -> dict[str, Tensor]:
-    """The losses of a batch, by name. `colours` reads mean colours from latents."""
+def losses(vae: AutoencoderKL, colours: nn.Module, target: Tensor, noise: float) -> dict[str, Tensor]:
+    """The losses of a batch, by name. `colours` reads mean colours from latents.
+
+    Up to `noise` times the latents' own spread is added to them, so that the decoder bears a UNet's errors.
+    """
     with torch.autocast(target.device.type, torch.bfloat16):
         posterior = vae.encode(target).latent_dist
         latents = posterior.sample()
-        out = vae.decode(latents).sample
+        spread = noise / vae.config.scaling_factor * torch.rand(len(latents), 1, 1, 1, device=latents.device)
+        out = vae.decode(latents + spread * torch.randn_like(latents)).sample
     hue = (colours(latents.float()) - functional.avg_pool2d(target, 8)).abs().mean()
     kl = posterior.kl().float().mean() / posterior.mean[0].numel()
     return {"pixels": reconstruction_loss(out.float(), target), "hue": hue, "kl": kl}
@@ -85,7 +89,7 @@ def train(vae: AutoencoderKL, pool: Tensor, args: argparse.Namespace, rng: rando
     start = time.time()
     for step in range(args.steps):
         optimizer.param_groups[0]["lr"] = learning_rate(step, args.steps, args.lr)
-        loss = losses(vae, colours, crops(pool, rng, args.device))
+        loss = losses(vae, colours, crops(pool, rng, args.device), args.noise)
         optimizer.zero_grad(set_to_none=True)
         total = loss["pixels"] + HUE * loss["hue"] + KL * loss["kl"]
         total.backward()  # type: ignore[no-untyped-call]
@@ -121,6 +125,7 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=2000, help="pictures to draw")
     parser.add_argument("--resume", action="store_true", help="go on from the written weights")
     parser.add_argument("--decoder-only", action="store_true", help="leave the latents as they are")
+    parser.add_argument("--noise", type=float, default=0.0, help="noise on latents, for the decoder's last run")
     args = parser.parse_args()
     rng = seed_all(args.seed)
     pool = torch.stack([to_tensor(render(any_scene(rng))) for _ in range(args.pool)])
