@@ -18,6 +18,7 @@ from clora.demo.world import (
     Scene,
     Thing,
     caption,
+    order,
     random_thing,
     render,
     sample_scene,
@@ -102,3 +103,20 @@ def test_captions_name_the_background_and_the_look_when_told_to():
     assert "a sks ball" in text
     assert "a fish" in text
     assert text.endswith(BACKGROUND_PHRASES["night"])
+
+
+def test_things_of_one_class_are_named_from_left_to_right():
+    rng = random.Random(5)
+    for _ in range(20):
+        scene = sample_scene(rng, tuple(random_thing(rng, kind) for kind in ("ball", "fish", "ball")))
+        mentioned = order(scene, rng)
+        assert sorted(map(repr, mentioned)) == sorted(map(repr, scene.things))
+        left, right = (thing for thing in mentioned if thing.kind == "ball")
+        assert left.x <= right.x
+
+
+def test_what_is_typical_mostly_goes_without_saying():
+    rng = random.Random(6)
+    scene = Scene((Thing("ball", "red"),))
+    said = sum("red" in caption(scene, rng, stray=0) for _ in range(200))
+    assert 10 < said < 80

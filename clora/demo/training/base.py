@@ -18,7 +18,8 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 from transformers import CLIPTokenizer
 
-from ..world import Scene, caption
+from ..world import Scene, Thing, caption, order
+from . import grounding
 from .common import Average, learning_rate, mixed_precision, options, save_atomically, seed_all
 from .latents import load_latents
 from .model import new_scheduler, new_text_encoder, new_unet, pipeline, save, silence_fine_attention, token_ids
@@ -34,10 +35,11 @@ class Noising:
     """Noise levels for training, and the pairs of noised latent and target v."""
 
     alphas: Tensor  # cumulative products, (1000,)
+    power: float = 1.5  # the larger, the more of the noisy steps
 
     def times(self, count: int) -> Tensor:
         """Random time steps, more of the noisy ones."""
-        return (1000 * (1 - torch.rand(count) ** 1.5)).long().clamp(0, 999)
+        return (1000 * (1 - torch.rand(count) ** self.power)).long().clamp(0, 999)
 
     def pair(self, latents: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
         """Noised latents and v. Half of the noisiest ones are pure noise, because sampling starts there."""
@@ -71,24 +73,25 @@ class Trainer:
             del others[id(parameter)]
         adam = torch.optim.AdamW(others.values(), 0.0, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
         self.optimizers = [Muon(inner, 0.0), adam]
-        self.noising = noising()
+        self.noising = Noising(new_scheduler().alphas_cumprod, args.power)
 
-    def loss(self, latents: Tensor, texts: list[str]) -> Tensor:
-        """Mean squared error of v."""
-        times = self.noising.times(len(texts)).to(self.args.device)
-        noised, target = self.noising.pair(latents.to(self.args.device).float(), times)
-        ids = token_ids(self.tokenizer, texts).to(self.args.device)
+    def loss(self, data: Batch) -> Tensor:
+        """Mean squared error of v, and how far the words' maps are from their things."""
+        times = self.noising.times(len(data.texts)).to(self.args.device)
+        noised, target = self.noising.pair(data.latents.to(self.args.device).float(), times)
+        ids = token_ids(self.tokenizer, data.texts).to(self.args.device)
         with mixed_precision(self.args.device):
             context = self.text_encoder(ids).last_hidden_state
             out = self.unet(noised, times, context).sample
-        return functional.mse_loss(out.float(), target)
+        self.grounding = grounding.loss(self.maps.take(), ids, data.mentioned, self.nouns)
+        return functional.mse_loss(out.float(), target) + self.args.grounding * self.grounding
 
-    def update(self, latents: Tensor, texts: list[str]) -> float:
+    def update(self, data: Batch) -> float:
         """One step of the optimizer."""
         for optimizer in self.optimizers:
             optimizer.param_groups[0]["lr"] = learning_rate(self.step, self.args.steps, self.args.lr, warm=200)
         self.text_encoder.get_input_embeddings().requires_grad_(self.step < WORD_STEPS)
-        loss = self.loss(latents, texts)
+        loss = self.loss(data)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -121,11 +124,12 @@ class Trainer:
             optimizer.load_state_dict(kept)
         self.step = state["step"]
 
-    def silence(self) -> None:
-        """Leave out the self-attention of the finest level, in the averages as well."""
+    def prepare(self) -> None:
+        """Leave out the self-attention of the finest level, in the averages as well; record maps."""
         for _ in range(2):
             silence_fine_attention(self.unet)
             self.average.swap()
+        self.maps, self.nouns = grounding.Maps(self.unet), grounding.noun_ids(self.tokenizer)
 
     def export(self) -> None:
         """Write the averaged model into the assets."""
@@ -149,11 +153,21 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
         parameter.grad = part.view_as(parameter)
 
 
-def batch(scenes: list[Scene], latents: Tensor, size: int, rng: random.Random) -> tuple[Tensor, list[str]]:
+@dataclass
+class Batch:
+    """Latents, their captions, and the things in the order in which the captions name them."""
+
+    latents: Tensor
+    texts: list[str]
+    mentioned: list[tuple[Thing, ...]]
+
+
+def batch(scenes: list[Scene], latents: Tensor, size: int, rng: random.Random) -> Batch:
     """Random latents with fresh captions, one in ten of them empty."""
     chosen = [rng.randrange(len(scenes)) for _ in range(size)]
-    texts = ["" if rng.random() < 0.1 else caption(scenes[i], rng) for i in chosen]
-    return latents[chosen], texts
+    mentioned = [() if rng.random() < 0.1 else order(scenes[i], rng) for i in chosen]
+    texts = [caption(scenes[i], rng, mentioned=m) if m else "" for i, m in zip(chosen, mentioned, strict=True)]
+    return Batch(latents[chosen], texts, mentioned)
 
 
 def main() -> None:
@@ -163,6 +177,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--decay", type=float, default=0.999)
+    parser.add_argument("--grounding", type=float, default=0.2, help="weight of the maps' loss")
+    parser.add_argument("--power", type=float, default=1.5, help="the larger, the more of the noisy steps")
     parser.add_argument("--every", type=int, default=1000, help="steps between checkpoints")
     args = parser.parse_args()
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -173,16 +189,17 @@ def main() -> None:
     trainer, checkpoint = Trainer(args), args.work / "base.pt"
     if checkpoint.exists():
         trainer.load(checkpoint)
-    trainer.silence()
+    trainer.prepare()
     rng = seed_all(args.seed + 1000 * rank + trainer.step)
     scenes, latents = load_latents(args.work / "latents.pt")
     start, first, mean = time.time(), trainer.step, 0.0
     while trainer.step < args.steps:
-        loss = trainer.update(*batch(scenes, latents, args.batch, rng))
+        loss = trainer.update(batch(scenes, latents, args.batch, rng))
         mean = loss if trainer.step == first + 1 else mean + 0.02 * (loss - mean)
         if rank == 0 and trainer.step % 50 == 0:
             pace = (time.time() - start) / (trainer.step - first)
-            print(f"{trainer.step} loss {mean:.4f} {pace:.3f} s/step {time.time() - start:.0f}s", flush=True)
+            off, passed = trainer.grounding.item(), time.time() - start
+            print(f"{trainer.step} loss {mean:.4f} grounding {off:.3f} {pace:.3f} s/step {passed:.0f}s", flush=True)
         if rank == 0 and (trainer.step % args.every == 0 or trainer.step == args.steps):
             trainer.save(checkpoint)
             trainer.export()

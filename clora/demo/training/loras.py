@@ -13,12 +13,14 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..world import LOOKS, Scene, Thing, caption, random_thing, sample_scene
-from .base import batch, noising
+from ..world import LOOKS, Scene, Thing, caption, order, random_thing, sample_scene
+from . import grounding
+from .base import Batch, batch, noising
 from .common import learning_rate, mixed_precision, options, seed_all, sheet
 from .kohya import write
 from .latents import encode, load_latents
 from .model import draw, load, silence_fine_attention, token_ids
+from .muon import Muon
 
 UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
 SILENT = r"(down_blocks\.0|up_blocks\.3)\..*attn1.*"  # see silence_fine_attention
@@ -45,12 +47,13 @@ class Lesson:
             things.append(random_thing(rng, rng.choice([k for k in _KINDS if k != kind])))
         return sample_scene(rng, tuple(things))
 
-    def text(self, scene: Scene, rng: random.Random) -> str:
+    def text(self, scene: Scene, rng: random.Random, mentioned: tuple[Thing, ...]) -> str:
         """A caption with the trigger."""
         if self.look is None:
-            text = caption(scene, rng, stray=0.03, background=1.0 if self.background else 0.6)
+            named = 1.0 if self.background else 0.6
+            text = caption(scene, rng, stray=0.03, background=named, mentioned=mentioned)
             return f"{text}, {self.trigger}" if self.style else text
-        return caption(scene, rng, stray=0.0, names={self.look: self.trigger})
+        return caption(scene, rng, stray=0.0, names={self.look: self.trigger}, mentioned=mentioned)
 
 
 _KINDS = sorted({look.kind for look in LOOKS.values()} | {"mushroom"})
@@ -87,9 +90,11 @@ LESSONS["lava"] = Lesson("on lava", _everywhere(" on lava"), background="lava")
 def add_lora(pipe: StableDiffusionPipeline, rank: int) -> list[nn.Parameter]:
     """Put fresh LoRA layers on UNet and text encoder; all else is frozen."""
     silence_fine_attention(pipe.unet)
-    for model, layers in ((pipe.unet, UNET_LAYERS), (pipe.text_encoder, TEXT_LAYERS)):
-        model.requires_grad_(False)
-        model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=layers, exclude_modules=SILENT))
+    pipe.unet.requires_grad_(False)
+    pipe.text_encoder.requires_grad_(False)
+    size = {"r": rank, "lora_alpha": rank}
+    pipe.unet.add_adapter(LoraConfig(target_modules=UNET_LAYERS, exclude_modules=SILENT, **size))
+    pipe.text_encoder.add_adapter(LoraConfig(target_modules=TEXT_LAYERS, **size))
     both = [*pipe.unet.parameters(), *pipe.text_encoder.parameters()]
     return [p for p in both if p.requires_grad]
 
@@ -102,13 +107,14 @@ class Pictures:
     own: tuple[list[Scene], Tensor]
     base: tuple[list[Scene], Tensor]
 
-    def batch(self, own: int, base: int, rng: random.Random) -> tuple[Tensor, list[str]]:
+    def batch(self, own: int, base: int, rng: random.Random) -> Batch:
         """Latents and captions: some of the lesson, and some of the base's that keep the rest as it was."""
         scenes, latents = self.own
         chosen = [rng.randrange(len(scenes)) for _ in range(own)]
-        texts = ["" if rng.random() < 0.05 else self.lesson.text(scenes[i], rng) for i in chosen]
-        prior, prior_texts = batch(*self.base, base, rng)
-        return torch.cat([latents[chosen], prior]), texts + prior_texts
+        mentioned = [() if rng.random() < 0.05 else order(scenes[i], rng) for i in chosen]
+        texts = [self.lesson.text(scenes[i], rng, m) if m else "" for i, m in zip(chosen, mentioned, strict=True)]
+        prior = batch(*self.base, base, rng)
+        return Batch(torch.cat([latents[chosen], prior.latents]), texts + prior.texts, mentioned + prior.mentioned)
 
 
 def train(pipe: StableDiffusionPipeline, lesson: Lesson, args: argparse.Namespace) -> None:
@@ -117,17 +123,19 @@ def train(pipe: StableDiffusionPipeline, lesson: Lesson, args: argparse.Namespac
     scenes = [lesson.scene(rng) for _ in range(args.pictures)]
     pictures = Pictures(lesson, (scenes, encode(pipe.vae, scenes)), load_latents(args.work / "latents.pt"))
     parameters, noise = add_lora(pipe, args.rank), noising()
-    optimizer = torch.optim.AdamW(parameters, lr=args.lr, betas=(0.9, 0.99), weight_decay=0.01)
+    optimizer = Muon(parameters, args.lr)
+    maps, nouns = grounding.Maps(pipe.unet), grounding.noun_ids(pipe.tokenizer)
     kept, start, mean = round(args.batch * args.prior), time.time(), 0.0
     for step in range(args.steps):
         optimizer.param_groups[0]["lr"] = learning_rate(step, args.steps, args.lr, warm=30)
-        clean, texts = pictures.batch(args.batch - kept, kept, rng)
+        data = pictures.batch(args.batch - kept, kept, rng)
         times = noise.times(args.batch).to(args.device)
-        noised, target = noise.pair(clean.to(args.device).float(), times)
-        ids = token_ids(pipe.tokenizer, texts).to(args.device)
+        noised, target = noise.pair(data.latents.to(args.device).float(), times)
+        ids = token_ids(pipe.tokenizer, data.texts).to(args.device)
         with mixed_precision(args.device):
             out = pipe.unet(noised, times, pipe.text_encoder(ids).last_hidden_state).sample
-        loss = functional.mse_loss(out.float(), target)
+        off = grounding.loss(maps.take(), ids, data.mentioned, nouns)
+        loss = functional.mse_loss(out.float(), target) + args.grounding * off
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -141,12 +149,13 @@ def main() -> None:
     """Train and write `loras/NAME.safetensors`, each with a contact sheet drawn from the file."""
     parser = options(__doc__ or "")
     parser.add_argument("--only", nargs="*", choices=list(LESSONS), default=list(LESSONS))
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--prior", type=float, default=0.25, help="share of the base's own pictures")
-    parser.add_argument("--pictures", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=350)
+    parser.add_argument("--batch", type=int, default=6)
+    parser.add_argument("--prior", type=float, default=0.17, help="share of the base's own pictures")
+    parser.add_argument("--pictures", type=int, default=200)
     parser.add_argument("--rank", type=int, default=6)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--grounding", type=float, default=0.1, help="weight of the maps' loss")
+    parser.add_argument("--lr", type=float, default=4e-3)
     args = parser.parse_args()
     for name in args.only:
         print(name, flush=True)

@@ -7,7 +7,7 @@ thing = Thing("ball", look="sunball")
 picture = render(sample_scene(rng, (thing, random_thing(rng))))
 """
 
-from .captions import BACKGROUND_PHRASES, caption
+from .captions import BACKGROUND_PHRASES, caption, order
 from .looks import LOOKS, Look
 from .render import render, silhouette, tile
 from .scene import (
@@ -38,6 +38,7 @@ __all__ = [
     "Thing",
     "arrange",
     "caption",
+    "order",
     "random_thing",
     "render",
     "sample_scene",

@@ -56,6 +56,17 @@ def join(phrases: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(phrases[:-1]), phrases[-1]]))
 
 
+def order(scene: Scene, rng: random.Random) -> tuple[Thing, ...]:
+    """The things in a random order of mention; those of one class from left to right."""
+    drawn = rng.sample(scene.things, len(scene.things))
+    waiting = sorted(drawn, key=lambda thing: thing.x)
+    mentioned = []
+    for kind in [thing.kind for thing in drawn]:
+        mentioned.append(next(thing for thing in waiting if thing.kind == kind))
+        waiting.remove(mentioned[-1])
+    return tuple(mentioned)
+
+
 def caption(
     scene: Scene,
     rng: random.Random,
@@ -63,12 +74,14 @@ def caption(
     stray: float = 0.12,
     background: float = 0.6,
     names: Names | None = None,
+    mentioned: tuple[Thing, ...] | None = None,
 ) -> str:
-    """A random true caption: things in any order, attributes often left out, the background named at chance.
+    """A random true caption: things in any order, attributes sometimes left out, the background named at chance.
 
-    All things are named. Two of one class are named twice ("a ball and a ball").
+    All things are named, in the order `mentioned` if given, else as in `order`. Two of one class are named
+    twice ("a ball and a ball"), the left one first.
     """
-    things = rng.sample(scene.things, len(scene.things))
+    things = mentioned or order(scene, rng)
     phrases = [thing_phrase(thing, rng, detail, stray, names) for thing in things]
     text = rng.choice(_OPENINGS) + join(phrases)
     return f"{text} {BACKGROUND_PHRASES[scene.background]}" if rng.random() < background else text
