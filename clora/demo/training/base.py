@@ -84,7 +84,8 @@ class Trainer:
             context = self.text_encoder(ids).last_hidden_state
             out = self.unet(noised, times, context).sample
         self.grounding = grounding.loss(self.maps.take(), ids, data.mentioned, self.nouns)
-        return functional.mse_loss(out.float(), target) + self.args.grounding * self.grounding
+        total: Tensor = functional.mse_loss(out.float(), target) + self.args.grounding * self.grounding
+        return total
 
     def update(self, data: Batch) -> float:
         """One step of the optimizer."""
@@ -173,13 +174,13 @@ def batch(scenes: list[Scene], latents: Tensor, size: int, rng: random.Random) -
 def main() -> None:
     """Train and write `model/`."""
     parser = options(__doc__ or "")
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--decay", type=float, default=0.999)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--decay", type=float, default=0.998)
     parser.add_argument("--grounding", type=float, default=0.2, help="weight of the maps' loss")
-    parser.add_argument("--power", type=float, default=1.5, help="the larger, the more of the noisy steps")
-    parser.add_argument("--every", type=int, default=1000, help="steps between checkpoints")
+    parser.add_argument("--power", type=float, default=2.0, help="the larger, the more of the noisy steps")
+    parser.add_argument("--every", type=int, default=500, help="steps between checkpoints")
     args = parser.parse_args()
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if processes > 1:

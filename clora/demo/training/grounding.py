@@ -1,7 +1,7 @@
 """Teaches words where their things are: cross-attention maps are drawn to the silhouettes.
 
-The token loss of TokenCompose (Wang et al., arXiv 2312.03626). It makes things of a caption keep apart, and the
-words' maps mean something long before a model of this size would find that out by itself.
+The idea is TokenCompose's (Wang et al., arXiv 2312.03626): things of a caption keep apart, and the words' maps mean
+something long before a model of this size would find that out by itself.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
+from torch.nn import functional
 
 from ..world import CLASSES, SIZE, Thing
 
@@ -78,7 +79,7 @@ def noun_ids(tokenizer: Any) -> dict[int, str]:
 
 
 def loss(maps: Tensor, ids: Tensor, mentioned: list[tuple[Thing, ...]], nouns: dict[int, str]) -> Tensor:
-    """Mean over words of (1 - the share of the word's map that lies on its thing) squared."""
+    """Mean over words of 1 - the cosine between the word's map and its thing's silhouette."""
     rows, positions, targets = [], [], []
     for row, things in enumerate(mentioned):
         for thing, span in zip(things, words(ids[row], nouns), strict=True):
@@ -89,5 +90,4 @@ def loss(maps: Tensor, ids: Tensor, mentioned: list[tuple[Thing, ...]], nouns: d
     if not rows:
         return maps.new_zeros(())
     chosen = maps[rows, :, positions]
-    inside = (chosen * torch.stack(targets).to(maps.device)).sum(-1) / chosen.sum(-1)
-    return (1 - inside).square().mean()
+    return 1 - functional.cosine_similarity(chosen, torch.stack(targets).to(maps.device)).mean()
