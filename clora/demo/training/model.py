@@ -122,7 +122,7 @@ def load(out: Path, device: str) -> StableDiffusionPipeline:
 
 @torch.no_grad()
 def draw(
-    pipe: StableDiffusionPipeline, prompts: list[str], seed: int = 0, steps: int = 25, guidance: float = 6.0
+    pipe: StableDiffusionPipeline, prompts: list[str], seed: int = 0, steps: int = 25, guidance: float = 3.5
 ) -> list[Image.Image]:
     """One picture per prompt; the picture of seed s and place i does not depend on the other prompts."""
     noise = [torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(seed + i)) for i in range(len(prompts))]
