@@ -2,6 +2,6 @@
 
 python -m clora.demo.training.vae
 python -m clora.demo.training.latents
-python -m clora.demo.training.base
+torchrun --nproc-per-node 2 -m clora.demo.training.base
 python -m clora.demo.training.loras
 """
