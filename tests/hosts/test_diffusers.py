@@ -163,7 +163,9 @@ def test_sizes_that_are_not_square(sd: Any, loras: Path, size: tuple[int, int]) 
     assert mask.shape == (3, size[1] // 8, size[0] // 8)
 
 
-def test_a_batch_equals_its_images_alone(sd: Any, loras: Path) -> None:
+def test_a_batch_equals_its_images_alone(loras: Path) -> None:
+    """In float64, because a random network blows up the rounding that batches differ by."""
+    sd = tiny_sd().to(torch.float64)
     other = "a <lora:dog:1> dog beside a <lora:cat:0.5> big cat, <lora:ink:1:role=style>"
     together = run(sd, [PROMPT, other], loras, seed=1)
     alone = [run(sd, PROMPT, loras, seed=1), run(sd, other, loras, seed=2)]
