@@ -66,17 +66,18 @@ class Composer:
     The host calls `step` once for each sampler step inside `installed()`, with the plans of that step (they may
     change with prompt scheduling) and a denoiser at that step's timestep, and gives `cond` and `uncond` to its own
     guidance and sampler. `observer` sees every update and step; an exception it raises ends the run.
+    Sentences for the user are added to `warnings`.
     """
 
     def __init__(
         self, unet: nn.Module, settings: Settings, steps: int, *, observer: Observer | None = None,
-        record_columns: Sequence[int] = (), grid_order: str = "row-major",
+        record_columns: Sequence[int] = (), grid_order: str = "row-major", warnings: list[str] | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.schedule = schedule(settings, steps)
         self.taps = AttentionTaps(unet)
         self.update = LatentUpdate(self.taps, settings, columns=record_columns, grid_order=grid_order)
-        self.warnings: list[str] = []
+        self.warnings: list[str] = [] if warnings is None else warnings
         self._half = any(p.dtype == torch.float16 for p in unet.parameters())
         self._observer = observer or (lambda event: None)
 

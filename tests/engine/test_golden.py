@@ -20,7 +20,8 @@ from clora.loras import LoraLibrary
 from tests.conftest import GOLDEN
 
 CASES = sorted(path.stem for path in (GOLDEN / "cases").glob("*.json")) or ["absent"]
-TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
+# Even in float64 twenty steps of gradient ascent multiply the last digits; how much depends on the processor.
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-5}
 
 
 @lru_cache(maxsize=2)

@@ -245,6 +245,8 @@ def test_bfloat16(loras: Path) -> None:
     [
         ({"width": 130}, "width 130 is not divisible by 8: use 128"),
         ({"steps": 0}, "number of steps is 0"),
+        ({"seed": 2**70}, "seed .* is out of range"),
+        ({"seed": -1}, "seed -1 is out of range"),
         ({"guidance": float("nan")}, "guidance scale is nan"),
     ],
 )
@@ -271,3 +273,13 @@ def test_other_architectures_are_refused(sd: Any, loras: Path) -> None:
 
     with pytest.raises(CLoRAError, match="cannot compose with a FluxPipeline"):
         run(FluxPipeline(), PROMPT, loras)
+
+
+def test_warnings_of_the_run_reach_the_user(loras: Path) -> None:
+    pipe = tiny_sd()
+    for name, parameter in pipe.unet.named_parameters():
+        if "attn2.to_q" in name:
+            torch.nn.init.zeros_(parameter)
+    write_lora(loras / "cat.safetensors", pipe, 0, strength=0.0)
+    write_lora(loras / "dog.safetensors", pipe, 1, strength=0.0)
+    assert any("constant" in warning for warning in run(pipe, PROMPT, loras).warnings)

@@ -58,6 +58,8 @@ def compose(
     settings = settings or Settings()
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     check_pipeline(pipe)
+    if not 0 <= seed <= 2**63 - len(prompts):
+        raise CLoRAError(f"The seed {seed} is out of range: use a whole number from 0 to 2^63 - {len(prompts)}.")
     sampling = Sampling(steps, guidance, guidance_rescale, width, height).checked(pipe)
     with torch.inference_mode(False):
         library = LoraLibrary(loras)
@@ -73,8 +75,9 @@ def compose(
         generators = [torch.Generator("cpu").manual_seed(one) for one in seeds]
         latents = initial_latents(pipe, sampling, seeds)
         masks: tuple[Tensor | None, ...] = ()
+        warnings: list[str] = []
         for step, after in sample(
-            pipe, prepared, latents, settings, sampling, generators=generators, observer=observer
+            pipe, prepared, latents, settings, sampling, generators=generators, observer=observer, warnings=warnings
         ):
             latents, masks = after, step.masks
         if not bool(torch.isfinite(latents).all()):
@@ -84,7 +87,9 @@ def compose(
             )
         images = decode(pipe, latents)
     notes = [composition.note for composition in compositions if composition.note]
-    told = tuple(dict.fromkeys([*notes, *(w for c in compositions for w in c.warnings), *library_warnings(prepared)]))
+    told = tuple(
+        dict.fromkeys([*notes, *(w for c in compositions for w in c.warnings), *library_warnings(prepared), *warnings])
+    )
     return Composed(images, masks, compositions, settings, sampling, seeds, told, latents)
 
 
