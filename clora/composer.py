@@ -92,32 +92,84 @@ class Composer:
         self, index: int, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser, *,
         guidance: bool = True, update: bool = True,
     ) -> Step:  # fmt: skip
-        """One sampler step for `latent` (B, C, h, w), with one plan per image.
+        """One sampler step for `latent` (B, C, h, w), with one plan per image: `before`, `predict` and `after`.
 
         `guidance` asks for unconditional predictions too; `update=False` is for evaluations that are not the first
         of their step. Errors: CLoRAError for a latent that is not finite.
         """
+        latent = self.before(index, latent, plans, denoiser, update=update)
+        result = self.predict(index, latent, plans, denoiser, guidance=guidance)
+        return self.after(result, denoiser, update=update)
+
+    @torch.no_grad()
+    def before(
+        self, index: int, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser, *, update: bool = True
+    ) -> Tensor:
+        """The latent after the updates that come before the step's prediction (all, or all but the last if stale)."""
         if not bool(torch.isfinite(latent).all()):
             raise CLoRAError(
                 f"The latent holds NaN or infinite values at step {index + 1}, before CLoRA changed it; "
                 "use a full-precision VAE and model (--no-half) or another sampler."
             )
-        updates = 0
-        if self.settings.method == "clora" and update:
-            updates = self.schedule.updates(index, self.settings.refine_updates)
+        updates = self._updates(index, update)
         if updates:
             size = (latent.shape[-2], latent.shape[-1])
             first = rows_of(plans[:1], unconditional=False)[:1]
             self.taps.survey(size, lambda: denoiser.predict(latent[:1], first))
-        late = 1 if updates and self.settings.noise == "stale" else 0
-        for number in range(updates - late):
+        for number in range(updates - self._late(updates)):
             latent = self._updated(index, number, updates, latent, plans, denoiser)
-        result = self._predict(index, latent, plans, denoiser, guidance)
-        if late:
-            moved = self._updated(index, updates - 1, updates, latent, plans, denoiser)
-            result = replace(result, latent=moved)
-        self._observer(result)
-        return result
+        return latent
+
+    @torch.no_grad()
+    def predict(
+        self, index: int, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser, *,
+        guidance: bool = True, masks: Sequence[Tensor] | None = None,
+    ) -> Step:  # fmt: skip
+        """All variants' predictions at `latent`, their masks and the fused predictions.
+
+        `masks` (V, h', w') per image are used instead of new ones (the hires pass has the first pass's).
+        """
+        masked = self.settings.method == "clora" and index >= self.schedule.fuse_from
+        cut = masked and masks is None
+        rows = self._rows(index, plans, guidance or (cut and self.settings.maps == "both"))
+        predictions, maps = self._forward(latent, rows, plans, denoiser, cut)
+        size = (latent.shape[-2], latent.shape[-1])
+        book = self._book(maps, rows, plans)
+        if masked and masks is not None:
+            used: tuple[Tensor | None, ...] = tuple(resize_masks(mask.to(latent.device), size) for mask in masks)
+        else:
+            used = self._masks(book, plans, size)
+        cond = self._fused(predictions, used, True)
+        uncond = self._fused(predictions, used, False) if guidance else None
+        return Step(index, latent, cond, uncond, tuple(plans), used, book, predictions)
+
+    @torch.no_grad()
+    def unconditional(self, step: Step, denoiser: Denoiser) -> Tensor:
+        """The fused unconditional prediction of a step that was predicted without guidance."""
+        predictions = step.predictions
+        if not any(not row.conditional for row in predictions):
+            rows = tuple(row._replace(conditional=False) for row in predictions)
+            predictions, _ = self._forward(step.latent, rows, step.plans, denoiser, False)
+        return self._fused(predictions, step.masks, False)
+
+    @torch.no_grad()
+    def after(self, step: Step, denoiser: Denoiser, *, update: bool = True) -> Step:
+        """The step with its latent moved once more where noise is stale; tells the observer."""
+        updates = self._updates(step.index, update)
+        if self._late(updates):
+            moved = self._updated(step.index, updates - 1, updates, step.latent, step.plans, denoiser)
+            step = replace(step, latent=moved)
+        self._observer(step)
+        return step
+
+    def _updates(self, index: int, update: bool) -> int:
+        if self.settings.method != "clora" or not update:
+            return 0
+        return self.schedule.updates(index, self.settings.refine_updates)
+
+    def _late(self, updates: int) -> int:
+        """How many of a step's updates come after its prediction: the last one where noise is stale."""
+        return 1 if updates and self.settings.noise == "stale" else 0
 
     def _updated(
         self, step: int, number: int, total: int, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser
@@ -138,25 +190,12 @@ class Composer:
         if text not in self.warnings:
             self.warnings.append(text)
 
-    def _predict(
-        self, index: int, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser, guidance: bool
-    ) -> Step:
-        masked = self.settings.method == "clora" and index >= self.schedule.fuse_from
-        rows = self._rows(index, plans, guidance or (masked and self.settings.maps == "both"))
-        predictions, maps = self._forward(latent, rows, plans, denoiser, masked)
-        book = None
-        if maps is not None:
-            counted = [i for i, row in enumerate(rows) if row.conditional or self.settings.maps == "both"]
-            book = average_maps(
-                maps[counted],
-                [rows[i] for i in counted],
-                needed_columns(plans, self.update.extra_columns),
-                self.update.grid_order,
-            )
-        masks = self._masks(book, plans, latent)
-        cond = self._fused(predictions, masks, True)
-        uncond = self._fused(predictions, masks, False) if guidance else None
-        return Step(index, latent, cond, uncond, tuple(plans), masks, book, predictions)
+    def _book(self, maps: Tensor | None, rows: tuple[Row, ...], plans: Sequence[ImagePlan]) -> MapBook | None:
+        if maps is None:
+            return None
+        counted = [i for i, row in enumerate(rows) if row.conditional or self.settings.maps == "both"]
+        columns = needed_columns(plans, self.update.extra_columns)
+        return average_maps(maps[counted], [rows[i] for i in counted], columns, self.update.grid_order)
 
     def _rows(self, index: int, plans: Sequence[ImagePlan], unconditional: bool) -> tuple[Row, ...]:
         """The rows a step needs: all variants, or with `switch` the one whose turn it is."""
@@ -187,10 +226,12 @@ class Composer:
             predictions.update(zip(piece, result, strict=True))
         return predictions, torch.cat(maps) if with_maps else None
 
-    def _masks(self, book: MapBook | None, plans: Sequence[ImagePlan], latent: Tensor) -> tuple[Tensor | None, ...]:
+    def _masks(
+        self, book: MapBook | None, plans: Sequence[ImagePlan], size: tuple[int, int]
+    ) -> tuple[Tensor | None, ...]:
         if book is None:
             return (None,) * len(plans)
-        options, size = self.settings.mask_options(), (latent.shape[-2], latent.shape[-1])
+        options = self.settings.mask_options()
         return tuple(
             resize_masks(
                 cut_masks([book.of(image, v, tokens) for v, tokens in enumerate(plan.mask_tokens)], options), size
