@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .settings import SETTINGS, Settings
+from .settings import SETTINGS, Setting, Settings
 
 PREFIX = "CLoRA"
 
@@ -15,8 +15,13 @@ def infotext_fields(settings: Settings) -> dict[str, str]:
     fields = {PREFIX: "on"}
     for setting in SETTINGS:
         if setting.name in changed:
-            fields[f"{PREFIX} {setting.label.lower()}"] = setting.text(changed[setting.name])
+            fields[field_name(setting)] = setting.text(changed[setting.name])
     return fields
+
+
+def field_name(setting: Setting) -> str:
+    """The setting's key in an infotext."""
+    return f"{PREFIX} {setting.label.lower()}"
 
 
 def quote(value: str) -> str:

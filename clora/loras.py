@@ -20,10 +20,10 @@ class LoraLibrary:
     """LoRA files from folders, or from a mapping of names to files. Files are read at most once."""
 
     def __init__(self, source: Source) -> None:
-        self._named: dict[str, Path] = {}
+        self._named: Mapping[str, str | Path] = {}
         self._folders: list[Path] = []
         if isinstance(source, Mapping):
-            self._named = {name: Path(path) for name, path in source.items()}
+            self._named = source
         elif isinstance(source, str | Path):
             self._folders = [Path(source)]
         else:
@@ -33,17 +33,19 @@ class LoraLibrary:
     def file(self, name: str) -> LoraFile:
         """The LoRA called `name`. Errors: CLoRAError for an unknown name (with the nearest ones) or a bad file."""
         if name not in self._files:
-            self._files[name] = read_lora(self._path(name))
+            self._files[name] = read_lora(self.path(name))
         return self._files[name]
 
-    def _path(self, name: str) -> Path:
+    def path(self, name: str) -> Path:
+        """The file of a LoRA. Errors: CLoRAError for an unknown name, with the nearest ones."""
         if self._folders:
             return find_lora(name, self._folders)
-        if name not in self._named:
+        try:
+            return Path(self._named[name])
+        except KeyError:
             near = difflib.get_close_matches(name, self._named, n=3, cutoff=0.0)
             known = f"the nearest names are {', '.join(near)}" if near else "no LoRA was given"
-            raise CLoRAError(f'There is no LoRA called "{name}": {known}.')
-        return self._named[name]
+            raise CLoRAError(f'There is no LoRA called "{name}": {known}.') from None
 
     def trigger_phrases(self, name: str) -> tuple[str, ...]:
         """What the file's own metadata offers as the words of its subject."""

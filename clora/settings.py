@@ -16,7 +16,10 @@ METHODS = ("clora", "merge", "composite", "switch")
 
 @dataclass(frozen=True)
 class Setting:
-    """One parameter. `kind` is float, int, bool, choice or fractions (a list of parts of the steps, each 0..1)."""
+    """One parameter. `kind` is float, int, bool, choice or fractions (a list of parts of the steps, each 0..1).
+
+    `webui_only` ones mean nothing outside a WebUI.
+    """
 
     name: str
     kind: str
@@ -26,6 +29,12 @@ class Setting:
     low: float = 0.0
     high: float = 1.0
     choices: tuple[str, ...] = ()
+    webui_only: bool = False
+
+    @property
+    def step(self) -> float:
+        """The step of a slider."""
+        return 0.01 if self.high <= 10 else 1.0
 
     @property
     def allowed(self) -> str:
@@ -189,12 +198,26 @@ SETTINGS: tuple[Setting, ...] = (
         "Most rows in one forward of the UNet: fewer need less memory and more time; 0 runs all at once.",
         high=256,
     ),
+    Setting(
+        "hires",
+        "bool",
+        True,
+        "Compose hires",
+        "Compose in the hires pass too, with the masks of the first pass; off: the hires pass has only the base.",
+        webui_only=True,
+    ),
+    Setting(
+        "show_masks", "bool", True, "Show masks", "Add the masks over each picture to the gallery.", webui_only=True
+    ),
+    Setting("show_loss", "bool", False, "Show loss", "Add the curve of the loss to the gallery.", webui_only=True),
 )
 
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
+    # Few updates at the start only: about twice as fast, subjects get lost more often.
+    "fast": {"refine_at": (0.0,), "refine_updates": 4, "update_until": 0.2},
     # The authors' notebook and code: both halves of the batch, noise from before the update, lambda * max.
     "paper": {
         "maps": "both", "noise": "stale", "mask_words": "all", "mask_threshold": 0.4, "mask_scale": "max",
@@ -251,6 +274,11 @@ class Settings:
     def changed(self) -> Mapping[str, Any]:
         """The settings that differ from the default, for infotext and messages."""
         return {s.name: self._values[s.name] for s in SETTINGS if self._values[s.name] != s.default}
+
+    @property
+    def updates(self) -> bool:
+        """Whether the latent is updated at all."""
+        return bool(self.method == "clora" and self.update_until > 0.0 and self.step_size > 0.0)
 
     def mask_options(self) -> MaskOptions:
         """The settings that `clora.masks` needs."""

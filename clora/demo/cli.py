@@ -69,14 +69,17 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--prediction", choices=("epsilon", "v_prediction", "sample"), help="what the model predicts")
     command.add_argument("--preset", default="default", choices=sorted(PRESETS), help="where settings start from")
     group = command.add_argument_group("settings")
-    for setting in SETTINGS:
+    for setting in OFFERED:
         text = f"{setting.help} ({setting.allowed}; default {setting.text(setting.default)})"
         group.add_argument(f"--{setting.name.replace('_', '-')}", dest=f"set_{setting.name}", metavar="V", help=text)
 
 
+OFFERED = tuple(setting for setting in SETTINGS if not setting.webui_only)
+
+
 def settings_of(options: argparse.Namespace) -> Settings:
     """The settings that the command line names, on top of its preset."""
-    given = {s.name: getattr(options, f"set_{s.name}") for s in SETTINGS}
+    given = {s.name: getattr(options, f"set_{s.name}") for s in OFFERED}
     return Settings(preset=options.preset, **{name: value for name, value in given.items() if value is not None})
 
 

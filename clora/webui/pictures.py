@@ -22,8 +22,17 @@ def concept_color(concept: int) -> tuple[int, int, int]:
     return PALETTE[concept % len(PALETTE)]
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+def _text(text: str, size: int) -> Image.Image:
+    """The text's ink as a greyscale picture, about `size` pixels high."""
+    try:
+        font, scale = ImageFont.load_default(size), 1.0
+    except TypeError:  # Pillow before 10.1 has one small Latin font, which is scaled here
+        font, scale = ImageFont.load_default(), size / 11
+        text = text.encode("latin-1", "replace").decode("latin-1")
+    left, top, right, bottom = (int(edge) for edge in font.getbbox(text))
+    ink = Image.new("L", (max(1, right - left), max(1, bottom - top)))
+    ImageDraw.Draw(ink).text((-left, -top), text, font=font, fill=255)
+    return ink if scale == 1.0 else ink.resize((round(ink.width * scale), round(ink.height * scale)))
 
 
 def _label(
@@ -35,14 +44,13 @@ def _label(
     plate: tuple[int, int, int],
 ) -> None:
     """Text centred at a place, shifted so that it stays inside the picture, in black on a plate of its colour."""
-    font = _font(size)
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    width, height = right - left, bottom - top
+    ink = _text(text, size)
+    width, height = ink.size
     pad = size // 4
     x = min(max(center[0] - width / 2, pad), max(limit[0] - width - pad, pad))
     y = min(max(center[1] - height / 2, pad), max(limit[1] - height - pad, pad))
     draw.rounded_rectangle((x - pad, y - pad, x + width + pad, y + height + pad), radius=pad, fill=plate)
-    draw.text((x - left, y - top), text, font=font, fill=(0, 0, 0))
+    draw.bitmap((round(x), round(y)), ink, fill=(0, 0, 0))
 
 
 def _inside(mask: np.ndarray[Any, Any], border: int) -> np.ndarray[Any, Any]:
@@ -99,6 +107,6 @@ def side_by_side(titled: Sequence[tuple[str, Image.Image]], gap: int = 12) -> Im
     x = gap
     for (title, _), image in zip(titled, scaled, strict=True):
         sheet.paste(image, (x, head + gap))
-        draw.text((x + 4, gap // 2), title, font=_font(round(head * 0.6)), fill=(240, 240, 240))
+        draw.bitmap((x + 4, gap // 2), _text(title, round(head * 0.6)), fill=(240, 240, 240))
         x += image.width + gap
     return sheet

@@ -1,0 +1,195 @@
+"""The front that A1111 and Forge share: job state, options, LoRA files, prompts, callbacks.
+
+With `a1111.py` and `forge.py` the only module that imports the WebUI's `modules.*`; imported inside a WebUI only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from modules import errors, script_callbacks, scripts, sd_samplers, sd_samplers_common, shared
+from modules.call_queue import queue_lock
+from modules.prompt_parser import SdConditioning
+
+from ..errors import CLoRAError
+from ..lora.file import read_metadata
+from .webui import Encoded
+
+__all__ = ["AlwaysVisible", "Script", "SdConditioning", "queue_lock", "script_callbacks", "scripts"]
+
+Script = scripts.Script
+AlwaysVisible = scripts.AlwaysVisible
+
+
+class RefusedError(CLoRAError):
+    """A user's mistake on its way out of the WebUI: the API answers with this status and sentence."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.status_code = 422
+        self.detail = message
+
+
+def input_accordion() -> Any:
+    """The accordion with a tick in its title; imported late, because reloading the page makes a new one."""
+    from modules.ui_components import InputAccordion
+
+    return InputAccordion
+
+
+def option(name: str, default: Any) -> Any:
+    """An option of the WebUI, which other versions may lack."""
+    return getattr(shared.opts, name, default)
+
+
+def stop_if_interrupted() -> None:
+    """Leave the sampling the way the host does when the user interrupts or skips."""
+    if shared.state.interrupted or shared.state.skipped:
+        raise sd_samplers_common.InterruptedException
+
+
+def tell_progress(text: str) -> None:
+    """The line under the progress bar."""
+    shared.state.textinfo = text
+
+
+def is_interrupted() -> bool:
+    """Whether the user ended the job."""
+    return bool(shared.state.interrupted or shared.state.skipped)
+
+
+def log_error(text: str) -> None:
+    """A line and the traceback in the console."""
+    errors.report(text, exc_info=True)
+
+
+def api_dependencies(app: Any) -> list[Any]:
+    """What guards the host's own API routes (`--api-auth`), for ours: the host does not guard an extension's."""
+    if not shared.cmd_opts.api_auth:
+        return []
+    import secrets
+
+    from fastapi import Depends, HTTPException
+    from fastapi.security import HTTPBasic, HTTPBasicCredentials
+
+    pairs = [pair.split(":", 1) for pair in shared.cmd_opts.api_auth.split(",")]
+
+    def check(credentials: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:  # noqa: B008
+        for user, password in pairs:
+            same = secrets.compare_digest(credentials.username.encode(), user.encode())
+            if secrets.compare_digest(credentials.password.encode(), password.encode()) and same:
+                return
+        raise HTTPException(401, "Incorrect username or password", headers={"WWW-Authenticate": "Basic"})
+
+    return [Depends(check)]
+
+
+# ------------------------------------------------------------------------------------------------ LoRA files
+
+
+def _networks() -> Any:
+    """The built-in Lora extension's list of files, which is only read."""
+    try:
+        import networks
+    except ImportError:
+        raise CLoRAError(
+            "The WebUI's built-in Lora extension is off, and CLoRA finds LoRA files through it: turn it on."
+        ) from None
+    return networks
+
+
+class HostLoras(Mapping[str, Path]):
+    """LoRA names and aliases -> files, as the host lists them; looked up again when a file is new or gone."""
+
+    def __init__(self) -> None:
+        self._networks = _networks()
+
+    def _entries(self) -> dict[str, Any]:
+        return {**self._networks.available_network_aliases, **self._networks.available_networks}
+
+    def entry(self, name: str) -> Any:
+        """The host's record of a LoRA. Errors: KeyError."""
+        known = self._entries()
+        if name not in known or not Path(known[name].filename).is_file():
+            self._networks.list_available_networks()
+            known = self._entries()
+        if name not in known:
+            by_case = {key.casefold(): key for key in known}
+            name = by_case[name.casefold()]
+        return known[name]
+
+    def __getitem__(self, name: str) -> Path:
+        return Path(self.entry(name).filename)
+
+    def __iter__(self) -> Any:
+        return iter(self._entries())
+
+    def __len__(self) -> int:
+        return len(self._entries())
+
+    def short_hash(self, name: str) -> str:
+        """The hash that "Lora hashes" in the infotext shows, "" when there is none."""
+        entry = self.entry(name)
+        entry.read_hash()
+        return entry.shorthash or ""
+
+    def activation_texts(self, name: str) -> tuple[str, ...]:
+        """The user's activation text (a .json beside the file), then the file's own trigger phrase."""
+        try:
+            path = self[name]
+        except KeyError:
+            return ()
+        texts = []
+        with suppress(OSError, ValueError, AttributeError):
+            texts.append(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")).get("activation text", ""))
+        with suppress(CLoRAError):
+            texts.append(read_metadata(path).get("modelspec.trigger_phrase", ""))
+        return tuple(text.strip() for text in texts if isinstance(text, str) and text.strip())
+
+
+# ---------------------------------------------------------------------------------------------------- models
+
+
+def loaded_model() -> Any:
+    """The adapter of the model that is loaded now: Forge's or A1111's. Errors: CLoRAError."""
+    model = shared.sd_model
+    if hasattr(model, "forge_objects"):
+        from .forge import ForgeModel
+
+        return ForgeModel(model)
+    if hasattr(model, "get_learned_conditioning") and hasattr(getattr(model, "model", None), "diffusion_model"):
+        from .a1111 import A1111Model
+
+        return A1111Model(model)
+    raise CLoRAError("No Stable Diffusion model is loaded: choose a checkpoint and wait until it is loaded.")
+
+
+def calls_of(p: Any, hires: bool) -> int:
+    """How many evaluations the host counts on for a pass; prompt schedules run over these."""
+    names = (getattr(p, "hr_sampler_name", None), p.sampler_name) if hires else (p.sampler_name,)
+    steps = (getattr(p, "hr_second_pass_steps", 0) or p.steps) if hires else p.steps
+    config = sd_samplers.find_sampler_config(next((name for name in names if name), None))
+    return int(config.total_steps(steps)) if config else int(steps)
+
+
+def encode(sd_model: Any, texts: Sequence[str], *, negative: bool, width: int, height: int) -> list[Encoded]:
+    """Contexts (L, D) and SDXL's vectors (A,) by the host's own text encoders, one for each text."""
+    wanted = SdConditioning(list(texts), width=width, height=height, is_negative_prompt=negative)
+    found = sd_model.get_learned_conditioning(wanted)
+    if isinstance(found, dict):
+        return [Encoded(c, v) for c, v in zip(found["crossattn"], found["vector"], strict=True)]
+    return [Encoded(context, None) for context in found]
+
+
+def on_app_started(callback: Callable[[Any, Any], None]) -> None:
+    """Call back with (demo, app) when the server is up."""
+    script_callbacks.on_app_started(callback)
+
+
+def xyz_module() -> Any | None:
+    """The loaded X/Y/Z plot script, if there is one."""
+    return next((data.module for data in scripts.scripts_data if data.path.endswith("xyz_grid.py")), None)

@@ -1,0 +1,159 @@
+"""The panel in txt2img and img2img: built from the table of settings, the same in gradio 3.41 and 4.40."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from ..infotext import PREFIX, field_name
+from ..settings import PRESETS, SETTINGS, Setting, Settings
+from .report import COLUMNS, Report, ReportRow
+
+Reader = Callable[[str, str, str], Report]
+"""(prompt, negative prompt, corrections) -> report."""
+
+FIRST = ("method", "step_size", "update_until", "refine_updates", "mask_threshold", "mask_overlap")
+"""Settings in sight; the others are under "Advanced"."""
+
+
+@dataclass
+class Panel:
+    """The inputs of the script, and what restores each from an infotext."""
+
+    inputs: list[Any]
+    infotext_fields: list[tuple[Any, Any]] = field(default_factory=list)
+
+
+def build(accordion: Callable[..., Any], reader: Reader, *, is_img2img: bool, prompts: tuple[Any, Any] | None) -> Panel:
+    """Build the panel into the page that is being built. `prompts` are its prompt and negative prompt boxes."""
+    tab = "img2img" if is_img2img else "txt2img"
+    with accordion(False, label="CLoRA", elem_id=f"{tab}_clora") as enabled:
+        gr.HTML(_intro(), elem_classes=["clora-intro"])
+        with gr.Row():
+            refresh = gr.Button("Read the prompt", elem_id=f"{tab}_clora_refresh", size="sm")
+            preset = gr.Dropdown(
+                list(PRESETS), value="default", label="Preset", elem_id=f"{tab}_clora_preset",
+                info="Sets all settings below at once.",
+            )  # fmt: skip
+        message = gr.HTML("", elem_id=f"{tab}_clora_message", elem_classes=["clora-message"])
+        table = gr.HTML(table_html(()), elem_id=f"{tab}_clora_table")
+        corrections = gr.Textbox(
+            "", label="Corrections", lines=2, elem_id=f"{tab}_clora_corrections",
+            placeholder="blackcat: words=cat, trigger=sks",
+            info="Where the table above is wrong: one line per LoRA, with words=, trigger= or role=.",
+        )  # fmt: skip
+        components = _settings(tab)
+    inputs = [enabled, *(components[setting.name] for setting in SETTINGS), corrections]
+    for component in (*components.values(), corrections):
+        component.do_not_save_to_config = True
+    preset.do_not_save_to_config = True
+    preset.change(_apply_preset, [preset], [components[s.name] for s in SETTINGS], show_progress=False)
+    if prompts is not None:
+        read = _read_with(reader)
+        refresh.click(read, [*prompts, corrections], [message, table], show_progress=False)
+        corrections.change(read, [*prompts, corrections], [message, table], show_progress=False)
+    return Panel(inputs, _infotext_fields(enabled, components, corrections))
+
+
+def _settings(tab: str) -> dict[str, Any]:
+    by_name = {setting.name: setting for setting in SETTINGS}
+    components = {}
+    with gr.Row():
+        for name in FIRST[:1]:
+            components[name] = _component(by_name[name], tab)
+    for first in range(1, len(FIRST), 2):
+        with gr.Row():
+            for name in FIRST[first : first + 2]:
+                components[name] = _component(by_name[name], tab)
+    with gr.Accordion("Advanced", open=False):
+        rest = [setting for setting in SETTINGS if setting.name not in FIRST]
+        for start in range(0, len(rest), 2):
+            with gr.Row():
+                for setting in rest[start : start + 2]:
+                    components[setting.name] = _component(setting, tab)
+    return components
+
+
+def _component(setting: Setting, tab: str) -> Any:
+    """The control of one setting."""
+    common = {"label": setting.label, "info": setting.help, "elem_id": f"{tab}_clora_{setting.name}"}
+    if setting.kind == "bool":
+        return gr.Checkbox(setting.default, **common)
+    if setting.kind == "choice":
+        return gr.Dropdown(list(setting.choices), value=setting.default, **common)
+    if setting.kind == "fractions":
+        return gr.Textbox(setting.text(setting.default), **common)
+    step = 1 if setting.kind == "int" else setting.step
+    return gr.Slider(setting.low, setting.high, value=setting.default, step=step, **common)
+
+
+def _apply_preset(name: str) -> list[Any]:
+    settings = Settings(name)
+    return [gr.update(value=_shown(setting, getattr(settings, setting.name))) for setting in SETTINGS]
+
+
+def _shown(setting: Setting, value: Any) -> Any:
+    return setting.text(value) if setting.kind == "fractions" else value
+
+
+def _infotext_fields(enabled: Any, components: Mapping[str, Any], corrections: Any) -> list[tuple[Any, Any]]:
+    """What reads each control's value back: a setting that the infotext leaves out has its default."""
+
+    def reader(setting: Setting) -> Callable[[Mapping[str, Any]], Any]:
+        def read(found: Mapping[str, Any]) -> Any:
+            if PREFIX not in found:
+                return None
+            text = found.get(field_name(setting))
+            return _shown(setting, setting.default if text is None else setting.parse(text))
+
+        return read
+
+    fields: list[tuple[Any, Any]] = [(enabled, lambda found: found.get(PREFIX) == "on")]
+    fields += [(components[setting.name], reader(setting)) for setting in SETTINGS]
+    lines = f"{PREFIX} corrections"
+    fields.append((corrections, lambda found: found.get(lines, "") if PREFIX in found else None))
+    return fields
+
+
+def _read_with(reader: Reader) -> Callable[[str, str, str], tuple[str, str]]:
+    def read(prompt: str, negative: str, corrections: str) -> tuple[str, str]:
+        found = reader(prompt or "", negative or "", corrections or "")
+        return message_html(found), table_html(found.rows)
+
+    return read
+
+
+def _intro() -> str:
+    return (
+        "<p>Each LoRA draws its own subject. Write each tag before its subject's words: "
+        "<code>&lt;lora:blackcat:1&gt; a cat and &lt;lora:browndog:1&gt; a dog on grass</code></p>"
+    )
+
+
+def message_html(found: Report) -> str:
+    """What the user should know about the prompt."""
+    if found.problem:
+        return f'<p class="clora-problem">{html.escape(found.problem)}</p>'
+    notes = "".join(f'<p class="clora-note">{html.escape(note)}</p>' for note in found.notes)
+    if found.composes:
+        count = len(found.variants) - 1
+        return f'<p class="clora-good">{count} concepts will be composed.</p>{notes}'
+    return notes
+
+
+def table_html(rows: tuple[ReportRow, ...]) -> str:
+    """The LoRAs of the prompt as a table; hovering a row marks its words in the prompt (javascript/clora.js)."""
+    if not rows:
+        return '<p class="clora-empty">Press “Read the prompt” to see what each LoRA will draw.</p>'
+    head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+    body = "".join(
+        f'<tr data-words="{html.escape(row.words, quote=True)}">'
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells())
+        + "</tr>"
+        for row in rows
+    )
+    return f'<table class="clora-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'

@@ -1,0 +1,90 @@
+"""What a prompt composes, told to the user: the panel's table and the API's answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..errors import CLoRAError
+from ..prompt import Composition, LoraUse, PromptTokens, ResolvedText, WordsOverride, analyze
+from ..prompt.analysis import ActivationText
+
+COLUMNS = ("LoRA", "Weight", "Role", "Subject words", "Trigger words", "Tokens")
+Layout = Callable[[ResolvedText], PromptTokens]
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """One LoRA of the prompt: what it does, on which words, and the rows of the conditioning these stand in."""
+
+    lora: str
+    te: float
+    unet: float
+    role: str
+    words: str
+    trigger: str
+    tokens: tuple[int, ...]
+
+    def cells(self) -> list[str]:
+        """The row of the panel's table."""
+        weight = f"{self.unet:g}" if self.te == self.unet else f"te {self.te:g}, unet {self.unet:g}"
+        return [self.lora, weight, self.role, self.words, self.trigger, " ".join(map(str, self.tokens))]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The reading of one prompt; `problem` is the sentence that would end a generation, "" when there is none."""
+
+    composes: bool
+    rows: tuple[ReportRow, ...] = ()
+    variants: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    problem: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The API's answer."""
+        return {**asdict(self), "rows": [{**asdict(row), "tokens": list(row.tokens)} for row in self.rows]}
+
+
+def report(
+    prompt: str, negative: str = "", *, corrections: Mapping[str, WordsOverride] | None = None,
+    activation_text: ActivationText | None = None, check: Callable[[Composition], None] | None = None,
+    layout: Layout | None = None,
+) -> Report:  # fmt: skip
+    """Read a prompt for a user. `check` may refuse it further; `layout` tells the tokens where a model is loaded."""
+    try:
+        composition = analyze(
+            prompt, negative, activation_text=activation_text, overrides=corrections, drop_other_tags=True
+        )
+        if check is not None:
+            check(composition)
+    except CLoRAError as error:
+        return Report(False, problem=str(error))
+    notes = (composition.note,) if composition.note else composition.warnings
+    return Report(
+        composition.composes,
+        tuple(_rows(composition, layout)),
+        tuple(variant.text for variant in composition.variants),
+        tuple(notes),
+    )
+
+
+def _rows(composition: Composition, layout: Layout | None) -> list[ReportRow]:
+    rows = []
+    for number, concept in enumerate(composition.concepts):
+        tokens: tuple[int, ...] = ()
+        if layout is not None and composition.composes:
+            variant = composition.variants[0]
+            tokens = layout(ResolvedText.whole(variant.text)).positions(variant.subjects[number])
+        words = concept.words + (f" ({concept.occurrence}.)" if concept.occurrence > 1 else "")
+        rows += [_row(use, "concept", words, ", ".join(concept.triggers), tokens) for use in concept.loras]
+        rows += [_row(use, f"style@{concept.words}", words, "", tokens) for use in concept.styles]
+    for role in ("style", "background", "off"):
+        uses = {"style": composition.styles, "background": composition.background, "off": composition.off}[role]
+        rows += [_row(use, role, "", "", ()) for use in uses]
+    return rows
+
+
+def _row(use: LoraUse, role: str, words: str, trigger: str, tokens: tuple[int, ...]) -> ReportRow:
+    return ReportRow(use.name, use.te, use.unet, role, words, trigger, tokens)

@@ -1,0 +1,212 @@
+"""The always-visible script: it hands the host's calls to the generation of the job they belong to.
+
+The host swallows what a script raises and goes on without it. So a refusal is kept and raised from the next place
+where the host does not swallow it: its parsing of the prompt, or the sampler's first evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import CLoRAError
+from ..hosts import front
+from ..infotext import infotext_fields
+from . import gallery, panel
+from .generation import Generation, check_names
+from .report import Report, report
+from .request import Request, read_corrections, read_request, write_corrections
+
+_KEY = "_clora_generation"
+XYZ_KEY = "clora_xyz"
+
+
+class Script(front.Script):  # type: ignore[misc]
+    """CLoRA's panel and its part in a job."""
+
+    def title(self) -> str:
+        """The name, for the page and the API."""
+        return "CLoRA"
+
+    def show(self, is_img2img: bool) -> Any:
+        """On both tabs, always."""
+        return front.AlwaysVisible
+
+    def after_component(self, component: Any, **kwargs: Any) -> None:
+        """Remember the tab's prompt boxes, which are made before the panel."""
+        tab = "img2img" if self.is_img2img else "txt2img"
+        for name in ("prompt", "neg_prompt"):
+            if kwargs.get("elem_id") == f"{tab}_{name}":
+                self.__dict__.setdefault("prompts", {})[name] = component
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        """The panel's inputs, in the order of `read_request`."""
+        known = self.__dict__.get("prompts", {})
+        prompts = (known["prompt"], known["neg_prompt"]) if len(known) == 2 else None
+        built = panel.build(front.input_accordion(), read_prompt, is_img2img=is_img2img, prompts=prompts)
+        self.infotext_fields = built.infotext_fields
+        self.paste_field_names: list[str] = []
+        return built.inputs
+
+    # ------------------------------------------------------------------------------- one job
+
+    def before_process(self, p: Any, *args: Any) -> None:
+        """Read what is asked for; anything left of an earlier job is taken away."""
+        _finish(p)
+        _end_stale()
+        request, refusal = _asked(p, args)
+        if refusal is not None:
+            _refuse_at_prompts(p, refusal)
+        elif request is not None and not getattr(p, "_ad_inner", False):
+            setattr(p, _KEY, Generation(request))
+
+    def before_process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        """Read the prompts, which have their wildcards filled in by now, and take CLoRA's tags out."""
+        generation = _of(p)
+        if generation is None:
+            return
+        prompts, number = kwargs.get("prompts", p.prompts), int(kwargs.get("batch_number", 0))
+        refusal = _caught(lambda: generation.read_batch(p, prompts, number * p.batch_size))
+        if refusal is not None:
+            delattr(p, _KEY)
+            _refuse_at_prompts(p, refusal)
+
+    def process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        """The host has parsed the prompts: write the infotext."""
+        generation = _of(p)
+        if generation is None:
+            return
+        generation.give_prompts_back(p)
+        _tell(p, generation)
+        if generation.composes:
+            p.extra_generation_params.update(_infotext(generation.request))
+            hashes = generation.hashes(p.extra_generation_params.get("Lora hashes", ""))
+            if hashes and front.option("lora_add_hashes_to_infotext", True):
+                p.extra_generation_params["Lora hashes"] = hashes
+
+    def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        """Encode the variants and attach to the sampler of this pass."""
+        generation = _of(p)
+        if generation is None or not generation.composes:
+            return
+        x = kwargs.get("x")
+        size = (p.width, p.height) if x is None else (x.shape[-1] * 8, x.shape[-2] * 8)
+        refusal = _caught(lambda: generation.begin_pass(p, size))
+        if refusal is not None:
+            generation.end_pass()
+            _refuse_at_sampling(p, refusal)
+        else:
+            _running.append(generation)
+
+    def postprocess_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        """The batch is sampled and decoded."""
+        generation = _of(p)
+        if generation is None:
+            return
+        if generation.ended:
+            p.extra_generation_params["CLoRA ended"] = generation.ended
+        generation.end_batch()
+        _tell(p, generation)
+
+    def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
+        """All pictures are there: add what the user wants to see."""
+        generation = _of(p)
+        if generation is not None:
+            gallery.add(processed, generation)
+            processed.comments += "".join(f"{note}\n" for note in generation.notes if note not in processed.comments)
+        _finish(p)
+
+
+def read_prompt(prompt: str, negative: str, corrections: str) -> Report:
+    """What the panel and the API say of a prompt, with tokens once a model is loaded."""
+    try:
+        given = read_corrections(corrections)
+        loras = front.HostLoras()
+    except CLoRAError as error:
+        return Report(False, problem=str(error))
+    return report(
+        prompt, negative, corrections=given, activation_text=loras.activation_texts,
+        check=lambda composition: check_names(composition, loras), layout=_layout(),
+    )  # fmt: skip
+
+
+def _layout() -> Any:
+    try:
+        return front.loaded_model().layout
+    except (CLoRAError, AttributeError):
+        return None
+
+
+_running: list[Generation] = []
+
+
+def _of(p: Any) -> Generation | None:
+    return getattr(p, _KEY, None)
+
+
+def _finish(p: Any) -> None:
+    generation = _of(p)
+    if generation is not None:
+        generation.end_pass()
+        delattr(p, _KEY)
+
+
+def _end_stale() -> None:
+    """After a job that broke off the host calls no script: its hooks are taken away when the next one begins."""
+    while _running:
+        _running.pop().end_pass()
+
+
+def _asked(p: Any, args: tuple[Any, ...]) -> tuple[Request | None, CLoRAError | None]:
+    try:
+        request = read_request(args)
+        varied = getattr(p, XYZ_KEY, {})
+        if request is not None and varied:
+            request = Request(request.settings.replace(**varied), request.corrections)
+        return request, None
+    except CLoRAError as error:
+        return None, error
+
+
+def _infotext(request: Request) -> dict[str, str]:
+    fields = infotext_fields(request.settings)
+    corrections = write_corrections(request.corrections)
+    return {**fields, "CLoRA corrections": corrections} if corrections else fields
+
+
+def _tell(p: Any, generation: Generation) -> None:
+    """Notes under the picture, each once."""
+    for note in dict.fromkeys(generation.notes):
+        p.comment(note)
+
+
+def _caught(action: Callable[[], None]) -> CLoRAError | None:
+    """The refusal that `action` ends with. What is not a user's mistake ends the job too, with its own text."""
+    try:
+        action()
+    except CLoRAError as error:
+        return error
+    except Exception as error:
+        front.log_error("CLoRA failed")
+        return CLoRAError(f"CLoRA failed ({type(error).__name__}: {error}): see the console, and please report it.")
+    return None
+
+
+def _refuse_at_prompts(p: Any, refusal: CLoRAError) -> None:
+    """End the job where the host parses prompts, before a LoRA is loaded."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        del p.parse_extra_network_prompts
+        raise front.RefusedError(str(refusal))
+
+    p.parse_extra_network_prompts = refuse
+
+
+def _refuse_at_sampling(p: Any, refusal: CLoRAError) -> None:
+    """End the job at the sampler's first evaluation."""
+
+    def refuse(*args: Any) -> None:
+        handle.remove()
+        raise front.RefusedError(str(refusal))
+
+    handle = p.sampler.model_wrap_cfg.register_forward_pre_hook(refuse)

@@ -1,0 +1,181 @@
+"""The texts of a WebUI batch: every variant's scheduled texts encoded once, and the plan of every step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+
+from ..denoiser import Row
+from ..hosts.webui import Encoded, WebUIModel
+from ..lora.apply import AppliedLora
+from ..lora.rows import RowLoras
+from ..loras import LoraLibrary
+from ..methods import MethodVariant, method_variants
+from ..plan import ImagePlan, plan_image
+from ..prompt import Composition, LoraUse, PromptTokens, ResolvedText, schedule, scheduled_positions
+from ..settings import Settings
+
+Timetable = tuple[tuple[int, ResolvedText], ...]
+Wanted = tuple[str, int]  # a text and the LoRA set it is encoded with
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Contexts and plans by evaluation, and the LoRA sets of all variants."""
+
+    sets: tuple[tuple[AppliedLora, ...], ...]
+    set_of: Mapping[tuple[int, int], int]
+    timetables: Mapping[Row, Timetable]
+    encoded: Mapping[tuple[Row, int], Encoded]
+    layouts: Mapping[tuple[Row, int], PromptTokens]
+    variants: tuple[tuple[MethodVariant, ...], ...]
+    settings: Settings
+
+    def contexts(self, evaluation: int) -> dict[Row, Encoded]:
+        """Every row's context at the host's call number `evaluation`."""
+        return {row: self.encoded[row, _active(table, evaluation)] for row, table in self.timetables.items()}
+
+    def plans(self, evaluation: int) -> tuple[ImagePlan, ...]:
+        """Every image's plan at the host's call number `evaluation`."""
+        return tuple(self._plan(image, own, evaluation) for image, own in enumerate(self.variants))
+
+    def _plan(self, image: int, own: Sequence[MethodVariant], evaluation: int) -> ImagePlan:
+        if self.settings.method != "clora":
+            return ImagePlan((), ((),) * len(own))
+        rows = [Row(image, number, True) for number in range(len(own))]
+        tokens = [self.layouts[row, _active(self.timetables[row], evaluation)] for row in rows]
+        subjects = [[t.positions(spans) for spans in v.subjects] for v, t in zip(own, tokens, strict=True)]
+        triggers = [t.positions(v.triggers) for v, t in zip(own, tokens, strict=True)]
+        return plan_image(subjects, triggers, self.settings.mask_words)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the LoRA files hold that could not be applied."""
+        return tuple(dict.fromkeys(lora.warning for one in self.sets for lora in one if lora.warning))
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a pass is for prompt scheduling: the host's `calls`, and those of the first pass in a hires pass."""
+
+    calls: int
+    first_pass: int | None = None
+
+
+def encode_texts(
+    model: WebUIModel, compositions: Sequence[Composition], library: LoraLibrary, settings: Settings, length: Length,
+    size: tuple[int, int],
+) -> Texts:  # fmt: skip
+    """Texts of a batch for a picture of `size` (width, height).
+
+    Global styles and role=off stay with the host, which has them in its weights. Errors: CLoRAError for LoRAs that
+    cannot be used and for words that no scheduled text has.
+    """
+    variants = tuple(_without_hosts_own(composition, settings) for composition in compositions)
+    sets, set_of = _lora_sets(model, variants, library)
+    timetables = {
+        Row(image, number, half): schedule(
+            variant.text if half else variant.negative, length.calls, base_steps=length.first_pass
+        )
+        for image, own in enumerate(variants)
+        for number, variant in enumerate(own)
+        for half in (True, False)
+    }
+    layouts = {
+        (row, i): model.layout(text)
+        for row, table in timetables.items() if row.conditional
+        for i, (_, text) in enumerate(table)
+    }  # fmt: skip
+    if settings.method == "clora":
+        _check_words(compositions, timetables, layouts)
+    encoded = _encoded(model, timetables, set_of, sets, size)
+    return Texts(sets, set_of, timetables, encoded, layouts, variants, settings)
+
+
+def _active(table: Timetable, evaluation: int) -> int:
+    """Index of the text that holds at a call (from 0): the host goes on with a text through its last step."""
+    return next((i for i, (last, _) in enumerate(table) if evaluation <= last), len(table) - 1)
+
+
+def _without_hosts_own(composition: Composition, settings: Settings) -> tuple[MethodVariant, ...]:
+    hosts = {*composition.styles, *composition.off}
+    return tuple(
+        MethodVariant(v.text, v.negative, tuple(use for use in v.loras if use not in hosts), v.subjects, v.triggers)
+        for v in method_variants(composition, settings.method)
+    )
+
+
+def _lora_sets(
+    model: WebUIModel, variants: Sequence[Sequence[MethodVariant]], library: LoraLibrary
+) -> tuple[tuple[tuple[AppliedLora, ...], ...], dict[tuple[int, int], int]]:
+    components = {"unet": model.unet, **model.text_encoders}
+    applied: dict[LoraUse, AppliedLora] = {}
+    order: dict[tuple[LoraUse, ...], int] = {}
+    set_of = {}
+    for image, own in enumerate(variants):
+        for number, variant in enumerate(own):
+            for use in variant.loras:
+                if use not in applied:
+                    applied[use] = library.applied(use, components)
+            set_of[image, number] = order.setdefault(variant.loras, len(order))
+    return tuple(tuple(applied[use] for use in uses) for uses in order), set_of
+
+
+def _check_words(
+    compositions: Sequence[Composition],
+    timetables: Mapping[Row, Timetable],
+    layouts: Mapping[tuple[Row, int], PromptTokens],
+) -> None:
+    for image, composition in enumerate(compositions):
+        for number, concept in enumerate(composition.concepts, start=1):
+            row = Row(image, number, True)
+            tokens = [layouts[row, piece] for piece in range(len(timetables[row]))]
+            scheduled_positions(tokens, composition.variants[number].subjects[number - 1], concept.words)
+
+
+def _encoded(
+    model: WebUIModel, timetables: Mapping[Row, Timetable], set_of: Mapping[tuple[int, int], int],
+    sets: Sequence[Sequence[AppliedLora]], size: tuple[int, int],
+) -> dict[tuple[Row, int], Encoded]:  # fmt: skip
+    """Every distinct text with every LoRA set it is met with, encoded once; contexts of one length."""
+    wanted = {
+        (row, i): (str(text), set_of[row.image, row.variant])
+        for row, table in timetables.items()
+        for i, (_, text) in enumerate(table)
+    }
+    found: dict[tuple[bool, Wanted], Encoded] = {}
+    for half in (True, False):
+        texts = list(dict.fromkeys(key for (row, _), key in wanted.items() if row.conditional is half))
+        results = _with_loras(model, texts, sets, negative=not half, size=size)
+        found.update({(half, key): one for key, one in zip(texts, results, strict=True)})
+    length = max(one.context.shape[0] for one in found.values())
+    if any(one.context.shape[0] < length for one in found.values()):
+        (empty,) = _with_loras(model, [("", _plain(sets))], sets, negative=False, size=size)
+        found = {key: _padded(one, empty, length) for key, one in found.items()}
+    return {key: found[key[0].conditional, text] for key, text in wanted.items()}
+
+
+def _plain(sets: Sequence[Sequence[AppliedLora]]) -> int:
+    """A set without LoRAs, or the first one."""
+    return next((i for i, one in enumerate(sets) if not one), 0)
+
+
+def _padded(one: Encoded, empty: Encoded, length: int) -> Encoded:
+    """The context filled up with empty chunks, as the host's "Pad prompt" does."""
+    missing = (length - one.context.shape[0]) // empty.context.shape[0]
+    return Encoded(torch.cat([one.context, *[empty.context] * missing]), one.vector)
+
+
+def _with_loras(
+    model: WebUIModel, texts: Sequence[Wanted], sets: Sequence[Sequence[AppliedLora]], *, negative: bool,
+    size: tuple[int, int],
+) -> list[Encoded]:  # fmt: skip
+    with ExitStack() as stack:
+        for name, root in model.text_encoders.items():
+            loras = RowLoras(name, root, sets)
+            stack.enter_context(loras.installed())
+            stack.enter_context(loras.rows([number for _, number in texts]))
+        return model.encode([text for text, _ in texts], negative=negative, width=size[0], height=size[1])

@@ -1,0 +1,3 @@
+"""CLoRA for AUTOMATIC1111's WebUI and Forge: several LoRAs in one picture, each on its own subject."""
+
+from clora.webui.script import Script as CLoRAScript  # noqa: F401
