@@ -24,7 +24,7 @@ $(VENV)/.test: $(VENV)/.demo
 setup: $(VENV)/.test
 
 demo: $(VENV)/.demo
-	$(BIN)/python -m clora.demo.cli demo --steps 20 --refine-updates 5
+	$(BIN)/python -m clora.demo.cli demo --steps 20 --seed 3
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest

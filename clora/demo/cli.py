@@ -12,7 +12,9 @@ from ..composer import Event, Updated
 from ..errors import CLoRAError
 from ..settings import PRESETS, SETTINGS, Settings
 
-DEMO_PROMPT = "a <lora:sunball:1:trigger=sks> ball and a <lora:tigerfish:1:trigger=sks> fish on grass"
+DEMO_PROMPT = "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on grass"
+EMBEDDED_GUIDANCE = 3.5
+"""Classifier-free guidance that suits the embedded model; real checkpoints take the usual 7.5."""
 
 
 class Progress:
@@ -62,7 +64,8 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--lora-dir", type=Path, action="append", help="folder with LoRA files; may be repeated")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--steps", type=int, default=30)
-    command.add_argument("--guidance", type=float, default=7.5, help="classifier-free guidance scale")
+    command.add_argument("--guidance", type=float, help="classifier-free guidance scale; "
+                         f"default: 7.5, and {EMBEDDED_GUIDANCE} for the embedded model")  # fmt: skip
     command.add_argument("--width", type=int, default=0, help="pixels; default: the model's own size")
     command.add_argument("--height", type=int, default=0, help="pixels; default: the model's own size")
     command.add_argument("--device", help="cpu, cuda, ...; default: cuda where there is one")
@@ -98,10 +101,13 @@ def render(pipe: Any, options: argparse.Namespace, settings: Settings, title: st
     from .models import EMBEDDED_LORAS
 
     progress = Progress(options.steps, title)
+    guidance = options.guidance
+    if guidance is None:
+        guidance = 7.5 if options.model else EMBEDDED_GUIDANCE
     try:
         return compose(
             pipe, options.prompt, loras=options.lora_dir or [EMBEDDED_LORAS], negative_prompt=options.negative,
-            seed=options.seed, steps=options.steps, guidance=options.guidance, width=options.width,
+            seed=options.seed, steps=options.steps, guidance=guidance, width=options.width,
             height=options.height, settings=settings, observer=progress,
         )  # fmt: skip
     finally:

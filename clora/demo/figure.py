@@ -15,7 +15,7 @@ from ..composer import Event, Step
 from ..denoiser import Row
 from ..hosts.diffusers import Composed, compose, decode
 from ..webui.pictures import concept_color
-from .cli import DEMO_PROMPT
+from .cli import DEMO_PROMPT, EMBEDDED_GUIDANCE
 from .models import EMBEDDED_LORAS, load_pipeline
 
 TILE, GAP, HEAD = 176, 14, 30
@@ -104,7 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             steps.append(event)
 
     composed = compose(
-        pipe, options.prompt, loras=EMBEDDED_LORAS, seed=options.seed, steps=options.steps, observer=keep
+        pipe,
+        options.prompt,
+        loras=EMBEDDED_LORAS,
+        seed=options.seed,
+        steps=options.steps,
+        guidance=EMBEDDED_GUIDANCE,
+        observer=keep,
     )
     index = min(round(options.at * options.steps), options.steps - 1)
     options.out.parent.mkdir(parents=True, exist_ok=True)

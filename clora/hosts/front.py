@@ -6,7 +6,7 @@ With `a1111.py` and `forge.py` the only module that imports the WebUI's `modules
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def log_error(text: str) -> None:
     errors.report(text, exc_info=True)
 
 
-def api_dependencies(app: Any) -> list[Any]:
+def api_dependencies() -> list[Any]:
     """What guards the host's own API routes (`--api-auth`), for ours: the host does not guard an extension's."""
     if not shared.cmd_opts.api_auth:
         return []
@@ -183,11 +183,6 @@ def encode(sd_model: Any, texts: Sequence[str], *, negative: bool, width: int, h
     if isinstance(found, dict):
         return [Encoded(c, v) for c, v in zip(found["crossattn"], found["vector"], strict=True)]
     return [Encoded(context, None) for context in found]
-
-
-def on_app_started(callback: Callable[[Any, Any], None]) -> None:
-    """Call back with (demo, app) when the server is up."""
-    script_callbacks.on_app_started(callback)
 
 
 def xyz_module() -> Any | None:

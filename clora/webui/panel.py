@@ -146,7 +146,7 @@ def message_html(found: Report) -> str:
 
 
 def table_html(rows: tuple[ReportRow, ...]) -> str:
-    """The LoRAs of the prompt as a table; hovering a row marks its words in the prompt (javascript/clora.js)."""
+    """The LoRAs of the prompt as a table; clicking a row marks its words in the prompt (javascript/clora.js)."""
     if not rows:
         return '<p class="clora-empty">Press “Read the prompt” to see what each LoRA will draw.</p>'
     head = "".join(f"<th>{name}</th>" for name in COLUMNS)

@@ -12,13 +12,13 @@ from typing import Any
 from ..errors import CLoRAError
 from ..hosts import front
 from ..infotext import infotext_fields
-from . import gallery, panel
+from ..settings import Settings
+from . import api, gallery, panel, xyz
 from .generation import Generation, check_names
 from .report import Report, report
 from .request import Request, read_corrections, read_request, write_corrections
 
 _KEY = "_clora_generation"
-XYZ_KEY = "clora_xyz"
 
 
 class Script(front.Script):  # type: ignore[misc]
@@ -117,7 +117,7 @@ class Script(front.Script):  # type: ignore[misc]
         _finish(p)
 
 
-def read_prompt(prompt: str, negative: str, corrections: str) -> Report:
+def read_prompt(prompt: str, negative: str, corrections: Any) -> Report:
     """What the panel and the API say of a prompt, with tokens once a model is loaded."""
     try:
         given = read_corrections(corrections)
@@ -160,9 +160,10 @@ def _end_stale() -> None:
 def _asked(p: Any, args: tuple[Any, ...]) -> tuple[Request | None, CLoRAError | None]:
     try:
         request = read_request(args)
-        varied = getattr(p, XYZ_KEY, {})
+        varied = dict(getattr(p, xyz.KEY, {}))
         if request is not None and varied:
-            request = Request(request.settings.replace(**varied), request.corrections)
+            settings = Settings(varied.pop("preset")) if "preset" in varied else request.settings
+            request = Request(settings.replace(**varied), request.corrections)
         return request, None
     except CLoRAError as error:
         return None, error
@@ -210,3 +211,15 @@ def _refuse_at_sampling(p: Any, refusal: CLoRAError) -> None:
         raise front.RefusedError(str(refusal))
 
     handle = p.sampler.model_wrap_cfg.register_forward_pre_hook(refuse)
+
+
+def register() -> None:
+    """Axes and routes, when the host builds its page and its server."""
+
+    def axes() -> None:
+        module = front.xyz_module()
+        if module is not None:
+            xyz.add_axes(module)
+
+    front.script_callbacks.on_before_ui(axes)
+    front.script_callbacks.on_app_started(lambda demo, app: api.add_routes(app, read_prompt))
