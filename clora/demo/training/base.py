@@ -174,9 +174,9 @@ def batch(scenes: list[Scene], latents: Tensor, size: int, rng: random.Random) -
 def main() -> None:
     """Train and write `model/`."""
     parser = options(__doc__ or "")
-    parser.add_argument("--steps", type=int, default=9000)
+    parser.add_argument("--steps", type=int, default=20000)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--lr", type=float, default=2e-2)
     parser.add_argument("--decay", type=float, default=0.998)
     parser.add_argument("--grounding", type=float, default=0.2, help="weight of the maps' loss")
     parser.add_argument("--power", type=float, default=2.0, help="the larger, the more of the noisy steps")

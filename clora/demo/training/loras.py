@@ -149,7 +149,7 @@ def main() -> None:
     """Train and write `loras/NAME.safetensors`, each with a contact sheet drawn from the file."""
     parser = options(__doc__ or "")
     parser.add_argument("--only", nargs="*", choices=list(LESSONS), default=list(LESSONS))
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--batch", type=int, default=6)
     parser.add_argument("--prior", type=float, default=0.17, help="share of the base's own pictures")
     parser.add_argument("--pictures", type=int, default=200)
