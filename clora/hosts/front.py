@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from fastapi import HTTPException
 from modules import errors, script_callbacks, scripts, sd_samplers, sd_samplers_common, shared
 from modules.call_queue import queue_lock
 from modules.prompt_parser import SdConditioning
@@ -25,13 +26,15 @@ Script = scripts.Script
 AlwaysVisible = scripts.AlwaysVisible
 
 
-class RefusedError(CLoRAError):
-    """A user's mistake on its way out of the WebUI: the API answers with this status and sentence."""
+class RefusedError(CLoRAError, HTTPException):  # type: ignore[misc]
+    """A user's mistake on its way out of the WebUI: the API answers 422 with the sentence, the page shows it."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.status_code = 422
-        self.detail = message
+        HTTPException.__init__(self, 422, message)
+        self.args = (message,)
+
+    def __str__(self) -> str:
+        return str(self.detail)
 
 
 def input_accordion() -> Any:
@@ -73,7 +76,7 @@ def api_dependencies() -> list[Any]:
         return []
     import secrets
 
-    from fastapi import Depends, HTTPException
+    from fastapi import Depends
     from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
     pairs = [pair.split(":", 1) for pair in shared.cmd_opts.api_auth.split(",")]
