@@ -209,6 +209,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "show_masks", "bool", True, "Show masks", "Add the masks over each picture to the gallery.", webui_only=True
     ),
+    Setting(
+        "show_maps",
+        "bool",
+        False,
+        "Show maps",
+        "Add the attention maps that cut the masks to the gallery.",
+        webui_only=True,
+    ),
     Setting("show_loss", "bool", False, "Show loss", "Add the curve of the loss to the gallery.", webui_only=True),
 )
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from .generation import Generation, Shown
-from .pictures import masks_overlay
+from .pictures import concept_color, masks_overlay, side_by_side
 
 
 def add(processed: Any, generation: Generation) -> None:
@@ -30,9 +33,21 @@ def _extras(picture: Any, shown: Shown, settings: Any) -> list[Image.Image]:
     found = []
     if settings.show_masks and shown.masks is not None:
         found.append(masks_overlay(picture.convert("RGB"), shown.masks, shown.labels))
+    if settings.show_maps and shown.maps:
+        found.append(map_strip(shown.maps, shown.labels, picture.size))
     if settings.show_loss and shown.losses:
         found.append(loss_curve(shown.losses, shown.refined))
     return found
+
+
+def map_strip(maps: Sequence[Tensor], labels: Sequence[str], size: tuple[int, int]) -> Image.Image:
+    """Each concept's map (h_a, w_a) in its colour, min-max scaled, side by side at the picture's shape."""
+    titled = []
+    for concept, (one, label) in enumerate(zip(maps, labels, strict=False)):
+        shade = ((one - one.min()) / (one.max() - one.min()).clamp_min(1e-12)).numpy()
+        colours = (shade[..., None] * np.array(concept_color(concept))).astype(np.uint8)
+        titled.append((f"map of {label}", Image.fromarray(colours).resize(size, Image.Resampling.NEAREST)))
+    return side_by_side(titled)
 
 
 def loss_curve(losses: tuple[float, ...], refined: tuple[int, ...], size: tuple[int, int] = (640, 320)) -> Image.Image:

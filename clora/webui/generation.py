@@ -19,9 +19,10 @@ from .texts import Length, encode_texts
 
 @dataclass
 class Shown:
-    """What one picture of a finished batch has to show: final masks (V, h, w), labels, losses and refine marks."""
+    """What one picture has to show: final masks (V, h, w), maps (h_a, w_a) and labels by concept, losses, refine marks."""
 
     masks: Tensor | None
+    maps: tuple[Tensor, ...]
     labels: tuple[str, ...]
     losses: tuple[float, ...]
     refined: tuple[int, ...]
@@ -146,14 +147,13 @@ class Generation:
         for image, composition in enumerate(self.compositions):
             labels = tuple(concept.words for concept in composition.concepts)
             masks = outcome.masks[image] if image < len(outcome.masks) else None
+            maps = outcome.maps[image] if image < len(outcome.maps) else ()
             self.shown.append(
                 Shown(
-                    None if masks is None else masks.float().cpu(),
-                    labels,
-                    tuple(outcome.losses),
-                    tuple(outcome.refined),
+                    None if masks is None else masks.float().cpu(), tuple(one.float().cpu() for one in maps), labels,
+                    tuple(outcome.losses), tuple(outcome.refined),
                 )
-            )
+            )  # fmt: skip
 
     @property
     def ended(self) -> str:

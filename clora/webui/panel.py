@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gradio as gr
 
+from ..errors import CLoRAError
+from ..estimate import estimate
 from ..infotext import PREFIX, field_name
 from ..settings import PRESETS, SETTINGS, Setting, Settings
+from .pictures import concept_color
 from .report import COLUMNS, Report, ReportRow
 
 Reader = Callable[[str, str, str], Report]
 """(prompt, negative prompt, corrections) -> report."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the panel reads of the tab it is on: prompt, negative prompt and the slider of the steps."""
+
+    prompt: Any
+    negative: Any
+    steps: Any
+
 
 FIRST = ("method", "step_size", "update_until", "refine_updates", "mask_threshold", "mask_overlap")
 """Settings in sight; the others are under "Advanced"."""
@@ -28,17 +41,14 @@ class Panel:
     infotext_fields: list[tuple[Any, Any]] = field(default_factory=list)
 
 
-def build(accordion: Callable[..., Any], reader: Reader, *, is_img2img: bool, prompts: tuple[Any, Any] | None) -> Panel:
-    """Build the panel into the page that is being built. `prompts` are its prompt and negative prompt boxes."""
+def build(accordion: Callable[..., Any], reader: Reader, *, is_img2img: bool, page: Page | None) -> Panel:
+    """Build the panel into the page that is being built. Without `page` nothing is wired (the host builds
+    the panel once more to learn its defaults)."""
     tab = "img2img" if is_img2img else "txt2img"
     with accordion(False, label="CLoRA", elem_id=f"{tab}_clora") as enabled:
         gr.HTML(_intro(), elem_classes=["clora-intro"])
-        with gr.Row():
-            refresh = gr.Button("Read the prompt", elem_id=f"{tab}_clora_refresh", size="sm")
-            preset = gr.Dropdown(
-                list(PRESETS), value="default", label="Preset", elem_id=f"{tab}_clora_preset",
-                info="Sets all settings below at once.",
-            )  # fmt: skip
+        refresh = gr.Button("Read the prompt", elem_id=f"{tab}_clora_refresh", size="sm")
+
         message = gr.HTML("", elem_id=f"{tab}_clora_message", elem_classes=["clora-message"])
         table = gr.HTML(table_html(()), elem_id=f"{tab}_clora_table")
         corrections = gr.Textbox(
@@ -46,25 +56,29 @@ def build(accordion: Callable[..., Any], reader: Reader, *, is_img2img: bool, pr
             placeholder="blackcat: words=cat, trigger=sks",
             info="Where the table above is wrong: one line per LoRA, with words=, trigger= or role=.",
         )  # fmt: skip
-        components = _settings(tab)
+        components, preset = _settings(tab)
     inputs = [enabled, *(components[setting.name] for setting in SETTINGS), corrections]
     for component in (*components.values(), corrections):
         component.do_not_save_to_config = True
     preset.do_not_save_to_config = True
     preset.change(_apply_preset, [preset], [components[s.name] for s in SETTINGS], show_progress=False)
-    if prompts is not None:
-        read = _read_with(reader)
-        refresh.click(read, [*prompts, corrections], [message, table], show_progress=False)
-        corrections.change(read, [*prompts, corrections], [message, table], show_progress=False)
+    if page is not None:
+        told = [page.prompt, page.negative, corrections, page.steps, *(components[s.name] for s in SETTINGS)]
+        refresh.click(_read_with(reader), told, [message, table], show_progress=False)
+        corrections.change(_read_with(reader), told, [message, table], show_progress=False)
     return Panel(inputs, _infotext_fields(enabled, components, corrections))
 
 
-def _settings(tab: str) -> dict[str, Any]:
+def _settings(tab: str) -> tuple[dict[str, Any], Any]:
+    """The control of every setting by name, and the preset's, which is no setting of its own."""
     by_name = {setting.name: setting for setting in SETTINGS}
     components = {}
     with gr.Row():
-        for name in FIRST[:1]:
-            components[name] = _component(by_name[name], tab)
+        preset = gr.Dropdown(
+            list(PRESETS), value="default", label="Preset", elem_id=f"{tab}_clora_preset",
+            info="Sets all settings below at once.",
+        )  # fmt: skip
+        components[FIRST[0]] = _component(by_name[FIRST[0]], tab)
     for first in range(1, len(FIRST), 2):
         with gr.Row():
             for name in FIRST[first : first + 2]:
@@ -75,7 +89,7 @@ def _settings(tab: str) -> dict[str, Any]:
             with gr.Row():
                 for setting in rest[start : start + 2]:
                     components[setting.name] = _component(setting, tab)
-    return components
+    return components, preset
 
 
 def _component(setting: Setting, tab: str) -> Any:
@@ -119,10 +133,17 @@ def _infotext_fields(enabled: Any, components: Mapping[str, Any], corrections: A
     return fields
 
 
-def _read_with(reader: Reader) -> Callable[[str, str, str], tuple[str, str]]:
-    def read(prompt: str, negative: str, corrections: str) -> tuple[str, str]:
+def _read_with(reader: Reader) -> Callable[..., tuple[str, str]]:
+    def read(prompt: str, negative: str, corrections: str, steps: float, *values: Any) -> tuple[str, str]:
         found = reader(prompt or "", negative or "", corrections or "")
-        return message_html(found), table_html(found.rows)
+        cost = ""
+        if found.composes:
+            try:
+                settings = Settings(**dict(zip([s.name for s in SETTINGS], values, strict=True)))
+                cost = estimate(settings, len(found.variants) - 1, int(steps)).sentence
+            except CLoRAError as error:
+                found = replace(found, problem=str(error))
+        return message_html(found, cost), table_html(found.rows)
 
     return read
 
@@ -134,14 +155,14 @@ def _intro() -> str:
     )
 
 
-def message_html(found: Report) -> str:
-    """What the user should know about the prompt."""
+def message_html(found: Report, cost: str = "") -> str:
+    """What the user should know about the prompt, and what the picture will cost."""
     if found.problem:
         return f'<p class="clora-problem">{html.escape(found.problem)}</p>'
     notes = "".join(f'<p class="clora-note">{html.escape(note)}</p>' for note in found.notes)
     if found.composes:
         count = len(found.variants) - 1
-        return f'<p class="clora-good">{count} concepts will be composed.</p>{notes}'
+        return f'<p class="clora-good">{count} concepts will be composed. {cost}</p>{notes}'
     return notes
 
 
@@ -150,10 +171,16 @@ def table_html(rows: tuple[ReportRow, ...]) -> str:
     if not rows:
         return '<p class="clora-empty">Press “Read the prompt” to see what each LoRA will draw.</p>'
     head = "".join(f"<th>{name}</th>" for name in COLUMNS)
-    body = "".join(
-        f'<tr data-words="{html.escape(row.words, quote=True)}">'
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells())
-        + "</tr>"
-        for row in rows
-    )
-    return f'<table class="clora-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    subjects = list(dict.fromkeys(row.words for row in rows if row.words))
+    body = "".join(_row_html(row, subjects) for row in rows)
+    table = f'<table class="clora-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div class="clora-scroll">{table}</div>'
+
+
+def _row_html(row: ReportRow, subjects: list[str]) -> str:
+    colour = "transparent"
+    if row.words:
+        colour = "rgb({}, {}, {})".format(*concept_color(subjects.index(row.words)))
+    cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells())
+    words = html.escape(row.words, quote=True)
+    return f'<tr data-words="{words}" style="border-left: 0.5em solid {colour}">{cells}</tr>'

@@ -50,9 +50,10 @@ class Progress:
 
 @dataclass
 class Outcome:
-    """What a pass leaves: the masks of its last step and what it wants to tell."""
+    """What a pass leaves: its last step's masks and the map of each concept, and what it wants to tell."""
 
     masks: tuple[Tensor | None, ...] = ()
+    maps: tuple[tuple[Tensor, ...], ...] = ()
     losses: list[float] = field(default_factory=list)
     refined: list[int] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -110,6 +111,12 @@ class SamplingPass:
             step = composer.predict(self._now[0], x, self._plans, self.denoiser, guidance=guidance, masks=self._masks)
         self._step = step
         self.outcome.masks = step.masks
+        if step.book is not None:
+            book = step.book
+            self.outcome.maps = tuple(
+                tuple(book.of(image, v, tokens).mean(0) for v, tokens in enumerate(plan.mask_tokens) if tokens)
+                for image, plan in enumerate(self._plans)
+            )
         return step.cond, step.uncond
 
     def unconditional(self) -> Tensor:

@@ -33,17 +33,17 @@ class Script(front.Script):  # type: ignore[misc]
         return front.AlwaysVisible
 
     def after_component(self, component: Any, **kwargs: Any) -> None:
-        """Remember the tab's prompt boxes, which are made before the panel."""
+        """Remember what the panel reads of its tab, which is made before the panel."""
         tab = "img2img" if self.is_img2img else "txt2img"
-        for name in ("prompt", "neg_prompt"):
+        for name in ("prompt", "neg_prompt", "steps"):
             if kwargs.get("elem_id") == f"{tab}_{name}":
-                self.__dict__.setdefault("prompts", {})[name] = component
+                self.__dict__.setdefault("boxes", {})[name] = component
 
     def ui(self, is_img2img: bool) -> list[Any]:
         """The panel's inputs, in the order of `read_request`."""
-        known = self.__dict__.get("prompts", {})
-        prompts = (known["prompt"], known["neg_prompt"]) if len(known) == 2 else None
-        built = panel.build(front.input_accordion(), read_prompt, is_img2img=is_img2img, prompts=prompts)
+        known = self.__dict__.get("boxes", {})
+        page = panel.Page(known["prompt"], known["neg_prompt"], known["steps"]) if len(known) == 3 else None
+        built = panel.build(front.input_accordion(), read_prompt, is_img2img=is_img2img, page=page)
         self.infotext_fields = built.infotext_fields
         self.paste_field_names: list[str] = []
         return built.inputs

@@ -195,7 +195,9 @@ def test_prompt_shapes(server: Server, prompt: str, shape: str) -> None:
     assert server.draw(shape.replace("{}", prompt), FEW, steps=3).images[0].size == (256, 256)
 
 
-@pytest.mark.parametrize("fields", [{"cfg_scale": 1}, {"s_min_uncond": 5.0}, {"negative_prompt": "a horse, many " * 40}])
+@pytest.mark.parametrize(
+    "fields", [{"cfg_scale": 1}, {"s_min_uncond": 5.0}, {"negative_prompt": "a horse, many " * 40}]
+)
 def test_guidance(server: Server, prompt: str, fields: dict[str, Any]) -> None:
     assert server.draw(prompt, FEW, **fields).pixels != server.draw(prompt, {"method": "merge"}, **fields).pixels
 
