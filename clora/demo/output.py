@@ -12,9 +12,8 @@ from ..webui.pictures import masks_overlay, side_by_side
 
 
 def concept_labels(composed: Composed, image: int = 0) -> list[str]:
-    """Subject words and LoRA names of each concept, for pictures."""
-    concepts = composed.compositions[image].concepts
-    return [f"{c.words} ({' + '.join(use.name for use in c.loras)})" for c in concepts]
+    """The label of each concept of one image."""
+    return [concept.label for concept in composed.compositions[image].concepts]
 
 
 def parameters(composed: Composed, model: Path | None, image: int = 0) -> str:

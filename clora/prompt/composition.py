@@ -45,6 +45,11 @@ class Concept:
     triggers: tuple[str, ...]
     styles: tuple[LoraUse, ...]
 
+    @property
+    def label(self) -> str:
+        """Words and LoRA names, for pictures: "sks ball (sunball)"."""
+        return f"{self.words} ({' + '.join(use.name for use in self.loras)})"
+
 
 @dataclass(frozen=True)
 class Variant:

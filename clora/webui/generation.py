@@ -19,7 +19,7 @@ from .texts import Length, encode_texts
 
 @dataclass
 class Shown:
-    """What one picture has to show: final masks (V, h, w), maps (h_a, w_a) and labels by concept, losses, refine marks."""
+    """What one picture has to show: final masks (V, h, w), maps (h_a, w_a) by concept, labels, losses, refine marks."""
 
     masks: Tensor | None
     maps: tuple[Tensor, ...]
@@ -145,7 +145,7 @@ class Generation:
         if outcome is None:
             return
         for image, composition in enumerate(self.compositions):
-            labels = tuple(concept.words for concept in composition.concepts)
+            labels = tuple(concept.label for concept in composition.concepts)
             masks = outcome.masks[image] if image < len(outcome.masks) else None
             maps = outcome.maps[image] if image < len(outcome.maps) else ()
             self.shown.append(

@@ -1,0 +1,173 @@
+"""The extension's panel in a real WebUI's page, driven in headless Chromium (see test_webui.py for the variables)."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.hosts.webui_server import Server, running_server
+
+selenium = pytest.importorskip("selenium", reason="selenium is not installed")
+
+_FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--window-size=1280,1600",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+class Page:
+    """The txt2img tab in a browser."""
+
+    def __init__(self, driver: Any, url: str) -> None:
+        self.driver = driver
+        driver.get(url)
+        self.wait(lambda: self.all("#txt2img_clora .label-wrap"), "the panel")
+        time.sleep(2)  # the WebUI's own scripts move things while they load
+
+    def all(self, selector: str) -> list[Any]:
+        return list(self.driver.find_elements("css selector", selector))
+
+    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+        until = time.time() + seconds
+        while time.time() < until:
+            found = condition()
+            if found:
+                return found
+            time.sleep(0.2)
+        pytest.fail(f"{what} did not appear")
+
+    def text(self, selector: str) -> str:
+        return " ".join(str(element.text) for element in self.all(selector))
+
+    def write(self, selector: str, text: str) -> None:
+        box = self.all(selector)[0]
+        script = (
+            "const set = Object.getOwnPropertyDescriptor(arguments[0].constructor.prototype, 'value').set;"
+            "set.call(arguments[0], arguments[1]);"
+            "for (const name of ['input', 'change', 'blur'])"
+            " arguments[0].dispatchEvent(new Event(name, {bubbles: true}));"
+        )
+        self.driver.execute_script(script, box, text)
+
+    def value(self, selector: str) -> str:
+        return str(self.driver.execute_script("return document.querySelector(arguments[0]).value", selector))
+
+    def click(self, selector: str) -> None:
+        self.driver.execute_script("document.querySelector(arguments[0]).click()", selector)
+
+    def open_panel(self) -> None:
+        """Open the panel, which ticks it."""
+        if not self.enabled():
+            self.click("#txt2img_clora .label-wrap")
+        self.wait(self.enabled, "the tick")
+
+    def enabled(self) -> bool:
+        script = "return [...document.querySelectorAll('#txt2img_clora-checkbox input, #txt2img_clora-visible-checkbox')]"
+        return any(box.is_selected() for box in self.driver.execute_script(script))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running_server() as found:
+        if found is None:
+            pytest.skip("no WebUI to test against: set CLORA_WEBUI_URL or CLORA_WEBUI_DIR")
+        yield found
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Any]:
+    from selenium import webdriver
+
+    browser, service = shutil.which("chromium"), shutil.which("chromedriver")
+    if browser is None or service is None:
+        pytest.skip("chromium and chromedriver are not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for flag in _FLAGS:
+        options.add_argument(flag)
+    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(service))
+    yield found
+    found.quit()
+
+
+@pytest.fixture
+def page(server: Server, driver: Any) -> Page:
+    return Page(driver, server.url)
+
+
+@pytest.fixture(scope="module")
+def prompt(server: Server) -> str:
+    names = [lora["name"] for lora in server.call("/sdapi/v1/loras")]
+    default = f"a <lora:{names[0]}:1> cat and a <lora:{names[1]}:1> dog on grass"
+    return os.environ.get("CLORA_WEBUI_PROMPT", default)
+
+
+def test_reading_a_prompt(page: Page, prompt: str) -> None:
+    page.open_panel()
+    page.write("#txt2img_prompt textarea", prompt)
+    page.click("#txt2img_clora_refresh")
+    page.wait(lambda: "2 concepts" in page.text("#txt2img_clora_message"), "the reading")
+    assert len(page.all("#txt2img_clora_table tbody tr")) == 2
+    name = re.findall("<lora:([^:>]+)", prompt)[1]
+    page.write("#txt2img_clora_corrections textarea", f"{name}: words=no such words")
+    page.wait(lambda: "no such words" in page.text("#txt2img_clora_message .clora-problem"), "the problem")
+
+
+def test_a_row_shows_its_words(page: Page, prompt: str) -> None:
+    page.open_panel()
+    page.write("#txt2img_prompt textarea", prompt)
+    page.click("#txt2img_clora_refresh")
+    page.wait(lambda: page.all("#txt2img_clora_table tbody tr"), "the table")
+    page.click("#txt2img_clora_table tbody tr:last-child")
+    script = (
+        "const box = document.querySelector('#txt2img_prompt textarea');"
+        "return [box.selectionStart, box.value.slice(box.selectionStart, box.selectionEnd)]"
+    )
+    start, selected = page.driver.execute_script(script)
+    words = page.all("#txt2img_clora_table tbody tr:last-child td")[3].text
+    assert selected == re.sub(r" \(\d+\.\)$", "", words)
+    assert start > prompt.rindex("<lora:")
+
+
+def test_preset_sets_the_settings(page: Page) -> None:
+    page.open_panel()
+    before = page.value("#txt2img_clora_mask_threshold input[type=number]")
+    page.all("#txt2img_clora_preset input")[0].click()
+    options = page.wait(
+        lambda: [one for one in page.all("#txt2img_clora_preset .options .item") if "paper" in one.text], "the presets"
+    )
+    options[0].click()
+    page.wait(lambda: page.value("#txt2img_clora_mask_threshold input[type=number]") == "0.4", "the paper's threshold")
+    assert before == "0.5"
+
+
+def test_generating_and_pasting_back(page: Page, prompt: str) -> None:
+    page.open_panel()
+    page.write("#txt2img_prompt textarea", prompt)
+    page.write("#txt2img_steps input[type=number]", "4")
+    page.write("#txt2img_width input[type=number]", "256")
+    page.write("#txt2img_height input[type=number]", "256")
+    page.write("#txt2img_clora_refine_updates input[type=number]", "3")
+    page.click("#txt2img_generate")
+    text = page.wait(lambda: "CLoRA" in (found := page.text("#html_info_txt2img")) and found, "the picture's text", 180)
+    assert "CLoRA: on" in text
+    assert "CLoRA refine updates: 3" in text
+    page.write("#txt2img_clora_refine_updates input[type=number]", "20")
+    lines = "Steps: 4, Sampler: Euler, CFG scale: 4, Seed: 1, Size: 256x256, CLoRA: on, CLoRA refine updates: 7"
+    page.write("#txt2img_prompt textarea", f"{prompt}\n{lines}")
+    page.click("#paste")
+    page.wait(lambda: page.value("#txt2img_clora_refine_updates input[type=number]") == "7", "the pasted setting")
+    assert page.value("#txt2img_prompt textarea") == prompt
+
+
+def test_a_mistake_is_told_under_the_picture(page: Page, prompt: str) -> None:
+    page.open_panel()
+    page.write("#txt2img_prompt textarea", f"{prompt}, a <lora:no such lora:1> horse")
+    page.click("#txt2img_generate")
+    page.wait(lambda: "no such lora" in page.text("#html_log_txt2img, #html_info_txt2img, #tab_txt2img .error"), "it")
