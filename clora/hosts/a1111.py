@@ -140,6 +140,13 @@ class _Answer(nn.Module):
         self.kept = (real, evaluator, denoiser)
         self.batch, self.answered = batch, False
 
+    def __getattr__(self, name: str) -> Any:
+        """What the host asks its model besides (its noise levels tell where a refiner takes over)."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["kept"][0], name)
+
     def forward(self, x: Tensor, sigma: Tensor, cond: Mapping[str, Any]) -> Tensor:
         """Rows come as the host batches them: all conditional ones, then the unconditional ones, in one call or two."""
         _, evaluator, denoiser = self.kept
