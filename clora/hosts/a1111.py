@@ -147,6 +147,7 @@ class _Answer(nn.Module):
         except AttributeError:
             return getattr(self.__dict__["kept"][0], name)
 
+    @front.refusing()
     def forward(self, x: Tensor, sigma: Tensor, cond: Mapping[str, Any]) -> Tensor:
         """Rows come as the host batches them: all conditional ones, then the unconditional ones, in one call or two."""
         _, evaluator, denoiser = self.kept
@@ -183,6 +184,7 @@ class _Attached:
         if isinstance(self.cfg.model_wrap, _Answer):
             self.cfg.model_wrap = self.cfg.model_wrap.kept[0]
 
+    @front.refusing()
     def _before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         front.stop_if_interrupted()
         given = bound_arguments(args, kwargs)
@@ -202,6 +204,7 @@ class _Attached:
         self.x = x
         self.cfg.model_wrap = _Answer(real, self.evaluator, self.denoiser, x.shape[0])
 
+    @front.refusing()
     def _after(self, _: nn.Module, args: tuple[Any, ...], result: Tensor | None) -> Tensor | None:
         answered = isinstance(self.cfg.model_wrap, _Answer) and self.cfg.model_wrap.answered
         self._restore()

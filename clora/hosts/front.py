@@ -6,8 +6,8 @@ With `a1111.py` and `forge.py` the only module that imports the WebUI's `modules
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,17 @@ class RefusedError(CLoRAError, HTTPException):  # type: ignore[misc]
 
     def __str__(self) -> str:
         return str(self.detail)
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """A user's mistake that shows while sampling leaves the WebUI as a `RefusedError`."""
+    try:
+        yield
+    except RefusedError:
+        raise
+    except CLoRAError as error:
+        raise RefusedError(str(error)) from error
 
 
 def input_accordion() -> Any:

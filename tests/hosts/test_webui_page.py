@@ -68,7 +68,9 @@ class Page:
         self.wait(self.enabled, "the tick")
 
     def enabled(self) -> bool:
-        script = "return [...document.querySelectorAll('#txt2img_clora-checkbox input, #txt2img_clora-visible-checkbox')]"
+        script = (
+            "return [...document.querySelectorAll('#txt2img_clora-checkbox input, #txt2img_clora-visible-checkbox')]"
+        )
         return any(box.is_selected() for box in self.driver.execute_script(script))
 
 

@@ -1,0 +1,5 @@
+"""Forge's model and sampler: a wrapper round the UNet answers the host's evaluations with fused predictions."""
+
+from .model import ForgeModel
+
+__all__ = ["ForgeModel"]

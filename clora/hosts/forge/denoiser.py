@@ -1,0 +1,153 @@
+"""Rows through Forge's UNet, and gradients where Forge samples in inference mode.
+
+There every parameter is a tensor that autograd refuses. For the latent update the parameters are aliased: a normal
+tensor is set on each one's memory, nothing is copied, and the UNet is called with the aliases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ...denoiser import Row
+from ...lora.rows import RowLoras
+from ..webui import Evaluation, frozen
+
+if TYPE_CHECKING:
+    from .model import ForgeModel
+
+
+class ForgeDenoiser:
+    """`clora.denoiser.Denoiser` for Forge at one evaluation; predictions are x0, latents in sigma space."""
+
+    def __init__(self, model: ForgeModel, loras: RowLoras) -> None:
+        self.model, self.loras = model, loras
+        self.now: Evaluation | None = None
+        self.image_cond: Tensor | None = None
+        self.host_options: dict[str, Any] = {}
+        self.control: dict[tuple[int, bool], dict[str, list[Any]]] = {}
+        self._aliases: dict[str, Tensor] | None = None
+
+    def at(self, evaluation: Evaluation) -> None:
+        """Evaluate here from now on; control of the last evaluation is forgotten."""
+        self.now, self.control, self.host_options = evaluation, {}, {}
+
+    @property
+    def latent_scale(self) -> float:
+        """sqrt(1 + sigma^2)."""
+        assert self.now is not None
+        return float((1.0 + self.now.sigma[0].double() ** 2).sqrt())
+
+    def predict(self, latent: Tensor, rows: tuple[Row, ...]) -> Tensor:
+        """x0 (R, C, h, w) for rows. ControlNets act in predictions, not in the forwards of an update."""
+        assert self.now is not None
+        encoded = [self.now.contexts[row] for row in rows]
+        images = torch.tensor([row.image for row in rows], device=latent.device)
+        graded = self._aliases is not None
+        given: dict[str, Any] = {
+            "c_crossattn": torch.stack([one.context for one in encoded]).to(latent.device),
+            "transformer_options": {} if graded else self._options(rows),
+        }
+        if self.model.sdxl:
+            given["y"] = torch.stack([one.vector for one in encoded if one.vector is not None]).to(latent.device)
+        if self.image_cond is not None:
+            given["c_concat"] = self.image_cond[images]
+        if self.control and not graded:
+            given["control"] = self._control(rows)
+        kmodel = self.model.patcher.model
+        with self.loras.rows([self.now.set_of[row.image, row.variant] for row in rows]):
+            arguments = (latent, self.now.sigma[images])
+            if self._aliases is None:
+                result: Tensor = kmodel.apply_model(*arguments, **given)
+            else:
+                result = torch.func.functional_call(_Applied(kmodel), self._aliases, arguments, given)
+        return result.to(latent.dtype)
+
+    def _options(self, rows: tuple[Row, ...]) -> dict[str, Any]:
+        """The host's transformer options with the marks of these rows: other extensions' patches read them."""
+        assert self.now is not None
+        marks = [0 if row.conditional else 1 for row in rows]
+        return {
+            **self.host_options,
+            "cond_or_uncond": marks[:: len(self.now.sigma)],
+            "sigmas": self.now.sigma,
+            "cond_mark": torch.tensor(marks).to(self.now.sigma),
+            "cond_indices": [i for i, mark in enumerate(marks) if mark == 0],
+            "uncond_indices": [i for i, mark in enumerate(marks) if mark == 1],
+        }
+
+    def _control(self, rows: tuple[Row, ...]) -> dict[str, list[Any]]:
+        """ControlNet's hints of each row's image and half, in fresh lists: the UNet empties them."""
+        either = next(iter(self.control.values()))
+
+        def of(row: Row) -> dict[str, list[Any]]:
+            same = (row.image, row.conditional)
+            return self.control.get(same) or self.control.get((row.image, not row.conditional)) or either
+
+        return {
+            name: [
+                None if hint is None else torch.cat([of(row)[name][place] for row in rows])
+                for place, hint in enumerate(hints)
+            ]
+            for name, hints in either.items()
+        }
+
+    @contextmanager
+    def gradients(self) -> Iterator[None]:
+        """Out of inference mode, with normal tensors for all parameters and inputs."""
+        unet = self.model.unet
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))
+            self._aliases = {f"kmodel.diffusion_model.{n}": _alias(t) for n, t in _tensors(unet) if t.is_inference()}
+            stack.callback(setattr, self, "_aliases", None)
+            stack.enter_context(_cloned_norm_inputs(unet))
+            stack.enter_context(frozen(unet))
+            stack.enter_context(torch.enable_grad())
+            yield
+
+
+class _Applied(nn.Module):
+    """`apply_model` as a forward, which `functional_call` needs."""
+
+    def __init__(self, kmodel: nn.Module) -> None:
+        super().__init__()
+        self.kmodel = kmodel
+
+    def forward(self, x: Tensor, sigma: Tensor, **given: Any) -> Tensor:
+        """x0 of the model."""
+        result: Tensor = self.kmodel.apply_model(x, sigma.clone(), **given)  # type: ignore[operator]
+        return result
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def _alias(tensor: Tensor) -> Tensor:
+    """A normal tensor on the memory of an inference tensor."""
+    empty = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    return empty.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())  # type: ignore[call-overload,no-any-return]
+
+
+@contextmanager
+def _cloned_norm_inputs(unet: nn.Module) -> Iterator[None]:
+    """The transformer blocks add to x in place after a norm has read it: autograd needs the norm's own copy."""
+
+    def clone(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (args[0].clone(), *args[1:])
+
+    blocks = [module for module in unet.modules() if hasattr(module, "attn2") and hasattr(module, "norm3")]
+    handles = []
+    try:
+        for block in blocks:
+            for name in ("norm1", "norm2", "norm3"):
+                handles.append(getattr(block, name).register_forward_pre_hook(clone))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,88 @@
+"""Forge's loaded model, as CLoRA asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from modules import shared
+from torch import Tensor, nn
+
+from ...errors import CLoRAError
+from ...lora.rows import RowLoras
+from ...prompt import PromptTokens, ResolvedText
+from .. import front
+from ..webui import Encoded, Evaluator, host_layout
+from .attached import Attached
+from .denoiser import ForgeDenoiser
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_PLAIN = (nn.Parameter, Tensor)
+_COMMA_BACKTRACK = 20  # fixed in Forge
+
+
+class ForgeModel:
+    """`clora.hosts.webui.WebUIModel` for Forge's SD 1.5, SD 2.x and SDXL engines."""
+
+    def __init__(self, sd_model: Any) -> None:
+        self.sd_model = sd_model
+        names = ("text_processing_engine_l", "text_processing_engine_g")
+        engines = [getattr(sd_model, name) for name in names if hasattr(sd_model, name)]
+        self._engines = engines or [getattr(sd_model, "text_processing_engine", None)]
+        self.sdxl = bool(engines)
+
+    @property
+    def patcher(self) -> Any:
+        """The UNet's patcher, as it is now."""
+        return self.sd_model.forge_objects.unet
+
+    @property
+    def unet(self) -> nn.Module:
+        """The UNet whose layers LoRAs and taps are put on."""
+        unet: nn.Module = self.patcher.model.diffusion_model
+        return unet
+
+    @property
+    def text_encoders(self) -> Mapping[str, nn.Module]:
+        """Forge's CLIP text models."""
+        engines = zip(("text_encoder", "text_encoder_2"), self._engines, strict=False)
+        return {name: engine.text_encoder for name, engine in engines}
+
+    def check(self, settings: Any) -> None:
+        """Errors: CLoRAError for models and states that CLoRA cannot compose with."""
+        if not hasattr(self._engines[0], "tokenize_line") or not hasattr(self.unet, "input_blocks"):
+            raise CLoRAError(
+                f"CLoRA cannot compose with this model ({type(self.sd_model).__name__}): "
+                "choose an SD 1.5, SD 2.x or SDXL checkpoint."
+            )
+        if "model_function_wrapper" in self.patcher.model_options:
+            raise CLoRAError(
+                "Another extension has wrapped the UNet (tiled diffusion, for instance): turn it off for this picture."
+            )
+        if settings.updates and any(p.dtype not in _FLOATS or type(p) not in _PLAIN for p in self.unet.parameters()):
+            raise CLoRAError(
+                "Gradients cannot pass through this UNet's compressed weights (fp8, nf4 or gguf): set Diffusion in Low "
+                "Bits to Automatic or fp16, or set Update until to 0 to compose by masks alone."
+            )
+
+    def layout(self, text: ResolvedText) -> PromptTokens:
+        """Chunks and positions as the host's tokenizer has them."""
+        engine: Any = self._engines[0]
+        return host_layout(engine, text, engine.embeddings, _COMMA_BACKTRACK)
+
+    def encode(self, texts: Sequence[str], *, negative: bool, width: int, height: int) -> list[Encoded]:
+        """The texts in one batch, row i text i."""
+        return front.encode(self.sd_model, texts, negative=negative, width=width, height=height)
+
+    def denoiser(self, loras: RowLoras, host_denoiser: Any) -> ForgeDenoiser:
+        """The rows' denoiser for one sampling pass."""
+        return ForgeDenoiser(self, loras)
+
+    def is_loaded(self) -> bool:
+        """Whether the host still has this model (a refiner replaces it in the middle of a pass)."""
+        return shared.sd_model is self.sd_model
+
+    def attach(self, processing: Any, evaluator: Evaluator, denoiser: ForgeDenoiser) -> Callable[[], None]:
+        """Let the evaluator answer the host's evaluations of this pass; returns what takes every trace away."""
+        return Attached(self, processing, evaluator, denoiser).remove
