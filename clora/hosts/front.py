@@ -6,12 +6,14 @@ With `a1111.py` and `forge.py` the only module that imports the WebUI's `modules
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fastapi import HTTPException
+from fastapi import Depends, HTTPException
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from modules import errors, script_callbacks, scripts, sd_samplers, sd_samplers_common, shared
 from modules.call_queue import queue_lock
 from modules.prompt_parser import SdConditioning
@@ -85,11 +87,6 @@ def api_dependencies() -> list[Any]:
     """What guards the host's own API routes (`--api-auth`), for ours: the host does not guard an extension's."""
     if not shared.cmd_opts.api_auth:
         return []
-    import secrets
-
-    from fastapi import Depends
-    from fastapi.security import HTTPBasic, HTTPBasicCredentials
-
     pairs = [pair.split(":", 1) for pair in shared.cmd_opts.api_auth.split(",")]
 
     def check(credentials: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:  # noqa: B008

@@ -1,4 +1,5 @@
-"""The extension in a real WebUI, over HTTP. Name one by CLORA_WEBUI_URL (running) or CLORA_WEBUI_DIR (installed).
+"""The extension in a real WebUI, over HTTP. Name one by CLORA_WEBUI_URL (running) or CLORA_WEBUI_DIR (installed), its
+--api-auth, if it has one, by CLORA_WEBUI_API_AUTH.
 
 Its loaded checkpoint and LoRAs must fit each other; CLORA_WEBUI_PROMPT is a prompt with two concept LoRAs, by default
 made of the first two that the WebUI lists. CLORA_WEBUI_PLAIN_URL may name the same WebUI without the extension.
@@ -51,6 +52,16 @@ def test_settings_are_told_as_a_schema(server: Server) -> None:
 
 def test_version(server: Server) -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", server.call("/clora/v1/version")["version"])
+
+
+def test_routes_are_guarded_like_the_hosts_own(server: Server) -> None:
+    if not server.auth:
+        pytest.skip("the WebUI runs without --api-auth: set CLORA_WEBUI_API_AUTH=user:password if it has it")
+    for path in ("/clora/v1/version", "/clora/v1/settings", "/sdapi/v1/samplers"):
+        for wrong in ("", "nobody:nothing"):
+            with pytest.raises(ApiError) as refused:
+                Server(server.url, wrong).call(path)
+            assert refused.value.status == 401
 
 
 def test_a_prompt_is_read(server: Server, prompt: str) -> None:

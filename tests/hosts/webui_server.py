@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,15 @@ class Server:
     """A WebUI's API."""
 
     url: str
+    auth: str = field(default_factory=lambda: os.environ.get("CLORA_WEBUI_API_AUTH", ""))
 
     def call(self, path: str, body: Any = None, timeout: float = 900) -> Any:
         """JSON answer of a route. Errors: ApiError."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json"}
+        if self.auth:
+            headers["Authorization"] = "Basic " + base64.b64encode(self.auth.encode()).decode()
+        request = urllib.request.Request(self.url + path, data, headers)
         try:
             with urllib.request.urlopen(request, timeout=timeout) as answer:
                 return json.load(answer)
