@@ -66,7 +66,7 @@ class Composer:
     The host calls `step` once for each sampler step inside `installed()`, with the plans of that step (they may
     change with prompt scheduling) and a denoiser at that step's timestep, and gives `cond` and `uncond` to its own
     guidance and sampler. `observer` sees every update and step; an exception it raises ends the run.
-    Sentences for the user are added to `warnings`.
+    Sentences go to `warnings`.
     """
 
     def __init__(
@@ -116,8 +116,12 @@ class Composer:
             size = (latent.shape[-2], latent.shape[-1])
             first = rows_of(plans[:1], unconditional=False)[:1]
             self.taps.survey(size, lambda: denoiser.predict(latent[:1], first))
+        tolerance, known = self.settings.refine_tolerance, 0.0
         for number in range(updates - self._late(updates)):
-            latent = self._updated(index, number, updates, latent, plans, denoiser)
+            latent, loss = self._updated(index, number, updates, latent, plans, denoiser)
+            if number and known - loss < tolerance * known and tolerance > 0.0:
+                break
+            known = loss
         return latent
 
     @torch.no_grad()
@@ -157,7 +161,7 @@ class Composer:
         """The step with its latent moved once more where noise is stale; tells the observer."""
         updates = self._updates(step.index, update)
         if self._late(updates):
-            moved = self._updated(step.index, updates - 1, updates, step.latent, step.plans, denoiser)
+            moved, _ = self._updated(step.index, updates - 1, updates, step.latent, step.plans, denoiser)
             step = replace(step, latent=moved)
         self._observer(step)
         return step
@@ -173,18 +177,20 @@ class Composer:
 
     def _updated(
         self, step: int, number: int, total: int, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser
-    ) -> Tensor:
+    ) -> tuple[Tensor, float]:
+        """The latent moved once, and the loss before it."""
         gradient = self.update.gradient(latent, plans, denoiser, half=self._half)
+        loss = float(gradient.losses.mean())
         if gradient.left_out:
             self._warn("Some attention maps are constant and were left out of the loss.")
         if not gradient.finite:
             self._warn(
                 "A latent update was skipped because its gradient was not finite; try full precision (--no-half)."
             )
-            return latent
+            return latent, loss
         after = self.update.moved(latent, gradient.value, denoiser.latent_scale)
         self._observer(Updated(step, number, total, gradient, latent, after))
-        return after
+        return after, loss
 
     def _warn(self, text: str) -> None:
         if text not in self.warnings:

@@ -13,10 +13,13 @@ _UPDATE = 1.2
 
 @dataclass(frozen=True)
 class Estimate:
-    """`time` in plain pictures of the same steps; `rows` of the UNet at once, where a plain picture has 2."""
+    """`time` in plain pictures of the same steps (`at_most` where refine steps may end early); `rows` of the UNet at
+    once, where a plain picture has 2.
+    """
 
     time: float
     rows: int
+    at_most: bool = False
 
     @property
     def sentence(self) -> str:
@@ -34,4 +37,4 @@ def estimate(settings: Settings, concepts: int, steps: int) -> Estimate:
     plan = schedule(settings, steps)
     updates = sum(plan.updates(step, settings.refine_updates) for step in range(steps)) if settings.updates else 0
     total = steps * most + updates * variants * _UPDATE
-    return Estimate(total / (2 * steps), rows)
+    return Estimate(total / (2 * steps), rows, at_most=bool(updates) and settings.refine_tolerance > 0.0)

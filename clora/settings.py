@@ -42,6 +42,13 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("refine_updates", "int", 20, "Refine updates", "Extra updates at each refine step.", high=200),
     Setting(
+        "refine_tolerance",
+        "float",
+        0.0,
+        "Refine tolerance",
+        "A refine step ends once an update lowers the loss by less than this part of it; 0 makes all its updates.",
+    ),
+    Setting(
         "update_cap",
         "float",
         0.0,
@@ -144,8 +151,8 @@ BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    # Few updates at the start only: about twice as fast, subjects get lost more often.
-    "fast": {"refine_at": (0.0,), "refine_updates": 4, "update_until": 0.2},
+    # A refine step ends when it has done most of its work.
+    "fast": {"refine_tolerance": 0.03},
     # The authors' notebook and code: both halves of the batch, noise from before the update, lambda * max.
     "paper": {
         "maps": "both", "noise": "stale", "mask_words": "all", "mask_threshold": 0.4, "mask_scale": "max",

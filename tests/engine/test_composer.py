@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import Any
+
 import pytest
 import torch
 
@@ -77,6 +80,19 @@ def test_schedule_updates_and_refines(latent: torch.Tensor) -> None:
         for i in range(6)
     ]
     assert counts == [4, 1, 1, 4, 0, 0]
+
+
+def test_refining_ends_when_the_loss_hardly_falls(latent: torch.Tensor) -> None:
+    def losses(**values: Any) -> list[float]:
+        options = {"refine_at": (0.0,), "refine_updates": 12, "step_size": 30.0, **values}
+        return [event.loss for event in run_step(toy(), latent, [PLAN, PLAN], **options)[1]]
+
+    whole, ended = losses(), losses(refine_tolerance=0.05)
+    assert len(whole) == 13
+    assert 1 < len(ended) < len(whole)
+    assert ended == whole[: len(ended)]
+    falls = [(a - b) / a for a, b in pairwise(ended)]
+    assert min(falls[:-1], default=1.0) >= 0.05 > falls[-1]
 
 
 def test_fresh_noise_is_predicted_after_the_update_and_stale_noise_before(latent: torch.Tensor) -> None:
