@@ -48,6 +48,11 @@ class A1111Model:
             for name, engine in zip(("text_encoder", "text_encoder_2"), self._engines, strict=False)
         }
 
+    @property
+    def pads_prompts(self) -> bool:
+        """The WebUI's option "Pad prompt/negative prompt"."""
+        return bool(front.option("pad_cond_uncond", False))
+
     def check(self, settings: Any) -> None:
         """Errors: CLoRAError for models and states that CLoRA cannot compose with."""
         if getattr(self.sd_model, "cond_stage_key", "") == "edit":

@@ -93,6 +93,11 @@ class WebUIModel(Protocol):
         """ "text_encoder" and, with SDXL, "text_encoder_2"."""
         ...
 
+    @property
+    def pads_prompts(self) -> bool:
+        """Whether the host fills the shorter of prompt and negative prompt up with the empty prompt."""
+        ...
+
     def check(self, settings: Any) -> None:
         """Errors: CLoRAError for a model or a state of the host that CLoRA cannot compose with."""
         ...

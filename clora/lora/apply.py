@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import CLoRAError
@@ -19,6 +20,7 @@ from .keys import places, spellings
 from .names import Target, targets
 
 logger = logging.getLogger(__name__)
+_LATENT = 4  # channels of a latent
 Tables = Mapping[str, Mapping[str, Target]]
 
 
@@ -74,10 +76,14 @@ def apply_lora(
             scale = config.scale_of(component, target.name, tensors)
             try:
                 made, used = read_deltas(
-                    tensors, target.layer(), strength=unet if component == "unet" else te, scale_of=scale, dyn=dyn
+                    _widened(tensors, target),
+                    target.layer(),
+                    strength=unet if component == "unet" else te,
+                    scale_of=scale,
+                    dyn=dyn,
                 )
             except ShapeError as error:
-                if target.name != "conv_in":  # inpainting models differ from their family in this layer alone
+                if target.name != "conv_in":  # editing models differ from their family in this layer alone
                     raise _misfit(lora, tables, f"the shapes at {key} differ") from error
             if made:
                 deltas[component][target] = made
@@ -85,6 +91,20 @@ def apply_lora(
     if not any(deltas.values()):
         raise _misfit(lora, tables, f"none of its {lora.tensor_count} tensors fits")
     return AppliedLora(lora.name, te, unet, dyn, deltas, lora.tensor_count, tuple(unhandled))
+
+
+def _widened(tensors: Mapping[str, Tensor], target: Target) -> Mapping[str, Tensor]:
+    """Tensors for a first convolution with 4 input channels, with zeros for an inpainting model's 5 further ones."""
+    channels = getattr(target.module, "in_channels", 0)
+    if target.name != "conv_in" or channels <= _LATENT:
+        return tensors
+
+    def widen(tensor: Tensor) -> Tensor:
+        if tensor.ndim != 4 or tensor.shape[1] != _LATENT:
+            return tensor
+        return torch.cat([tensor, tensor.new_zeros(tensor.shape[0], channels - _LATENT, *tensor.shape[2:])], dim=1)
+
+    return {suffix: widen(tensor) for suffix, tensor in tensors.items()}
 
 
 def warn_on_unhandled(applied: AppliedLora) -> str:

@@ -19,6 +19,16 @@ from .formats import Delta, cast_outside_autograd
 from .names import Target
 
 
+def _forward(
+    query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None, need_weights: bool = True,
+    attn_mask: Tensor | None = None, average_attn_weights: bool = True, is_causal: bool = False,
+) -> None:  # fmt: skip
+    """The arguments of nn.MultiheadAttention's forward, written out: A1111 puts one without names in its place."""
+
+
+_SIGNATURE = inspect.signature(_forward)
+
+
 class FusedAttention:
     """The deltas of one set on one nn.MultiheadAttention."""
 
@@ -26,7 +36,6 @@ class FusedAttention:
         """deltas: part ("in", "q", "k", "v", "out") -> its target and deltas in the order of the set."""
         self.module = module
         self._chains = {part: Chain(target.layer(), of) for part, (target, of) in deltas.items()}
-        self._signature = inspect.signature(nn.MultiheadAttention.forward)
         self._made: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
 
     def dense(self) -> dict[str, Tensor]:
@@ -58,7 +67,7 @@ class FusedAttention:
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], pick: Any) -> tuple[Tensor, Tensor | None]:
         """The module's output for the rows that `pick(tensor, axis)` selects, with this set's weights."""
-        call = self._signature.bind(self.module, *args, **kwargs)
+        call = _SIGNATURE.bind(*args, **kwargs)
         call.apply_defaults()
         options, module = call.arguments, self.module
         axis = 0 if module.batch_first else 1

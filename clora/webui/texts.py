@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -147,20 +148,38 @@ def _encoded(
         for i, (_, text) in enumerate(table)
     }
     found: dict[tuple[bool, Wanted], Encoded] = {}
-    for half in (True, False):
-        texts = list(dict.fromkeys(key for (row, _), key in wanted.items() if row.conditional is half))
-        results = _with_loras(model, texts, sets, negative=not half, size=size)
-        found.update({(half, key): one for key, one in zip(texts, results, strict=True)})
-    length = max(one.context.shape[0] for one in found.values())
-    if any(one.context.shape[0] < length for one in found.values()):
-        (empty,) = _with_loras(model, [("", _plain(sets))], sets, negative=False, size=size)
-        found = {key: _padded(one, empty, length) for key, one in found.items()}
+    for half, bare in ((True, False), (True, True), (False, False), (False, True)):
+        # Empty texts apart: SDXL's hosts zero a negative prompt where all texts of the call are empty.
+        texts = list(
+            dict.fromkeys(k for (row, _), k in wanted.items() if row.conditional is half and (k[0] == "") is bare)
+        )
+        if texts:
+            results = _with_loras(model, texts, sets, negative=not half, size=size)
+            found.update({(half, key): one for key, one in zip(texts, results, strict=True)})
+    found = _even(found, model, size)
     return {key: found[key[0].conditional, text] for key, text in wanted.items()}
 
 
-def _plain(sets: Sequence[Sequence[AppliedLora]]) -> int:
-    """A set without LoRAs, or the first one."""
-    return next((i for i, one in enumerate(sets) if not one), 0)
+def _even(
+    found: dict[tuple[bool, Wanted], Encoded], model: WebUIModel, size: tuple[int, int]
+) -> dict[tuple[bool, Wanted], Encoded]:
+    """All contexts at one length, as the host evens prompt and negative prompt out.
+
+    A context that is repeated whole gives the same attention as once, so lengths may differ without harm; a host
+    that is set to pad fills up with the empty prompt instead, without any LoRA.
+    """
+    lengths = {one.context.shape[0] for one in found.values()}
+    if len(lengths) == 1:
+        return found
+    if not model.pads_prompts:
+        length = math.lcm(*lengths)
+        return {key: _repeated(one, length) for key, one in found.items()}
+    (empty,) = _with_loras(model, [("", 0)], [()], negative=False, size=size)
+    return {key: _padded(one, empty, max(lengths)) for key, one in found.items()}
+
+
+def _repeated(one: Encoded, length: int) -> Encoded:
+    return Encoded(one.context.repeat(length // one.context.shape[0], 1), one.vector)
 
 
 def _padded(one: Encoded, empty: Encoded, length: int) -> Encoded:

@@ -11,6 +11,7 @@ from making import alpha, random
 from models import kohya, layers_of, peft, text_encoder, unet
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from clora.errors import CLoRAError
 from clora.lora import AppliedLora, RowLoras, apply_lora, read_lora, warn_on_unhandled
@@ -242,6 +243,24 @@ def test_an_inpainting_models_first_layer_may_differ(tmp_path: Path) -> None:
     }
     lora = apply(tmp_path, one_layer() | extra)
     assert (lora.layer_count, len(lora.unhandled)) == (1, 2)
+
+
+def test_a_lora_for_four_channels_fits_an_inpainting_models_first_layer(tmp_path: Path) -> None:
+    host = unet()
+    host.conv_in = nn.Conv2d(9, host.conv_in.out_channels, 3, padding=1)
+    down, up = torch.randn(2, 4, 3, 3), torch.randn(host.conv_in.out_channels, 2, 1, 1)
+    lora = apply(
+        tmp_path,
+        one_layer() | {"lora_unet_conv_in.lora_down.weight": down, "lora_unet_conv_in.lora_up.weight": up},
+        components={"unet": host},
+    )
+    assert lora.unhandled == ()
+    loras = RowLoras("unet", host, [[lora]])
+    x = torch.randn(1, 9, 8, 8)
+    with loras.installed(), loras.rows([0]):
+        changed = host.conv_in(x) - functional.conv2d(x, host.conv_in.weight, host.conv_in.bias, padding=1)
+    wanted = functional.conv2d(functional.conv2d(x[:, :4], down, padding=1), up)
+    torch.testing.assert_close(changed, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -122,8 +122,17 @@ def test_open_clip_tower_equals_its_hugging_face_twin(batch_first: bool) -> None
     assert torch.equal(ours[1], tower(ids(4))[1])
 
 
-def test_fused_attention_with_all_options() -> None:
-    """Mask per head, padding mask, returned maps, a LoRA on the fused projection, gradient to the input."""
+@pytest.mark.parametrize("replaced", [False, True])
+def test_fused_attention_with_all_options(replaced: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mask per head, padding mask, returned maps, a LoRA on the fused projection, gradient to the input.
+
+    A1111's Lora extension replaces the class's forward by one that takes any arguments.
+    """
+    forward = nn.MultiheadAttention.forward
+    if replaced:
+        monkeypatch.setattr(
+            nn.MultiheadAttention, "forward", lambda self, *args, **kwargs: forward(self, *args, **kwargs)
+        )
     torch.manual_seed(0)
     attention = nn.MultiheadAttention(8, 2, batch_first=True, dtype=torch.float64).requires_grad_(False)
     target = Target(attention, "in_proj", "in")

@@ -31,7 +31,9 @@ class Attached:
         self.objects = model.sd_model.forge_objects
         self.before_us = self.objects.unet
         self.ours = self.before_us.clone()
-        self.ours.model_options["model_function_wrapper"] = lambda apply, given: self._answer(apply, given)
+        # A function of its own: the patcher's clone() copies bound methods together with their instance.
+        self.wrapper = lambda apply, given: self._answer(apply, given)
+        self.ours.model_options["model_function_wrapper"] = self.wrapper
         rows = len({row for row in evaluator.rows if row.conditional})
         cells = p.width * p.height // 64
         self.ours.add_extra_preserved_memory_during_sampling(_BYTES_PER_CELL * cells * rows * _bytes(model.unet))
@@ -45,9 +47,12 @@ class Attached:
         """Take hooks and wrapper away."""
         for handle in self.handles:
             handle.remove()
-        self.ours.model_options.pop("model_function_wrapper", None)
         if self.objects.unet is self.ours:
             self.objects.unet = self.before_us
+        # Other extensions may have cloned the patcher with the wrapper on (ControlNet does before a hires pass).
+        for patcher in (self.ours, self.objects.unet, self.model.patcher):
+            if patcher.model_options.get("model_function_wrapper") is self.wrapper:
+                del patcher.model_options["model_function_wrapper"]
 
     @front.refusing()
     def _before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -49,6 +49,11 @@ class ForgeModel:
         engines = zip(("text_encoder", "text_encoder_2"), self._engines, strict=False)
         return {name: engine.text_encoder for name, engine in engines}
 
+    @property
+    def pads_prompts(self) -> bool:
+        """Forge repeats the shorter one."""
+        return False
+
     def check(self, settings: Any) -> None:
         """Errors: CLoRAError for models and states that CLoRA cannot compose with."""
         if not hasattr(self._engines[0], "tokenize_line") or not hasattr(self.unet, "input_blocks"):
