@@ -21,12 +21,22 @@ $(VENV)/.test: $(VENV)/.demo
 	$(PIP) -c constraints.txt -e ".[demo,test]"
 	touch $@
 
+# The versions of gradio that the WebUIs have, each in a folder of its own: their pins and ours clash.
+GRADIO := $(VENV)/gradio-3.41.2/.done $(VENV)/gradio-4.40.0/.done
+$(VENV)/gradio-3.41.2/.done: constraints-gradio3.txt
+$(VENV)/gradio-4.40.0/.done: constraints-gradio4.txt
+$(GRADIO): | $(VENV)/pyvenv.cfg
+	rm -rf $(@D)
+	@$(PIP) --no-deps --only-binary :all: --target $(@D) -r $< && touch $@ || \
+	{ $(BIN)/python -c "import sys; sys.exit(sys.version_info < (3, 13))" && \
+	  echo "$< cannot be installed on this Python: the panel's tests with it are skipped"; }
+
 setup: $(VENV)/.test
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m clora.demo.cli demo --steps 20 --seed 3
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(GRADIO)
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.test

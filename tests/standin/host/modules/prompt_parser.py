@@ -1,0 +1,56 @@
+"""Texts with the sizes SDXL wants, and scheduling of the simple form [before:after:when]."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_EDIT = re.compile(r"\[([^:\[\]]*):([^:\[\]]*):([\d.]+)\]")
+
+Schedules = list[list[tuple[int, Tensor]]]
+"""For each prompt (last step, context) in order."""
+
+
+class SdConditioning(list):  # type: ignore[type-arg]
+    """A list of texts that knows the picture's size."""
+
+    def __init__(
+        self, prompts: Sequence[str], is_negative_prompt: bool = False, width: int | None = None,
+        height: int | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(prompts)
+        self.is_negative_prompt, self.width, self.height = is_negative_prompt, width, height
+
+
+def prompt_schedule(text: str, steps: int, first_steps: int | None) -> list[tuple[int, str]]:
+    """(last step, text) in order. In a hires pass fractions run from 1 to 2 and steps from `first_steps`."""
+
+    def last(when: str) -> int:
+        if "." in when:
+            return int((float(when) - (0 if first_steps is None else 1)) * steps)
+        return int(when) - (first_steps or 0)
+
+    ends = sorted({end for _, _, when in _EDIT.findall(text) if 1 <= (end := last(when)) <= steps} | {steps})
+    return [(end, _EDIT.sub(lambda m, end=end: m[2] if end > last(m[3]) else m[1], text)) for end in ends]
+
+
+def schedules(sd_model: Any, prompts: Sequence[str], steps: int, first_steps: int | None = None) -> Schedules:
+    """Every text of every prompt, encoded by the model as it is now."""
+    return [
+        [
+            (end, sd_model.get_learned_conditioning(SdConditioning([text]))[0])
+            for end, text in prompt_schedule(prompt, steps, first_steps)
+        ]
+        for prompt in prompts
+    ]
+
+
+def at_step(conds: Schedules, step: int) -> Tensor:
+    """The contexts (B, L, D) of one evaluation; shorter ones are filled with their last vector."""
+    now = [next((c for end, c in one if step <= end), one[-1][1]) for one in conds]
+    length = max(len(context) for context in now)
+    return torch.stack([torch.cat([c, c[-1:].expand(length - len(c), -1)]) for c in now])

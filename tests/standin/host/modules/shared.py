@@ -1,0 +1,43 @@
+"""The state of the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+
+class State:
+    """The job that runs."""
+
+    def __init__(self) -> None:
+        self.interrupted = self.skipped = False
+        self.sampling_step = 0
+        self.told: list[str] = []
+        self.on_told: Callable[[str], None] | None = None
+
+    @property
+    def textinfo(self) -> str | None:
+        """The line under the progress bar."""
+        return self.told[-1] if self.told else None
+
+    @textinfo.setter
+    def textinfo(self, text: str) -> None:
+        self.told.append(text)
+        if self.on_told is not None:
+            self.on_told(text)
+
+    def begin(self) -> None:
+        """A job begins."""
+        self.interrupted = self.skipped = False
+        self.told = []
+
+    def interrupt(self) -> None:
+        """The user's button."""
+        self.interrupted = True
+
+
+state = State()
+opts = SimpleNamespace(comma_padding_backtrack=20, lora_add_hashes_to_infotext=True, CLIP_stop_at_last_layers=1)
+cmd_opts = SimpleNamespace(lowvram=False, medvram=False, api_auth=None)
+sd_model: Any = None

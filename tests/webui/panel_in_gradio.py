@@ -1,0 +1,196 @@
+"""Run by test_panel_gradio.py with one of the hosts' gradio versions: the page on a server of its own, as JSON facts.
+
+Usage: python -m tests.webui.panel_in_gradio a1111|forge LORA_FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+import urllib.error
+import urllib.request
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from tests.standin import installed
+
+PROMPT = "a <lora:cat:1> cat and a <lora:dog:1> dog on grass"
+ROOT = Path(__file__).parents[2]
+
+
+def call(url: str, body: Any = None) -> Any:
+    """JSON of a route, or [status, JSON] where it is an error."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        return [error.code, json.loads(error.read())]
+
+
+def plain(update: Any) -> Any:
+    """The value in a `gr.update`."""
+    return update["value"] if isinstance(update, dict) else update
+
+
+def build(gr: Any, script: Any, tab: str) -> list[Any]:
+    """What the host builds of a tab: the boxes that scripts look for, then the script's own part."""
+    boxes = {
+        "prompt": gr.Textbox(elem_id=f"{tab}_prompt"),
+        "neg_prompt": gr.Textbox(elem_id=f"{tab}_neg_prompt"),
+        "steps": gr.Slider(1, 150, value=20, step=1, elem_id=f"{tab}_steps"),
+    }
+    for box in boxes.values():
+        script.after_component(box, elem_id=box.elem_id)
+    return list(script.ui(script.is_img2img))
+
+
+def describe(component: Any) -> list[Any]:
+    """Kind, label, elem_id, value and the mark of what must not go into ui-config.json."""
+    unsaved = getattr(component, "do_not_save_to_config", False)
+    return [type(component).__name__, component.label, component.elem_id, component.value, unsaved]
+
+
+def write_loras(folder: Path, model: Any) -> None:
+    """Two LoRAs for the stand-in's model."""
+    import networks
+
+    from tests.hosts.tiny import write_lora
+
+    parts = SimpleNamespace(unet=model.unet_module, text_encoder=model.text_module)
+    for seed, name in enumerate(("cat", "dog")):
+        write_lora(folder / f"{name}.safetensors", parts, seed)
+    networks.folder = folder
+    networks.list_available_networks()
+
+
+def other_value(setting: Any) -> Any:
+    """A value that is not the default."""
+    if setting.kind == "bool":
+        return not setting.default
+    if setting.kind == "choice":
+        return next(choice for choice in setting.choices if choice != setting.default)
+    if setting.kind == "fractions":
+        return (0.1, 0.3)
+    return setting.default + 1 if setting.kind == "int" else round((setting.low + setting.high) / 2 + 0.01, 2)
+
+
+def jobs(script: Any, defaults: list[Any]) -> dict[str, Any]:
+    """Pictures by the panel's own values: off, on, and on by the API's object."""
+    import torch
+    from modules import errors, processing, scripts
+
+    def draw(*given: tuple[Any, ...]) -> Any:
+        runner = scripts.ScriptRunner([(script, args) for args in given])
+        return processing.process_images(processing.Processing([PROMPT], scripts=runner, steps=2)).latents[0]
+
+    absent, off, on, by_object = draw(), draw(tuple(defaults)), draw((True, *defaults[1:])), draw(({},))
+    return {
+        "off is as absent": torch.equal(absent, off),
+        "on is another picture": not torch.equal(absent, on),
+        "on is the object's": torch.equal(on, by_object),
+        "errors": errors.reports,
+    }
+
+
+def facts(host: str, folder: Path) -> dict[str, Any]:
+    """Everything that the test looks at."""
+    import gradio as gr
+    from modules import script_callbacks, scripts, shared, tiny_a1111, tiny_forge
+
+    from clora.infotext import infotext_fields
+    from clora.settings import SETTINGS, Settings
+
+    shared.sd_model = (tiny_a1111 if host == "a1111" else tiny_forge).load()
+    write_loras(folder, shared.sd_model)
+    names = runpy.run_path(str(ROOT / "scripts" / "clora.py"))
+    classes = [one for one in names.values() if isinstance(one, type) and issubclass(one, scripts.Script)]
+    for callback in script_callbacks.before_ui:
+        callback()
+    tabs = {"txt2img": classes[0](), "img2img": classes[0]()}
+    tabs["txt2img"].is_txt2img = tabs["img2img"].is_img2img = True
+    with gr.Blocks() as page:
+        inputs = {tab: build(gr, script, tab) for tab, script in tabs.items()}
+    fields = tabs["txt2img"].infotext_fields  # the host takes them at once
+    again = []
+    for _ in range(2):  # the host builds each script twice more, on pages that nobody sees
+        with gr.Blocks():
+            again.append([describe(component) for component in tabs["txt2img"].ui(False)])
+    with gr.Blocks():
+        stranger = classes[0]()
+        stranger.is_txt2img = True
+        without_boxes = [describe(component) for component in stranger.ui(False)]
+
+    app, _, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, show_api=False)
+    for callback in script_callbacks.app_started:
+        callback(page, app)
+    url = page.local_url.rstrip("/")
+    config = call(f"{url}/config")
+    by_id = {one["id"]: one for one in config["components"]}
+
+    def run(elem_id: str, *data: Any) -> list[list[Any]]:
+        """Call what is wired to a component over HTTP: the answers of each listener."""
+        found = []
+        for number, listener in enumerate(config["dependencies"]):
+            sources = [target[0] if isinstance(target, list) else target for target in listener["targets"]]
+            if any(by_id[source]["props"].get("elem_id") == elem_id for source in sources):
+                answer = call(f"{url}/run/predict", {"fn_index": number, "data": list(data), "session_hash": "x"})
+                found.append(answer["data"] if isinstance(answer, dict) else answer)
+        return found
+
+    values = [describe(component)[3] for component in inputs["txt2img"]]
+
+    def told(prompt: str, **changed: Any) -> list[Any]:
+        """What the page sends with the button."""
+        settings = [changed.get(s.name, value) for s, value in zip(SETTINGS, values[1:], strict=False)]
+        return [prompt, "", changed.get("corrections", ""), 20, *settings]
+
+    changed = Settings(**{setting.name: other_value(setting) for setting in SETTINGS})
+    infotext = {**infotext_fields(changed), "CLoRA corrections": "cat: words=cat"}
+    refresh, presets = "txt2img_clora_refresh", "txt2img_clora_preset"
+    return {
+        "gradio": gr.__version__,
+        "script classes": len(classes),
+        "title": tabs["txt2img"].title(),
+        "inputs": {tab: [describe(component) for component in of] for tab, of in inputs.items()},
+        "again": again,
+        "without boxes": without_boxes,
+        "presets": {name: [plain(v) for v in run(presets, name)[0]] for name in ("default", "fast", "paper")},
+        "read": run(refresh, *told(PROMPT)),
+        "read wrong": run(refresh, *told("a <lora:cta:1> cat and a <lora:dog:1> dog")),
+        "read nothing": run(refresh, *told("")),
+        "read with wrong setting": run(refresh, *told(PROMPT, refine_at="soon")),
+        "read corrected": run("txt2img_clora_corrections", *told(PROMPT, corrections="cat: words=grass")),
+        "read in img2img": run("img2img_clora_refresh", *told(PROMPT)),
+        "restored order": [one is two for (one, _), two in zip(fields, inputs["txt2img"], strict=True)],
+        "restored": [read(infotext) for _, read in fields],
+        "restored defaults": [read({"CLoRA": "on"}) for _, read in fields],
+        "restored nothing": [read({"Steps": "20"}) for _, read in fields],
+        "changed": [plain_value(s, getattr(changed, s.name)) for s in SETTINGS],
+        "defaults": [plain_value(s, s.default) for s in SETTINGS],
+        "labels": [setting.label for setting in SETTINGS],
+        "page": len(urllib.request.urlopen(url, timeout=30).read()),
+        "route settings": sorted(call(f"{url}/clora/v1/settings")["properties"]),
+        "route version": call(f"{url}/clora/v1/version"),
+        "route analyze": call(f"{url}/clora/v1/analyze", {"prompt": PROMPT}),
+        "route analyze wrong": call(f"{url}/clora/v1/analyze", {"promt": PROMPT}),
+        "jobs": jobs(tabs["txt2img"], values),
+    }
+
+
+def plain_value(setting: Any, value: Any) -> Any:
+    """A setting's value as its control shows it."""
+    return setting.text(value) if setting.kind == "fractions" else value
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    with installed():
+        found = facts(sys.argv[1], Path(sys.argv[2]))
+    print(json.dumps(found), flush=True)
+    os._exit(0)  # the server's threads would keep the process for a while

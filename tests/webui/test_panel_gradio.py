@@ -1,0 +1,168 @@
+"""The panel on a real page, in gradio 3.41.2 with A1111's accordion and in 4.40.0 with Forge's (see the Makefile)."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clora.settings import PRESETS, SETTINGS, Settings
+
+ROOT = Path(__file__).parents[2]
+HOSTS = {"3.41.2": "a1111", "4.40.0": "forge"}
+
+
+def _folder(version: str) -> Path:
+    return Path(sys.prefix) / f"gradio-{version}"
+
+
+def _port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Page:
+    """A process that builds and serves a page, and what it found."""
+
+    version: str
+    process: subprocess.Popen[str] | None
+    found: dict[str, Any] | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What the page's process tells at its end."""
+        if self.process is None:
+            if sys.version_info >= (3, 13):
+                pytest.skip(f"gradio {self.version} could not be installed on this Python, see what make test says")
+            pytest.skip(f"gradio {self.version} is not in {_folder(self.version)}: make test puts it there")
+        if self.found is None:
+            output, errors = self.process.communicate(timeout=120)
+            assert self.process.returncode == 0, errors
+            self.found = json.loads(output.splitlines()[-1])
+        assert self.found is not None
+        return self.found
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Page]]:
+    """Both processes, which run at the same time."""
+    started = {}
+    for version, host in HOSTS.items():
+        process = None
+        if (_folder(version) / ".done").is_file():
+            environment = {
+                **os.environ, "PYTHONPATH": str(_folder(version)), "GRADIO_SERVER_PORT": str(_port()),
+                "GRADIO_ANALYTICS_ENABLED": "False", "NO_PROXY": "127.0.0.1,localhost", "OMP_NUM_THREADS": "1",
+                "GRADIO_TEMP_DIR": str(tmp_path_factory.mktemp("gradio")),
+            }  # fmt: skip
+            command = [sys.executable, "-m", "tests.webui.panel_in_gradio", host, str(tmp_path_factory.mktemp("loras"))]
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        started[version] = Page(version, process)
+    yield started
+    for page in started.values():
+        if page.process is not None and page.process.poll() is None:
+            page.process.kill()
+            page.process.communicate()
+
+
+@pytest.fixture(params=HOSTS)
+def page(request: pytest.FixtureRequest, pages: dict[str, Page]) -> dict[str, Any]:
+    return pages[request.param].facts()
+
+
+def test_it_is_the_version_meant(page: dict[str, Any], request: pytest.FixtureRequest) -> None:
+    assert page["gradio"] in request.node.name
+    assert (page["script classes"], page["title"]) == (1, "CLoRA")
+    assert page["page"] > 1000
+
+
+@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
+def test_one_input_for_each_setting(page: dict[str, Any], tab: str) -> None:
+    inputs = page["inputs"][tab]
+    assert [label for _, label, *_ in inputs[1:]] == [*page["labels"], "Corrections"]
+    names = ["", *(f"_{setting.name}" for setting in SETTINGS), "_corrections"]
+    assert [elem_id for _, _, elem_id, *_ in inputs] == [f"{tab}_clora{name}" for name in names]
+    # The values came here as JSON: off, the defaults of the table, no corrections.
+    assert [value for *_, value, _ in inputs] == [False, *page["defaults"], ""]
+    assert all(unsaved for *_, unsaved in inputs[1:])
+    kinds = {"bool": "Checkbox", "choice": "Dropdown", "fractions": "Textbox", "int": "Slider", "float": "Slider"}
+    assert [kind for kind, *_ in inputs[1:-1]] == [kinds[setting.kind] for setting in SETTINGS]
+
+
+def test_building_again_gives_the_same(page: dict[str, Any]) -> None:
+    for again in (*page["again"], page["without boxes"]):
+        assert again == page["inputs"]["txt2img"]
+
+
+def test_a_preset_sets_everything(page: dict[str, Any]) -> None:
+    for name in PRESETS:
+        settings = Settings(name)
+        wanted = {setting.name: getattr(settings, setting.name) for setting in SETTINGS}
+        shown = dict(zip(wanted, page["presets"][name], strict=True))
+        assert {setting.name: setting.parse(shown[setting.name]) for setting in SETTINGS} == wanted
+    assert page["presets"]["default"] == page["defaults"]
+
+
+@pytest.mark.parametrize("name", ["read", "read in img2img"])
+def test_the_prompt_is_read(page: dict[str, Any], name: str) -> None:
+    ((message, table),) = page[name]
+    assert "2 concepts will be composed" in message
+    assert "times the time of a plain picture" in message
+    assert table.count('<tr data-words="cat"') == table.count('<tr data-words="dog"') == 1
+    assert "<td>2</td></tr>" in table  # the token of the first one
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("read wrong", "no LoRA called &quot;cta&quot;: the nearest names are cat"),
+        ("read nothing", "steps aside"),
+        ("read with wrong setting", "refine_at"),
+    ],
+)
+def test_what_is_wrong_is_told(page: dict[str, Any], name: str, sentence: str) -> None:
+    ((message, _),) = page[name]
+    assert sentence in message
+    assert "will be composed" not in message
+
+
+def test_corrections_read_the_prompt_again(page: dict[str, Any]) -> None:
+    ((_, table),) = page["read corrected"]
+    assert '<tr data-words="grass"' in table
+
+
+def test_an_infotext_restores_every_setting(page: dict[str, Any]) -> None:
+    assert all(page["restored order"])
+    assert page["restored"] == [True, *page["changed"], "cat: words=cat"]
+    assert all(a != b for a, b in zip(page["changed"], page["defaults"], strict=True))
+    assert page["restored defaults"] == [True, *page["defaults"], ""]
+
+
+def test_another_pictures_infotext_turns_clora_off_and_leaves_the_rest(page: dict[str, Any]) -> None:
+    assert page["restored nothing"] == [False, *[None] * (len(SETTINGS) + 1)]
+
+
+def test_the_routes_answer(page: dict[str, Any]) -> None:
+    assert {setting.name for setting in SETTINGS} <= set(page["route settings"])
+    assert set(page["route version"]) == {"version"}
+    assert page["route analyze"]["composes"]
+    assert [row["tokens"] for row in page["route analyze"]["rows"]] == [[2], [5]]
+    status, body = page["route analyze wrong"]
+    assert (status, "prompt" in body["detail"]) == (422, True)
+
+
+def test_jobs_by_the_panels_values(page: dict[str, Any]) -> None:
+    assert page["jobs"] == {
+        "off is as absent": True, "on is another picture": True, "on is the object's": True, "errors": [],
+    }  # fmt: skip

@@ -1,0 +1,548 @@
+"""The script in our own stand-ins for A1111 and Forge: whole jobs on tiny models, in double precision.
+
+Models, noise and order of calls are the same in both, so both must give one picture; and a merge by CLoRA's rows must
+be the picture of the host's own merged weights.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.hosts.tiny import write_lora
+from tests.standin import installed
+
+PROMPT = "a <lora:cat:1> cat and a <lora:dog:1> dog on grass"
+FEW = {"refine_updates": 1, "refine_at": [0.0], "step_size": 2.0, "show_masks": False}
+KINDS = ("a1111", "forge")
+SAMPLERS = ("Euler", "Heun", "DDIM")
+
+
+@dataclass
+class Job:
+    """A job that has run."""
+
+    p: Any
+    processed: Any
+
+    @property
+    def latent(self) -> Tensor:
+        """The first picture's latent."""
+        return self.processed.latents[0]
+
+
+class Host:
+    """Both stand-ins with one folder of LoRAs; `use` chooses the one that is loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        import networks
+        from modules import errors, processing, scripts, sd_unet, shared, tiny_a1111, tiny_forge
+
+        from clora.webui.script import Script
+
+        self.models = {"a1111": tiny_a1111.load(), "forge": tiny_forge.load()}
+        self.shared, self.errors, self.scripts, self.processing = shared, errors, scripts, processing
+        self.sd_unet, self.script = sd_unet, Script()
+        model = self.models["a1111"]
+        parts = SimpleNamespace(unet=model.unet_module, text_encoder=model.text_module)
+        for seed, name in enumerate(("cat", "dog", "horse")):
+            write_lora(folder / f"{name}.safetensors", parts, seed)
+        networks.folder = folder
+        networks.list_available_networks()
+        self._first: dict[tuple[str, bool], Tensor] = {}
+
+    def use(self, kind: str) -> None:
+        """Load a host's model."""
+        self.shared.sd_model = self.models[kind]
+        self.shared.state.on_told = None
+
+    @property
+    def model(self) -> Any:
+        """The loaded model."""
+        return self.shared.sd_model
+
+    def job(self, prompt: str | list[str] = PROMPT, clora: Any = None, **fields: Any) -> Any:
+        """A job that has not run; `clora` are the extension's fields, None is a host without the extension."""
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        given = clora if isinstance(clora, tuple) else (clora,)
+        runner = self.scripts.ScriptRunner([] if clora is None else [(self.script, given)])
+        if "negative" in fields:
+            fields["all_negative_prompts"] = [fields.pop("negative")] * len(prompts)
+        return self.processing.Processing(prompts, scripts=runner, **{"batch_size": len(prompts), **fields})
+
+    def run(self, p: Any) -> Job:
+        """Run a job; nothing may fail unnoticed in a script."""
+        self.errors.reports.clear()
+        processed = self.processing.process_images(p)
+        assert self.errors.reports == []
+        return Job(p, processed)
+
+    def draw(self, prompt: str | list[str] = PROMPT, clora: Any = None, **fields: Any) -> Job:
+        """Make and run a job."""
+        return self.run(self.job(prompt, clora, **fields))
+
+    def first(self, *, composed: bool = False) -> Tensor:
+        """The latent of `PROMPT`, without the extension or by CLoRA, when it was first drawn on this host."""
+        key = (self.model.kind, composed)
+        if key not in self._first:
+            self._first[key] = self.draw(clora=FEW if composed else None).latent
+        return self._first[key]
+
+    def updates(self) -> int:
+        """How many latent updates the last job told of."""
+        return sum(text.startswith("CLoRA: ") for text in self.shared.state.told)
+
+    def traces(self, *jobs: Any) -> dict[str, Any]:
+        """What CLoRA must not leave behind: hooks, options of the UNet, requires_grad."""
+        roots = [self.model.unet_module, self.model.text_module]
+        roots += [sampler.model_wrap_cfg for p in jobs for sampler in p.samplers]
+        modules = [module for root in roots for module in root.modules()]
+        hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
+        grads = [p.requires_grad for root in roots[:2] for p in root.parameters()]
+        found: dict[str, Any] = {"hooks": hooks, "requires_grad": grads}
+        if self.model.kind == "forge":
+            objects = (self.model.forge_objects_after_applying_lora, self.model.forge_objects)
+            found["options"] = [set(one.unet.model_options) - {"transformer_options"} for one in objects]
+            found["unets"] = objects[0].unet is objects[1].unet
+        return found
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    pytest.importorskip("fastapi")
+    with installed():
+        yield Host(tmp_path_factory.mktemp("loras"))
+
+
+@pytest.fixture(params=KINDS)
+def host(request: pytest.FixtureRequest, both: Host) -> Host:
+    both.use(request.param)
+    return both
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(both: Host) -> Iterator[None]:
+    """After each test a job without CLoRA's work is as clean as a new host."""
+    yield
+    both.use(both.model.kind if both.model else "a1111")
+    job = both.draw("a cat", {"enabled": False}, steps=1, width=64, height=64)
+    left = both.traces(job.p)
+    assert left["hooks"] == 0
+    assert all(left["requires_grad"])
+    assert not any(left.get("options", ()))
+
+
+def near(one: Tensor, other: Tensor, tolerance: float = 1e-7) -> bool:
+    return one.shape == other.shape and float((one - other).abs().max()) < tolerance
+
+
+# ------------------------------------------------------------------------------------------------ pictures
+
+
+def test_the_stand_in_refuses_autograd_as_forge_does(both: Host) -> None:
+    unet = both.models["forge"].unet_module
+    assert all(parameter.is_inference() for parameter in unet.parameters())
+    x = torch.randn(1, 4, 16, 16, dtype=torch.float64, requires_grad=True)
+    context = torch.randn(1, 77, 16, dtype=torch.float64)
+    with pytest.raises(RuntimeError, match=r"[Ii]nference tensors"):
+        unet(x, torch.tensor([1.0], dtype=torch.float64), context=context).sum().backward()
+
+
+def test_composing_differs_from_merging_and_is_reproducible(host: Host) -> None:
+    composed = host.first(composed=True)
+    assert torch.isfinite(composed).all()
+    assert torch.equal(host.draw(clora=FEW).latent, composed)
+    for other in ({"method": "merge"}, {**FEW, "update_until": 0}):
+        assert not near(host.draw(clora=other).latent, composed, 1e-2)
+
+
+def test_off_is_the_same_bit_by_bit(host: Host) -> None:
+    from clora.settings import SETTINGS
+
+    absent = host.draw()
+    for off in ((False, *(setting.default for setting in SETTINGS), ""), {"enabled": False}, ()):
+        assert torch.equal(host.draw(clora=off).latent, absent.latent)
+    host.draw(clora=FEW)
+    after = host.draw(clora={"enabled": False})
+    assert torch.equal(after.latent, absent.latent)
+    assert after.processed.infotexts == absent.processed.infotexts
+    assert "CLoRA" not in after.processed.infotexts[0]
+
+
+def test_the_panels_values_are_the_same_as_a_dict(host: Host) -> None:
+    from clora.settings import SETTINGS
+
+    by_position = (True, *(FEW.get(setting.name, setting.default) for setting in SETTINGS), "")
+    assert torch.equal(host.draw(clora=by_position).latent, host.first(composed=True))
+
+
+MERGED = {
+    "Euler": {},
+    "Heun": {"sampler_name": "Heun"},
+    "DDIM": {"sampler_name": "DDIM", "steps": 6},
+    "no guidance": {"cfg_scale": 1.0},
+    "negative": {"negative": "blurry, (bad:1.4)"},
+    "scheduling": {"prompt": f"{PROMPT} [by day:at night:0.5] [with rain:with snow:2]"},
+    "scheduling, two evaluations": {"prompt": f"{PROMPT} [by day:at night:0.5]", "sampler_name": "Heun"},
+    "emphasis": {"prompt": "a <lora:cat:0.7> (cat:1.3) and a <lora:dog:1.1> dog"},
+    "two chunks": {"prompt": f"{PROMPT} BREAK in rain", "negative": "bad BREAK blurry"},
+    "a long prompt": {"prompt": PROMPT + ", many words" * 30, "negative": "bad, worse" + ", blurry" * 40},
+    "skipped unconditional": {"s_min_uncond": 10.0},
+    "halves apart": {"apart": True},
+    "hires": {"enable_hr": True, "hr_scale": 1.5},
+    "hires, other sampler and steps": {
+        "prompt": f"{PROMPT} [by day:at night:0.5] [in rain:in snow:1.5]", "enable_hr": True,
+        "hr_scale": 1.5, "hr_sampler_name": "Heun", "hr_second_pass_steps": 3,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MERGED)
+def test_merge_is_the_hosts_own(host: Host, name: str) -> None:
+    fields = {"prompt": PROMPT, "negative": "blurry", **MERGED[name]}
+    ours, theirs = host.draw(clora={"method": "merge"}, **fields), host.draw(**fields)
+    # Emphasis is weighed over all texts that are encoded together, and the host encodes other texts together.
+    tolerance = 0.05 if name in ("negative", "emphasis") else 1e-7
+    assert near(ours.latent, theirs.latent, tolerance)
+
+
+SAME = {
+    **{name: {"sampler_name": name} for name in SAMPLERS},
+    **{f"paper, {name}": {"sampler_name": name, "clora": {**FEW, "preset": "paper"}} for name in SAMPLERS},
+    "no guidance": {"cfg_scale": 1.0},
+    "no guidance, both halves' maps": {"cfg_scale": 1.0, "clora": {**FEW, "maps": "both"}},
+    "halves apart": {"apart": True},
+    "halves of two lengths": {"negative": "bad, worse" + ", blurry" * 40},
+    "few rows": {"clora": {**FEW, "rows_per_forward": 2}},
+    "scheduling": {"prompt": "[in rain:in snow:0.5] " + PROMPT},
+    "hires": {"enable_hr": True, "hr_scale": 1.5},
+    "hires alone": {"enable_hr": True, "hr_scale": 1.5, "clora": {**FEW, "hires": False}},
+    "composite": {"clora": {"method": "composite"}},
+    "switch": {"clora": {"method": "switch"}},
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_both_hosts_give_one_picture(both: Host, name: str) -> None:
+    fields = {"clora": FEW, "negative": "blurry", **SAME[name]}
+    found = []
+    for kind in KINDS:
+        both.use(kind)
+        found.append(both.draw(**fields).latent)
+    assert near(*found, 1e-4)
+    assert torch.isfinite(found[0]).all()
+
+
+def test_the_stand_ins_own_merge_does_something(host: Host) -> None:
+    assert not near(host.first(), host.draw(re.sub("<.*?>", "", PROMPT)).latent, 0.1)
+
+
+def test_a_skipped_unconditional_half(both: Host) -> None:
+    """A1111 leaves it out of every other evaluation: without guidance there the picture is another one."""
+    both.use("a1111")
+    skipped = both.draw(clora=FEW, s_min_uncond=10.0).latent
+    assert torch.isfinite(skipped).all()
+    assert not near(skipped, both.first(composed=True), 1e-3)
+
+
+def test_halves_apart_are_one_picture(host: Host) -> None:
+    assert near(host.draw(clora=FEW, apart=True).latent, host.first(composed=True))
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
+def test_stale_noise_differs_from_fresh(host: Host, sampler: str) -> None:
+    stale, fresh = (host.draw(clora={**FEW, "noise": n}, sampler_name=sampler).latent for n in ("stale", "fresh"))
+    assert not near(stale, fresh, 1e-3)
+
+
+def test_a_prompt_may_be_scheduled(host: Host) -> None:
+    parts = ("by day", "[by day:at night:0.5]", "[by day:at night:1]")
+    early, half, first = (watched(host, f"{PROMPT} {part}") for part in parts)
+    # The host goes on with a text through the evaluation (counted from 0) that has the boundary's number, and what an
+    # evaluation did shows in the next one's latent; the last one here is the picture.
+    assert [near(a, b) for a, b in zip(early, half, strict=True)] == [True, True, True, True, False]
+    assert [near(a, b) for a, b in zip(early, first, strict=True)] == [True, True, True, False, False]
+
+
+def watched(host: Host, prompt: str, clora: Any = None, **fields: Any) -> list[Tensor]:
+    """The sampler's latent before each evaluation, and the picture's."""
+    seen: list[Tensor] = []
+    job = host.draw(prompt, FEW if clora is None else clora, watch=lambda number, x: seen.append(x.clone()), **fields)
+    return [*seen, job.processed.latents[:1][0][None]]
+
+
+def test_a_batch_of_two_prompts_is_two_pictures(host: Host) -> None:
+    other = "on sand a <lora:horse:1> horse near a <lora:cat:0.8> cat"
+    pair = host.draw([PROMPT, other], FEW, seed=5)
+    singles = [host.draw(prompt, FEW, seed=seed) for prompt, seed in ((PROMPT, 5), (other, 6))]
+    for found, single in zip(pair.processed.latents, singles, strict=True):
+        assert near(found, single.latent, 1e-6)
+    assert pair.processed.infotexts[1].startswith(other)
+
+
+def test_two_batches(host: Host) -> None:
+    found = host.draw([PROMPT, PROMPT], FEW, batch_size=1, seed=5)
+    for number, latent in enumerate(found.processed.latents):
+        assert near(latent, host.draw(clora=FEW, seed=5 + number).latent)
+
+
+def test_hires_uses_the_masks_of_the_first_pass(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    from clora.composer import Composer
+    from clora.masks import resize_masks
+
+    steps = []
+    predict = Composer.predict
+
+    def spy(self: Composer, *args: Any, masks: Any = None, **kwargs: Any) -> Any:
+        step = predict(self, *args, masks=masks, **kwargs)
+        steps.append((masks, step.masks[0]))
+        return step
+
+    monkeypatch.setattr(Composer, "predict", spy)
+    host.draw(clora=FEW)
+    first_updates, first = host.updates(), len(steps)
+    steps.clear()
+    job = host.draw(clora=FEW, enable_hr=True)
+    assert host.updates() == first_updates
+    assert [given is None for given, _ in steps[:first]] == [True] * first
+    last = steps[first - 1][1]
+    assert len(steps) > first
+    for given, used in steps[first:]:
+        assert torch.equal(given[0], last)
+        assert torch.equal(used, resize_masks(last, (32, 32)))
+    assert job.latent.shape[-2:] == (32, 32)
+    assert "Hires prompt" not in job.processed.infotexts[0]
+    assert host.traces(job.p)["hooks"] == 0
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_inpainting_leaves_the_outside(host: Host, sampler: str) -> None:
+    generator = torch.Generator().manual_seed(3)
+    init = torch.randn(1, 4, 16, 16, generator=generator, dtype=torch.float64)
+    mask = torch.zeros(1, 1, 16, 16, dtype=torch.float64)
+    mask[..., 8:] = 1.0
+    fields = {"init_latent": init, "mask": mask, "denoising_strength": 0.9, "sampler_name": sampler}
+    composed, merged = (watched(host, PROMPT, clora, **fields) for clora in (FEW, {"method": "merge"}))
+    assert host.updates() == 0  # the merge's
+    for step, (ours, theirs) in enumerate(zip(composed, merged, strict=True)):
+        # A timestep sampler's own latent holds the model's noise outside as well: there only the first is comparable.
+        if sampler != "DDIM" or step == 0:
+            assert near(ours[..., :8], theirs[..., :8], 1e-9)
+    assert not near(composed[-1][..., 8:], merged[-1][..., 8:], 1e-3)
+    assert sampler == "DDIM" or near(composed[-1][..., :8], init[..., :8], 1e-9)
+
+
+def test_heun_updates_once_a_step(host: Host) -> None:
+    every_step = {**FEW, "update_until": 1.0, "refine_at": []}
+    for sampler, evaluations in (("Euler", 5), ("Heun", 9)):
+        seen = watched(host, PROMPT, every_step, sampler_name=sampler, steps=5)
+        assert (len(seen) - 1, host.updates()) == (evaluations, 5)
+    host.draw(clora=every_step, sampler_name="DDIM", steps=5)
+    assert host.updates() == 4  # DDIM evaluates once less than it counts steps
+
+
+# ----------------------------------------------------------------------------------------------- infotexts
+
+
+def test_infotext_and_lora_hashes(host: Host) -> None:
+    import networks
+
+    hashes = []
+    for name in ("cat", "dog"):
+        entry = networks.available_networks[name]
+        entry.read_hash()
+        hashes.append(f"{name}: {entry.shorthash}")
+    job = host.draw(clora={**FEW, "corrections": {"cat": {"words": "cat"}}})
+    assert job.p.extra_generation_params == {
+        "CLoRA": "on", "CLoRA update strength": "2", "CLoRA refine at": "0", "CLoRA refine updates": "1",
+        "CLoRA show masks": "false",
+        "CLoRA corrections": "cat: words=cat", "Lora hashes": ", ".join(hashes),
+    }  # fmt: skip
+    assert job.processed.infotexts[0].startswith(PROMPT)
+    assert job.p.all_prompts == [PROMPT]
+
+
+def test_the_gallery_gets_masks_maps_and_losses(host: Host) -> None:
+    shown = {"show_masks": True, "show_maps": True, "show_loss": True}
+    for count in (1, 2):
+        job = host.draw([PROMPT] * count, {**FEW, **shown})
+        assert len(job.processed.images) == len(job.processed.infotexts) == 4 * count
+
+
+def test_one_concept_is_left_to_the_host(host: Host) -> None:
+    prompt = "a <lora:cat:1> cat on grass"
+    ours, theirs = host.draw(prompt, FEW), host.draw(prompt)
+    assert torch.equal(ours.latent, theirs.latent)
+    assert "CLoRA" not in ours.processed.infotexts[0]
+    assert ours.processed.comments
+
+
+def test_a_style_stays_with_the_host(host: Host) -> None:
+    styled = f"{PROMPT} <lora:horse:0.5:role=style>"
+    job = host.draw(styled, FEW)
+    assert not near(job.latent, host.first(composed=True), 1e-3)
+    assert job.p.extra_generation_params["Lora hashes"].startswith("horse: ")
+
+
+# ------------------------------------------------------------------------------------ refusals and breaks
+
+
+@pytest.mark.parametrize(
+    ("prompt", "clora", "sentence"),
+    [
+        (PROMPT, {"mask_treshold": 0.4}, "did you mean mask_threshold"),
+        (PROMPT, {"mask_threshold": 7}, "mask_threshold cannot be 7: give a number from 0 to 1"),
+        (PROMPT, {"enabled": "yes"}, "enabled"),
+        (PROMPT, {"preset": "best"}, "paper"),
+        (PROMPT, {"corrections": {"cat": {"word": "cat"}}}, "correction"),
+        (f"{PROMPT}, a <lora:hors:1> horse", FEW, 'no LoRA called "hors": the nearest names are horse'),
+        (f"{PROMPT} AND a horse", FEW, "AND"),
+        ("<lora:cat:1>, <lora:dog:1>,", FEW, "words"),
+        ("a <lora:cat:1:words=tiger> [tiger:horse:0] and a <lora:dog:1> dog", FEW, "scheduling"),
+    ],
+)
+def test_refusals_answer_422_and_leave_nothing(host: Host, prompt: str, clora: Any, sentence: str) -> None:
+    from clora.hosts.front import RefusedError
+
+    before, clean = host.first(), host.traces()
+    p = host.job(prompt, clora)
+    with pytest.raises(RefusedError) as refused:
+        host.run(p)
+    assert refused.value.status_code == 422
+    assert sentence in str(refused.value)
+    assert refused.value.detail == str(refused.value)
+    assert host.traces(p) == clean
+    assert torch.equal(host.draw().latent, before)
+
+
+def test_a_replaced_unet_is_refused_at_sampling(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    from clora.hosts.front import RefusedError
+
+    if host.model.kind == "forge":
+        options = host.model.forge_objects_after_applying_lora.unet.model_options
+        monkeypatch.setitem(options, "model_function_wrapper", lambda apply, a: apply(a["input"], a["timestep"]))
+    else:
+        monkeypatch.setattr(host.sd_unet, "current_unet", object())
+    p = host.job(clora=FEW)
+    with pytest.raises(RefusedError, match=r"SD Unet|wrapped the UNet"):
+        host.run(p)
+    assert host.traces(p)["hooks"] == 0
+
+
+def break_in_sampler(host: Host, p: Any) -> None:
+    def watch(number: int, x: Tensor) -> None:
+        if number == 2:
+            raise OSError("broken")
+
+    p.watch = watch
+
+
+def break_in_unet(host: Host, p: Any) -> None:
+    calls = iter(range(100))
+
+    def hook(module: nn.Module, args: Any) -> None:
+        if next(calls) == 3:
+            handle.remove()
+            raise OSError("broken")
+
+    handle = host.model.unet_module.middle_block[1].register_forward_pre_hook(hook)
+
+
+@pytest.mark.parametrize("breaking", [break_in_sampler, break_in_unet])
+def test_a_job_that_breaks_leaves_nothing(host: Host, breaking: Callable[[Host, Any], None]) -> None:
+    before, composed, clean = host.first(), host.first(composed=True), host.traces()
+    p = host.job(clora=FEW)
+    breaking(host, p)
+    with pytest.raises(OSError, match="broken"):
+        host.run(p)
+    own = [host.model.unet_module, host.model.text_module]
+    assert not any(m._forward_hooks or m._forward_pre_hooks for root in own for m in root.modules())
+    # What is on the dead sampler goes when the next job begins, whatever that job wants.
+    assert torch.equal(host.draw(clora={"enabled": False}).latent, before)
+    assert host.traces(p) == clean
+    assert torch.equal(host.draw(clora=FEW).latent, composed)
+
+
+@pytest.mark.parametrize(("sampler", "at"), [("Euler", 1), ("Euler", 3), ("Heun", 2), ("DDIM", 2)])
+def test_an_interrupt_in_the_middle_of_updates(host: Host, sampler: str, at: int) -> None:
+    before, clean = host.first(composed=True), host.traces()
+
+    def told(text: str) -> None:
+        if host.updates() == at:
+            host.shared.state.interrupt()
+
+    host.shared.state.on_told = told
+    many = {**FEW, "refine_updates": 20, "refine_at": [0.0], "update_until": 1}
+    job = host.draw(clora=many, sampler_name=sampler)
+    assert host.updates() == at  # not one update more
+    assert len(job.processed.latents) == 1
+    assert torch.isfinite(job.latent).all()
+    assert host.traces(job.p) == clean
+    host.shared.state.on_told = None
+    assert torch.equal(host.draw(clora=FEW).latent, before)
+
+
+def test_an_interrupt_between_steps(host: Host) -> None:
+    clean = host.traces()
+    p = host.job(clora=FEW)
+    p.watch = lambda number, x: host.shared.state.interrupt() if number == 2 else None
+    job = host.run(p)
+    assert host.traces(job.p) == clean
+    assert torch.isfinite(job.latent).all()
+
+
+def test_the_same_sampler_twice(host: Host) -> None:
+    """Hooks never stack, and each pass has its own sampler's."""
+    job = host.draw([PROMPT] * 2, FEW, batch_size=1, enable_hr=True, hr_scale=1.5)
+    assert len(job.p.samplers) == 4
+    assert host.traces(job.p)["hooks"] == 0
+
+
+# --------------------------------------------------------------------------------------------------- rest
+
+
+def test_a_prompt_is_read_with_tokens(host: Host) -> None:
+    from clora.webui.script import read_prompt
+
+    found = read_prompt(PROMPT, "", "")
+    assert found.composes
+    assert [row.tokens for row in found.rows] == [(2,), (5,)]
+    assert "nearest names" in read_prompt("a <lora:cta:1> cat and a <lora:dog:1> dog", "", "").problem
+
+
+def test_axes_of_the_plot_vary_a_job(host: Host) -> None:
+    from clora.webui import xyz
+
+    options: list[Any] = []
+
+    def option(label: str, kind: type, apply: Any, **more: Any) -> Any:
+        return SimpleNamespace(label=label, apply=apply, **more)
+
+    module = SimpleNamespace(axis_options=options, AxisOption=option)
+    for _ in range(2):
+        xyz.add_axes(module)
+    assert len({one.label for one in options}) == len(options) > 15
+    axis = next(one for one in options if one.label == "[CLoRA] Method")
+    p = host.job(clora=FEW)
+    axis.apply(p, "merge", [])
+    assert near(host.run(p).latent, host.draw(clora={"method": "merge"}).latent)
+
+
+def test_the_stand_ins_modules_go_away() -> None:
+    lines = (
+        "import sys; from tests.standin import installed; before = set(sys.path)",
+        "with installed(): import modules.shared",
+        "assert not {'modules', 'modules.shared', 'gradio'} & set(sys.modules) and set(sys.path) == before",
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=root, check=True, timeout=60)
