@@ -11,6 +11,7 @@ from torch import nn
 from .errors import CLoRAError
 from .lora.apply import AppliedLora, apply_lora
 from .lora.file import LoraFile, find_lora, read_lora
+from .methods import MethodVariant
 from .prompt import LoraUse
 
 Source = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
@@ -55,3 +56,22 @@ class LoraLibrary:
     def applied(self, use: LoraUse, components: Mapping[str, nn.Module]) -> AppliedLora:
         """The LoRA of a tag on a model's components, with the tag's strengths."""
         return apply_lora(self.file(use.name), components, te=use.te, unet=use.unet, dyn=use.dyn)
+
+
+LoraSets = tuple[tuple[AppliedLora, ...], ...]
+
+
+def lora_sets(
+    variants: Sequence[Sequence[MethodVariant]], library: LoraLibrary, components: Mapping[str, nn.Module]
+) -> tuple[LoraSets, dict[tuple[int, int], int]]:
+    """Every distinct set of LoRAs once, applied to a model, and which one variant v of image i has: `[i, v]`."""
+    applied: dict[LoraUse, AppliedLora] = {}
+    order: dict[tuple[LoraUse, ...], int] = {}
+    set_of = {}
+    for image, own in enumerate(variants):
+        for number, variant in enumerate(own):
+            for use in variant.loras:
+                if use not in applied:
+                    applied[use] = library.applied(use, components)
+            set_of[image, number] = order.setdefault(variant.loras, len(order))
+    return tuple(tuple(applied[use] for use in uses) for uses in order), set_of

@@ -169,7 +169,7 @@ class Settings:
     """
 
     def __init__(self, preset: str = "default", **values: Any) -> None:
-        if preset not in PRESETS:
+        if not isinstance(preset, str) or preset not in PRESETS:
             raise CLoRAError(f"There is no preset {preset!r}: give one of {', '.join(PRESETS)}.")
         for name in values:
             if name not in BY_NAME:

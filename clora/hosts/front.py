@@ -1,6 +1,6 @@
 """The front that A1111 and Forge share: job state, options, LoRA files, prompts, callbacks.
 
-With `a1111.py` and `forge.py` the only module that imports the WebUI's `modules.*`; imported inside a WebUI only.
+With `a1111.py` and `forge/` all that imports the WebUI's `modules.*`; imported inside a WebUI only.
 """
 
 from __future__ import annotations
@@ -71,11 +71,6 @@ def stop_if_interrupted() -> None:
 def tell_progress(text: str) -> None:
     """The line under the progress bar."""
     shared.state.textinfo = text
-
-
-def is_interrupted() -> bool:
-    """Whether the user ended the job."""
-    return bool(shared.state.interrupted or shared.state.skipped)
 
 
 def log_error(text: str) -> None:

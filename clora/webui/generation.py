@@ -38,6 +38,7 @@ class Generation:
     first_pass: Outcome | None = None
     shown: list[Shown] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    _library: LoraLibrary | None = None
     _pass: SamplingPass | None = None
     _detach: Callable[[], None] | None = None
     _hosts_hires: tuple[int, list[str]] | None = None
@@ -61,6 +62,12 @@ class Generation:
         of_hires = tuple(self._read(text, n, loras) for text, n in zip(own, negatives, strict=False))
         self.compositions = found
         self.hires_compositions = of_hires if all(one.composes for one in of_hires) else ()
+        for one, again in zip(found, self.hires_compositions, strict=False):
+            if one.composes and len(again.concepts) != len(one.concepts):
+                raise CLoRAError(
+                    f"The hires prompt names {len(again.concepts)} concepts and the prompt {len(one.concepts)}: the "
+                    "hires pass uses the masks of the first pass, so give both prompts the same concepts."
+                )
         for one in found:
             self.notes.extend((one.note,) if one.note else one.warnings)
         if not self.composes:
@@ -113,7 +120,8 @@ class Generation:
         model = front.loaded_model()
         model.check(settings)
         length = Length(front.calls_of(p, hires), front.calls_of(p, False) if hires else None)
-        texts = encode_texts(model, compositions, LoraLibrary(front.HostLoras()), settings, length, size)
+        self._library = self._library or LoraLibrary(front.HostLoras())
+        texts = encode_texts(model, compositions, self._library, settings, length, size)
         self.notes.extend(texts.warnings)
         masks = None
         if hires and self.first_pass is not None and settings.method == "clora":

@@ -48,7 +48,6 @@ def build(accordion: Callable[..., Any], reader: Reader, *, is_img2img: bool, pa
     with accordion(False, label="CLoRA", elem_id=f"{tab}_clora") as enabled:
         gr.HTML(_intro(), elem_classes=["clora-intro"])
         refresh = gr.Button("Read the prompt", elem_id=f"{tab}_clora_refresh", size="sm")
-
         message = gr.HTML("", elem_id=f"{tab}_clora_message", elem_classes=["clora-message"])
         table = gr.HTML(table_html(()), elem_id=f"{tab}_clora_table")
         corrections = gr.Textbox(
@@ -122,7 +121,10 @@ def _infotext_fields(enabled: Any, components: Mapping[str, Any], corrections: A
             if PREFIX not in found:
                 return None
             text = found.get(field_name(setting))
-            return _shown(setting, setting.default if text is None else setting.parse(text))
+            try:
+                return _shown(setting, setting.default if text is None else setting.parse(text))
+            except CLoRAError:
+                return None  # a value that this version does not know leaves the control alone
 
         return read
 

@@ -59,12 +59,13 @@ def report(
         )
         if check is not None:
             check(composition)
+        rows = tuple(_rows(composition, layout))
     except CLoRAError as error:
         return Report(False, problem=str(error))
     notes = (composition.note,) if composition.note else composition.warnings
     return Report(
         composition.composes,
-        tuple(_rows(composition, layout)),
+        rows,
         tuple(variant.text for variant in composition.variants),
         tuple(notes),
     )

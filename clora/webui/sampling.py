@@ -64,7 +64,7 @@ class SamplingPass:
     """`clora.hosts.webui.Evaluator`: updates, predictions, masks and fusion for one pass of the host's sampler.
 
     `masks` are those of an earlier pass, which this pass uses as they are and without updates (hires).
-    `watch` is called before each forward and after each update; what it raises ends the pass.
+    `watch` is called after each update with the phase in words; what it raises ends the pass.
     """
 
     def __init__(

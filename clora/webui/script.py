@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import CLoRAError
 from ..hosts import front
-from ..infotext import infotext_fields
+from ..infotext import PREFIX, infotext_fields
 from ..settings import Settings
 from . import api, gallery, panel, xyz
 from .generation import Generation, check_names
@@ -54,11 +54,15 @@ class Script(front.Script):  # type: ignore[misc]
         """Read what is asked for; anything left of an earlier job is taken away."""
         _finish(p)
         _end_stale()
-        request, refusal = _asked(p, args)
+
+        def begin() -> None:
+            request = _asked(p, args)
+            if request is not None and not getattr(p, "_ad_inner", False):
+                setattr(p, _KEY, Generation(request))
+
+        refusal = _caught(begin)
         if refusal is not None:
             _refuse_at_prompts(p, refusal)
-        elif request is not None and not getattr(p, "_ad_inner", False):
-            setattr(p, _KEY, Generation(request))
 
     def before_process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
         """Read the prompts, which have their wildcards filled in by now, and take CLoRA's tags out."""
@@ -79,7 +83,9 @@ class Script(front.Script):  # type: ignore[misc]
         generation.give_prompts_back(p)
         _tell(p, generation)
         if generation.composes:
-            p.extra_generation_params.update(_infotext(generation.request))
+            # A new dict: the cells of an X/Y/Z plot share the old one, with the settings of the cell before.
+            others = {k: v for k, v in p.extra_generation_params.items() if not k.startswith(PREFIX)}
+            p.extra_generation_params = {**others, **_infotext(generation.request)}
             hashes = generation.hashes(p.extra_generation_params.get("Lora hashes", ""))
             if hashes and front.option("lora_add_hashes_to_infotext", True):
                 p.extra_generation_params["Lora hashes"] = hashes
@@ -104,7 +110,7 @@ class Script(front.Script):  # type: ignore[misc]
         if generation is None:
             return
         if generation.ended:
-            p.extra_generation_params["CLoRA ended"] = generation.ended
+            p.extra_generation_params[f"{PREFIX} ended"] = generation.ended
         generation.end_batch()
         _tell(p, generation)
 
@@ -157,22 +163,20 @@ def _end_stale() -> None:
         _running.pop().end_pass()
 
 
-def _asked(p: Any, args: tuple[Any, ...]) -> tuple[Request | None, CLoRAError | None]:
-    try:
-        request = read_request(args)
-        varied = dict(getattr(p, xyz.KEY, {}))
-        if request is not None and varied:
-            settings = Settings(varied.pop("preset")) if "preset" in varied else request.settings
-            request = Request(settings.replace(**varied), request.corrections)
-        return request, None
-    except CLoRAError as error:
-        return None, error
+def _asked(p: Any, args: tuple[Any, ...]) -> Request | None:
+    """What the panel or the API asks for, with what an X/Y/Z plot varies. Errors: CLoRAError."""
+    request = read_request(args)
+    varied = dict(getattr(p, xyz.KEY, {}))
+    if request is None or not varied:
+        return request
+    settings = Settings(varied.pop("preset")) if "preset" in varied else request.settings
+    return Request(settings.replace(**varied), request.corrections)
 
 
 def _infotext(request: Request) -> dict[str, str]:
     fields = infotext_fields(request.settings)
     corrections = write_corrections(request.corrections)
-    return {**fields, "CLoRA corrections": corrections} if corrections else fields
+    return {**fields, f"{PREFIX} corrections": corrections} if corrections else fields
 
 
 def _tell(p: Any, generation: Generation) -> None:

@@ -13,10 +13,10 @@ from ..denoiser import Row
 from ..hosts.webui import Encoded, WebUIModel
 from ..lora.apply import AppliedLora
 from ..lora.rows import RowLoras
-from ..loras import LoraLibrary
+from ..loras import LoraLibrary, lora_sets
 from ..methods import MethodVariant, method_variants
 from ..plan import ImagePlan, plan_image
-from ..prompt import Composition, LoraUse, PromptTokens, ResolvedText, schedule, scheduled_positions
+from ..prompt import Composition, PromptTokens, ResolvedText, schedule, scheduled_positions
 from ..settings import Settings
 
 Timetable = tuple[tuple[int, ResolvedText], ...]
@@ -76,7 +76,7 @@ def encode_texts(
     cannot be used and for words that no scheduled text has.
     """
     variants = tuple(_without_hosts_own(composition, settings) for composition in compositions)
-    sets, set_of = _lora_sets(model, variants, library)
+    sets, set_of = lora_sets(variants, library, {"unet": model.unet, **model.text_encoders})
     timetables = {
         Row(image, number, half): schedule(
             variant.text if half else variant.negative, length.calls, base_steps=length.first_pass
@@ -107,22 +107,6 @@ def _without_hosts_own(composition: Composition, settings: Settings) -> tuple[Me
         MethodVariant(v.text, v.negative, tuple(use for use in v.loras if use not in hosts), v.subjects, v.triggers)
         for v in method_variants(composition, settings.method)
     )
-
-
-def _lora_sets(
-    model: WebUIModel, variants: Sequence[Sequence[MethodVariant]], library: LoraLibrary
-) -> tuple[tuple[tuple[AppliedLora, ...], ...], dict[tuple[int, int], int]]:
-    components = {"unet": model.unet, **model.text_encoders}
-    applied: dict[LoraUse, AppliedLora] = {}
-    order: dict[tuple[LoraUse, ...], int] = {}
-    set_of = {}
-    for image, own in enumerate(variants):
-        for number, variant in enumerate(own):
-            for use in variant.loras:
-                if use not in applied:
-                    applied[use] = library.applied(use, components)
-            set_of[image, number] = order.setdefault(variant.loras, len(order))
-    return tuple(tuple(applied[use] for use in uses) for uses in order), set_of
 
 
 def _check_words(

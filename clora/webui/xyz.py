@@ -9,25 +9,21 @@ from typing import Any
 from ..settings import PRESETS, SETTINGS, Setting
 
 KEY = "clora_xyz"
-"""Attribute of the host's processing object: what the plot varies, by setting."""
+"""Attribute of the host's processing object: what the plot varies, by setting; checked when the cell is drawn."""
 
 
 def add_axes(module: Any) -> None:
     """Add "[CLoRA] ..." axes to the loaded X/Y/Z plot script, once."""
     if any(option.label.startswith("[CLoRA]") for option in module.axis_options):
         return
-    module.axis_options.append(
-        module.AxisOption("[CLoRA] Preset", str, _vary("preset", str), choices=lambda: list(PRESETS))
-    )
+    module.axis_options.append(module.AxisOption("[CLoRA] Preset", str, _vary("preset"), choices=lambda: list(PRESETS)))
     for setting in SETTINGS:
         if setting.name.startswith("show_"):
             continue
         choices = _choices(setting)
         options: dict[str, Any] = {"choices": partial(list, choices)} if choices else {}
         label = f"[CLoRA] {setting.label}"
-        module.axis_options.append(
-            module.AxisOption(label, _kind(setting), _vary(setting.name, setting.parse), **options)
-        )
+        module.axis_options.append(module.AxisOption(label, _kind(setting), _vary(setting.name), **options))
 
 
 def _kind(setting: Setting) -> type:
@@ -38,9 +34,9 @@ def _choices(setting: Setting) -> tuple[str, ...] | None:
     return ("true", "false") if setting.kind == "bool" else setting.choices or None
 
 
-def _vary(name: str, parse: Callable[[Any], Any]) -> Callable[[Any, Any, Any], None]:
+def _vary(name: str) -> Callable[[Any, Any, Any], None]:
     def apply(p: Any, value: Any, values: Any) -> None:
         # Cells share what a shallow copy of p shares: a new dict for each.
-        setattr(p, KEY, {**getattr(p, KEY, {}), name: parse(value)})
+        setattr(p, KEY, {**getattr(p, KEY, {}), name: value})
 
     return apply

@@ -13,10 +13,10 @@ from ...composer import Observer
 from ...denoiser import Row
 from ...errors import CLoRAError
 from ...lora.apply import AppliedLora
-from ...loras import LoraLibrary, Source
+from ...loras import LoraLibrary, Source, lora_sets
 from ...methods import MethodVariant, method_variants
 from ...plan import ImagePlan, plan_image
-from ...prompt import Composition, LoraUse, PromptTokens, ResolvedText, analyze, schedule, scheduled_positions
+from ...prompt import Composition, PromptTokens, ResolvedText, analyze, schedule, scheduled_positions
 from ...settings import Settings
 from .sampling import Conditioning, Prepared, Sampling, check_pipeline, decode, initial_latents, sample
 from .text import Encoded, Text, TextEncoding
@@ -104,7 +104,7 @@ def prepare(
 ) -> Prepared:  # fmt: skip
     """LoRA sets, contexts and plans of every step for a batch of compositions."""
     variants = [method_variants(composition, settings.method) for composition in compositions]
-    sets, set_of = _lora_sets(pipe, variants, library)
+    sets, set_of = lora_sets(variants, library, components_of(pipe))
     timetables: dict[Row, Timetable] = {
         Row(image, number, half): schedule(variant.text if half else variant.negative, sampling.steps)
         for image, own in enumerate(variants)
@@ -119,23 +119,6 @@ def prepare(
 
 
 Timetable = Sequence[tuple[int, ResolvedText]]
-
-
-def _lora_sets(
-    pipe: Any, variants: Sequence[Sequence[MethodVariant]], library: LoraLibrary
-) -> tuple[tuple[tuple[AppliedLora, ...], ...], dict[tuple[int, int], int]]:
-    """Every distinct set of LoRAs once, and which one each variant of each image has on."""
-    components = components_of(pipe)
-    applied: dict[LoraUse, AppliedLora] = {}
-    order: dict[tuple[LoraUse, ...], int] = {}
-    set_of = {}
-    for image, own in enumerate(variants):
-        for number, variant in enumerate(own):
-            for use in variant.loras:
-                if use not in applied:
-                    applied[use] = library.applied(use, components)
-            set_of[image, number] = order.setdefault(variant.loras, len(order))
-    return tuple(tuple(applied[use] for use in uses) for uses in order), set_of
 
 
 def _active(timetable: Timetable, step: int) -> int:
