@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,8 +12,8 @@ from ..errors import CLoRAError
 from ..estimate import estimate
 from ..infotext import PREFIX, field_name
 from ..settings import PRESETS, SETTINGS, Setting, Settings
-from .pictures import concept_color
-from .report import COLUMNS, Report, ReportRow
+from .concept_table import edited, message_html, table_html
+from .report import Report
 
 Reader = Callable[[str, str, str], Report]
 """(prompt, negative prompt, corrections) -> report."""
@@ -22,11 +21,12 @@ Reader = Callable[[str, str, str], Report]
 
 @dataclass(frozen=True)
 class Page:
-    """What the panel reads of the tab it is on: prompt, negative prompt and the slider of the steps."""
+    """What the panel reads of the tab it is on: prompt, negative prompt, the slider of the steps, the button."""
 
     prompt: Any
     negative: Any
     steps: Any
+    generate: Any
 
 
 FIRST = ("method", "step_size", "update_until", "refine_updates", "mask_threshold", "mask_overlap")
@@ -53,18 +53,23 @@ def build(accordion: Callable[..., Any], reader: Reader, *, is_img2img: bool, pa
         corrections = gr.Textbox(
             "", label="Corrections", lines=2, elem_id=f"{tab}_clora_corrections",
             placeholder="blackcat: words=cat, trigger=sks",
-            info="Where the table above is wrong: one line per LoRA, with words=, trigger= or role=.",
+            info="What you change in the table, one line per LoRA with words=, trigger= or role=; edit or paste here.",
         )  # fmt: skip
+        # Written by javascript/clora.js when a cell of the table changes; hidden by style.css.
+        cell = gr.Textbox("", show_label=False, elem_id=f"{tab}_clora_cell", elem_classes=["clora-hidden"])
         components, preset = _settings(tab)
     inputs = [enabled, *(components[setting.name] for setting in SETTINGS), corrections]
-    for component in (*components.values(), corrections):
+    for component in (*components.values(), corrections, preset, cell):
         component.do_not_save_to_config = True
-    preset.do_not_save_to_config = True
     preset.change(_apply_preset, [preset], [components[s.name] for s in SETTINGS], show_progress=False)
+    cell.change(_edit, [cell, corrections], [corrections, message], show_progress=False)
     if page is not None:
         told = [page.prompt, page.negative, corrections, page.steps, *(components[s.name] for s in SETTINGS)]
-        refresh.click(_read_with(reader), told, [message, table], show_progress=False)
-        corrections.change(_read_with(reader), told, [message, table], show_progress=False)
+        shown = [message, table]
+        refresh.click(_read_with(reader), told, shown, show_progress=False)
+        page.generate.click(_read_if_on(reader), [enabled, *told], shown, show_progress=False, queue=False)
+        # After a wrong correction the table stays, for the cell to be corrected again.
+        corrections.change(_read_with(reader, keep_table=True), told, shown, show_progress=False)
     return Panel(inputs, _infotext_fields(enabled, components, corrections))
 
 
@@ -135,8 +140,16 @@ def _infotext_fields(enabled: Any, components: Mapping[str, Any], corrections: A
     return fields
 
 
-def _read_with(reader: Reader) -> Callable[..., tuple[str, str]]:
-    def read(prompt: str, negative: str, corrections: str, steps: float, *values: Any) -> tuple[str, str]:
+def _edit(change: str, corrections: str) -> tuple[Any, Any]:
+    """Corrections and message after a cell of the table changed."""
+    try:
+        return edited(change, corrections), gr.update()
+    except CLoRAError as error:
+        return gr.update(), message_html(Report(False, problem=str(error)))
+
+
+def _read_with(reader: Reader, *, keep_table: bool = False) -> Callable[..., tuple[str, Any]]:
+    def read(prompt: str, negative: str, corrections: str, steps: float, *values: Any) -> tuple[str, Any]:
         found = reader(prompt or "", negative or "", corrections or "")
         cost = ""
         if found.composes:
@@ -145,9 +158,19 @@ def _read_with(reader: Reader) -> Callable[..., tuple[str, str]]:
                 cost = estimate(settings, len(found.variants) - 1, int(steps)).sentence
             except CLoRAError as error:
                 found = replace(found, problem=str(error))
-        return message_html(found, cost), table_html(found.rows)
+        table = gr.update() if keep_table and found.problem and not found.rows else table_html(found.rows)
+        return message_html(found, cost), table
 
     return read
+
+
+def _read_if_on(reader: Reader) -> Callable[..., tuple[Any, Any]]:
+    read = _read_with(reader)
+
+    def on_generate(enabled: bool, *told: Any) -> tuple[Any, Any]:
+        return read(*told) if enabled else (gr.update(), gr.update())
+
+    return on_generate
 
 
 def _intro() -> str:
@@ -155,34 +178,3 @@ def _intro() -> str:
         "<p>Each LoRA draws its own subject. Write each tag before its subject's words: "
         "<code>&lt;lora:blackcat:1&gt; a cat and &lt;lora:browndog:1&gt; a dog on grass</code></p>"
     )
-
-
-def message_html(found: Report, cost: str = "") -> str:
-    """What the user should know about the prompt, and what the picture will cost."""
-    if found.problem:
-        return f'<p class="clora-problem">{html.escape(found.problem)}</p>'
-    notes = "".join(f'<p class="clora-note">{html.escape(note)}</p>' for note in found.notes)
-    if found.composes:
-        count = len(found.variants) - 1
-        return f'<p class="clora-good">{count} concepts will be composed. {cost}</p>{notes}'
-    return notes
-
-
-def table_html(rows: tuple[ReportRow, ...]) -> str:
-    """The LoRAs of the prompt as a table; clicking a row marks its words in the prompt (javascript/clora.js)."""
-    if not rows:
-        return '<p class="clora-empty">Press “Read the prompt” to see what each LoRA will draw.</p>'
-    head = "".join(f"<th>{name}</th>" for name in COLUMNS)
-    subjects = list(dict.fromkeys(row.words for row in rows if row.words))
-    body = "".join(_row_html(row, subjects) for row in rows)
-    table = f'<table class="clora-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    return f'<div class="clora-scroll">{table}</div>'
-
-
-def _row_html(row: ReportRow, subjects: list[str]) -> str:
-    colour = "transparent"
-    if row.words:
-        colour = "rgb({}, {}, {})".format(*concept_color(subjects.index(row.words)))
-    cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells())
-    words = html.escape(row.words, quote=True)
-    return f'<tr data-words="{words}" style="border-left: 0.5em solid {colour}">{cells}</tr>'

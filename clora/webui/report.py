@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import CLoRAError
-from ..prompt import Composition, LoraUse, PromptTokens, ResolvedText, WordsOverride, analyze
+from ..prompt import Composition, LoraUse, PromptTokens, ResolvedText, WordsOverride, analyze, parse_tags
 from ..prompt.analysis import ActivationText
 
 COLUMNS = ("LoRA", "Weight", "Role", "Subject words", "Trigger words", "Tokens")
@@ -25,11 +26,18 @@ class ReportRow:
     words: str
     trigger: str
     tokens: tuple[int, ...]
+    fixed: tuple[str, ...] = ()
+    """What the tag itself says ("words", "trigger", "role"), which no correction changes."""
 
-    def cells(self) -> list[str]:
-        """The row of the panel's table."""
-        weight = f"{self.unet:g}" if self.te == self.unet else f"te {self.te:g}, unet {self.unet:g}"
-        return [self.lora, weight, self.role, self.words, self.trigger, " ".join(map(str, self.tokens))]
+    @property
+    def weight(self) -> str:
+        """Both strengths, as one number where they are equal."""
+        return f"{self.unet:g}" if self.te == self.unet else f"te {self.te:g}, unet {self.unet:g}"
+
+    @property
+    def typed_words(self) -> str:
+        """The subject words as a tag or a correction has them: "cat#2" for the second cat."""
+        return re.sub(r" \((\d+)\.\)$", r"#\1", self.words)
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,10 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """The API's answer."""
-        return {**asdict(self), "rows": [{**asdict(row), "tokens": list(row.tokens)} for row in self.rows]}
+        return {
+            **asdict(self),
+            "rows": [{**asdict(row), "tokens": list(row.tokens), "fixed": list(row.fixed)} for row in self.rows],
+        }
 
 
 def report(
@@ -59,7 +70,8 @@ def report(
         )
         if check is not None:
             check(composition)
-        rows = tuple(_rows(composition, layout))
+        said = _said_by_tags(prompt)
+        rows = tuple(replace(row, fixed=said.get(row.lora, ())) for row in _rows(composition, layout))
     except CLoRAError as error:
         return Report(False, problem=str(error))
     notes = (composition.note,) if composition.note else composition.warnings
@@ -69,6 +81,14 @@ def report(
         tuple(variant.text for variant in composition.variants),
         tuple(notes),
     )
+
+
+def _said_by_tags(prompt: str) -> dict[str, tuple[str, ...]]:
+    said: dict[str, tuple[str, ...]] = {}
+    for tag in parse_tags(prompt):
+        given = {"words": tag.words, "trigger": tag.trigger, "role": tag.role_given}
+        said[tag.name] = (*said.get(tag.name, ()), *(key for key, value in given.items() if value))
+    return said
 
 
 def _rows(composition: Composition, layout: Layout | None) -> list[ReportRow]:

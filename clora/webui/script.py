@@ -19,6 +19,8 @@ from .report import Report, report
 from .request import Request, read_corrections, read_request, write_corrections
 
 _KEY = "_clora_generation"
+_ON_THE_TAB = ("prompt", "neg_prompt", "steps", "generate")
+"""Components of a tab that the panel reads, by the end of their `elem_id`, in the order of `panel.Page`."""
 
 
 class Script(front.Script):  # type: ignore[misc]
@@ -35,14 +37,14 @@ class Script(front.Script):  # type: ignore[misc]
     def after_component(self, component: Any, **kwargs: Any) -> None:
         """Remember what the panel reads of its tab, which is made before the panel."""
         tab = "img2img" if self.is_img2img else "txt2img"
-        for name in ("prompt", "neg_prompt", "steps"):
+        for name in _ON_THE_TAB:
             if kwargs.get("elem_id") == f"{tab}_{name}":
                 self.__dict__.setdefault("boxes", {})[name] = component
 
     def ui(self, is_img2img: bool) -> list[Any]:
         """The panel's inputs, in the order of `read_request`."""
         known = self.__dict__.get("boxes", {})
-        page = panel.Page(known["prompt"], known["neg_prompt"], known["steps"]) if len(known) == 3 else None
+        page = panel.Page(*(known[name] for name in _ON_THE_TAB)) if len(known) == len(_ON_THE_TAB) else None
         built = panel.build(front.input_accordion(), read_prompt, is_img2img=is_img2img, page=page)
         self.infotext_fields = built.infotext_fields
         self.paste_field_names: list[str] = []

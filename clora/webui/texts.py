@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -20,7 +20,10 @@ from ..prompt import Composition, PromptTokens, ResolvedText, schedule, schedule
 from ..settings import Settings
 
 Timetable = tuple[tuple[int, ResolvedText], ...]
-Wanted = tuple[str, int]  # a text and the LoRA set it is encoded with
+_Wanted = tuple[bool, int, tuple[str, ...]]
+"""Conditional or not, the LoRA set, and the texts of a timetable."""
+_Encoder = Callable[[Sequence[str], int | None, bool], list[Encoded]]
+"""(texts, LoRA set or None for no LoRA, negative) -> contexts."""
 
 
 @dataclass(frozen=True)
@@ -125,28 +128,27 @@ def _encoded(
     model: WebUIModel, timetables: Mapping[Row, Timetable], set_of: Mapping[tuple[int, int], int],
     sets: Sequence[Sequence[AppliedLora]], size: tuple[int, int],
 ) -> dict[tuple[Row, int], Encoded]:  # fmt: skip
-    """Every distinct text with every LoRA set it is met with, encoded once; contexts of one length."""
+    """Every distinct timetable with every LoRA set it is met with, encoded once; contexts of one length.
+
+    One call of the host holds the texts of one row, as in its own runs: emphasis "Original" corrects by the mean of
+    all that is encoded together, and SDXL's hosts zero a negative prompt where all texts of the call are empty.
+    """
     wanted = {
-        (row, i): (str(text), set_of[row.image, row.variant])
+        row: (row.conditional, set_of[row.image, row.variant], tuple(str(text) for _, text in table))
         for row, table in timetables.items()
-        for i, (_, text) in enumerate(table)
     }
-    found: dict[tuple[bool, Wanted], Encoded] = {}
-    for half, bare in ((True, False), (True, True), (False, False), (False, True)):
-        # Empty texts apart: SDXL's hosts zero a negative prompt where all texts of the call are empty.
-        texts = list(
-            dict.fromkeys(k for (row, _), k in wanted.items() if row.conditional is half and (k[0] == "") is bare)
-        )
-        if texts:
-            results = _with_loras(model, texts, sets, negative=not half, size=size)
-            found.update({(half, key): one for key, one in zip(texts, results, strict=True)})
-    found = _even(found, model, size)
-    return {key: found[key[0].conditional, text] for key, text in wanted.items()}
+    encode = _encoder(model, sets, size)
+    found: dict[tuple[_Wanted, int], Encoded] = {}
+    for one in dict.fromkeys(wanted.values()):
+        conditional, lora_set, texts = one
+        found.update({(one, i): text for i, text in enumerate(encode(texts, lora_set, not conditional))})
+    found = _even(found, model, encode)
+    return {(row, i): found[one, i] for row, one in wanted.items() for i in range(len(one[2]))}
 
 
 def _even(
-    found: dict[tuple[bool, Wanted], Encoded], model: WebUIModel, size: tuple[int, int]
-) -> dict[tuple[bool, Wanted], Encoded]:
+    found: dict[tuple[_Wanted, int], Encoded], model: WebUIModel, encode: _Encoder
+) -> dict[tuple[_Wanted, int], Encoded]:
     """All contexts at one length, as the host evens prompt and negative prompt out.
 
     A context that is repeated whole gives the same attention as once, so lengths may differ without harm; a host
@@ -158,7 +160,7 @@ def _even(
     if not model.pads_prompts:
         length = math.lcm(*lengths)
         return {key: _repeated(one, length) for key, one in found.items()}
-    (empty,) = _with_loras(model, [("", 0)], [()], negative=False, size=size)
+    (empty,) = encode([""], None, False)
     return {key: _padded(one, empty, max(lengths)) for key, one in found.items()}
 
 
@@ -172,13 +174,16 @@ def _padded(one: Encoded, empty: Encoded, length: int) -> Encoded:
     return Encoded(torch.cat([one.context, *[empty.context] * missing]), one.vector)
 
 
-def _with_loras(
-    model: WebUIModel, texts: Sequence[Wanted], sets: Sequence[Sequence[AppliedLora]], *, negative: bool,
-    size: tuple[int, int],
-) -> list[Encoded]:  # fmt: skip
-    with ExitStack() as stack:
-        for name, root in model.text_encoders.items():
-            loras = RowLoras(name, root, sets)
-            stack.enter_context(loras.installed())
-            stack.enter_context(loras.rows([number for _, number in texts]))
-        return model.encode([text for text, _ in texts], negative=negative, width=size[0], height=size[1])
+def _encoder(model: WebUIModel, sets: Sequence[Sequence[AppliedLora]], size: tuple[int, int]) -> _Encoder:
+    """Encodes texts in one call of the host, with one of the LoRA sets on."""
+    # The last set is that of the host's empty prompt: no LoRA at all.
+    loras = [RowLoras(name, root, (*sets, ())) for name, root in model.text_encoders.items()]
+
+    def encode(texts: Sequence[str], lora_set: int | None, negative: bool) -> list[Encoded]:
+        with ExitStack() as stack:
+            for one in loras:
+                stack.enter_context(one.installed())
+                stack.enter_context(one.rows([len(sets) if lora_set is None else lora_set] * len(texts)))
+            return model.encode(texts, negative=negative, width=size[0], height=size[1])
+
+    return encode

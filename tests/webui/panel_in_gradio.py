@@ -44,6 +44,7 @@ def build(gr: Any, script: Any, tab: str) -> list[Any]:
         "prompt": gr.Textbox(elem_id=f"{tab}_prompt"),
         "neg_prompt": gr.Textbox(elem_id=f"{tab}_neg_prompt"),
         "steps": gr.Slider(1, 150, value=20, step=1, elem_id=f"{tab}_steps"),
+        "generate": gr.Button("Generate", elem_id=f"{tab}_generate"),
     }
     for box in boxes.values():
         script.after_component(box, elem_id=box.elem_id)
@@ -166,10 +167,18 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "read nothing": run(refresh, *told("")),
         "read with wrong setting": run(refresh, *told(PROMPT, refine_at="soon")),
         "read corrected": run("txt2img_clora_corrections", *told(PROMPT, corrections="cat: words=grass")),
+        "read wrongly corrected": run("txt2img_clora_corrections", *told(PROMPT, corrections="cat: words=cow")),
+        "edited": run("txt2img_clora_cell", '{"lora": "cat", "key": "words", "value": "grass"}', "dog: words=dog"),
+        "emptied": run("txt2img_clora_cell", '{"lora": "cat", "key": "words", "value": ""}', "cat: words=grass"),
+        "edited wrong": run("txt2img_clora_cell", '{"lora": "cat"}', "cat: words=grass"),
+        "generate": run("txt2img_generate", True, *told(PROMPT)),
+        "generate while off": run("txt2img_generate", False, *told(PROMPT)),
+        "said by the tag": run(refresh, *told(PROMPT.replace("cat:1", "cat:1:words=cat:role=concept"))),
         "read in img2img": run("img2img_clora_refresh", *told(PROMPT)),
         "restored order": [one is two for (one, _), two in zip(fields, inputs["txt2img"], strict=True)],
         "restored": [read(infotext) for _, read in fields],
         "restored defaults": [read({"CLoRA": "on"}) for _, read in fields],
+        "restored wrong": [read({"CLoRA": "on", "CLoRA mask threshold": "seven"}) for _, read in fields],
         "restored nothing": [read({"Steps": "20"}) for _, read in fields],
         "changed": [plain_value(s, getattr(changed, s.name)) for s in SETTINGS],
         "defaults": [plain_value(s, s.default) for s in SETTINGS],

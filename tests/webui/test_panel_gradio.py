@@ -121,6 +121,34 @@ def test_the_prompt_is_read(page: dict[str, Any], name: str) -> None:
     assert "times the time of a plain picture" in message
     assert table.count('<tr data-words="cat"') == table.count('<tr data-words="dog"') == 1
     assert "<td>2</td></tr>" in table  # the token of the first one
+    for key, value in {"words": 'value="cat"', "trigger": 'value=""'}.items():
+        assert f'<input type="text" {value} data-lora="cat" data-key="{key}"' in table
+    assert '<select data-lora="dog" data-key="role"' in table
+
+
+def test_what_the_tag_says_is_not_to_be_edited(page: dict[str, Any]) -> None:
+    ((_, table),) = page["said by the tag"]
+    assert '<span title="The tag says so.">cat</span>' in table
+    assert 'data-lora="cat" data-key="words"' not in table
+    assert 'data-lora="cat" data-key="role"' not in table
+    assert 'data-lora="cat" data-key="trigger"' in table
+
+
+def test_a_changed_cell_becomes_a_correction(page: dict[str, Any]) -> None:
+    ((corrections, message),) = page["edited"]
+    assert corrections == "dog: words=dog\ncat: words=grass"
+    assert message["__type__"] == "update"
+    ((corrections, _),) = page["emptied"]
+    assert corrections == ""
+    ((corrections, message),) = page["edited wrong"]
+    assert corrections["__type__"] == "update"
+    assert "cannot be read" in message
+
+
+def test_generating_reads_the_prompt_while_clora_is_on(page: dict[str, Any]) -> None:
+    assert page["generate"] == page["read"]
+    ((message, table),) = page["generate while off"]
+    assert message["__type__"] == table["__type__"] == "update"
 
 
 @pytest.mark.parametrize(
@@ -142,6 +170,13 @@ def test_corrections_read_the_prompt_again(page: dict[str, Any]) -> None:
     assert '<tr data-words="grass"' in table
 
 
+def test_the_table_stays_after_a_wrong_correction(page: dict[str, Any]) -> None:
+    ((message, table),) = page["read wrongly corrected"]
+    assert "cow" in message
+    assert "clora-problem" in message
+    assert table["__type__"] == "update"
+
+
 def test_an_infotext_restores_every_setting(page: dict[str, Any]) -> None:
     assert all(page["restored order"])
     assert page["restored"] == [True, *page["changed"], "cat: words=cat"]
@@ -151,6 +186,12 @@ def test_an_infotext_restores_every_setting(page: dict[str, Any]) -> None:
 
 def test_another_pictures_infotext_turns_clora_off_and_leaves_the_rest(page: dict[str, Any]) -> None:
     assert page["restored nothing"] == [False, *[None] * (len(SETTINGS) + 1)]
+
+
+def test_a_value_that_cannot_be_read_leaves_its_control_alone(page: dict[str, Any]) -> None:
+    values = dict(zip([setting.name for setting in SETTINGS], page["restored wrong"][1:], strict=False))
+    assert values.pop("mask_threshold") is None
+    assert None not in values.values()
 
 
 def test_the_routes_answer(page: dict[str, Any]) -> None:

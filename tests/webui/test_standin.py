@@ -195,6 +195,7 @@ MERGED = {
     "scheduling": {"prompt": f"{PROMPT} [by day:at night:0.5] [with rain:with snow:2]"},
     "scheduling, two evaluations": {"prompt": f"{PROMPT} [by day:at night:0.5]", "sampler_name": "Heun"},
     "emphasis": {"prompt": "a <lora:cat:0.7> (cat:1.3) and a <lora:dog:1.1> dog"},
+    "emphasis and scheduling": {"prompt": "a <lora:cat:0.7> (cat:1.3) and a <lora:dog:1.1> dog [by day:at night:2]"},
     "two chunks": {"prompt": f"{PROMPT} BREAK in rain", "negative": "bad BREAK blurry"},
     "a long prompt": {"prompt": PROMPT + ", many words" * 30, "negative": "bad, worse" + ", blurry" * 40},
     "skipped unconditional": {"s_min_uncond": 10.0},
@@ -211,9 +212,7 @@ MERGED = {
 def test_merge_is_the_hosts_own(host: Host, name: str) -> None:
     fields = {"prompt": PROMPT, "negative": "blurry", **MERGED[name]}
     ours, theirs = host.draw(clora={"method": "merge"}, **fields), host.draw(**fields)
-    # Emphasis is weighed over all texts that are encoded together, and the host encodes other texts together.
-    tolerance = 0.05 if name in ("negative", "emphasis") else 1e-7
-    assert near(ours.latent, theirs.latent, tolerance)
+    assert near(ours.latent, theirs.latent)
 
 
 SAME = {
@@ -404,6 +403,7 @@ def test_a_style_stays_with_the_host(host: Host) -> None:
         (PROMPT, {"mask_threshold": 7}, "mask_threshold cannot be 7: give a number from 0 to 1"),
         (PROMPT, {"enabled": "yes"}, "enabled"),
         (PROMPT, {"preset": "best"}, "paper"),
+        (PROMPT, {"preset": ["paper"]}, "paper"),
         (PROMPT, {"corrections": {"cat": {"word": "cat"}}}, "correction"),
         (f"{PROMPT}, a <lora:hors:1> horse", FEW, 'no LoRA called "hors": the nearest names are horse'),
         (f"{PROMPT} AND a horse", FEW, "AND"),
@@ -423,6 +423,15 @@ def test_refusals_answer_422_and_leave_nothing(host: Host, prompt: str, clora: A
     assert refused.value.detail == str(refused.value)
     assert host.traces(p) == clean
     assert torch.equal(host.draw().latent, before)
+
+
+def test_a_hires_prompt_with_other_concepts_is_refused(host: Host) -> None:
+    from clora.hosts.front import RefusedError
+
+    p = host.job(clora=FEW, enable_hr=True, hr_scale=1.5)
+    p.all_hr_prompts = [f"{PROMPT} and a <lora:horse:1> horse"]
+    with pytest.raises(RefusedError, match="names 3 concepts and the prompt 2"):
+        host.run(p)
 
 
 def test_a_replaced_unet_is_refused_at_sampling(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -532,10 +541,28 @@ def test_axes_of_the_plot_vary_a_job(host: Host) -> None:
     for _ in range(2):
         xyz.add_axes(module)
     assert len({one.label for one in options}) == len(options) > 15
-    axis = next(one for one in options if one.label == "[CLoRA] Method")
+    axes = {one.label: one for one in options}
     p = host.job(clora=FEW)
-    axis.apply(p, "merge", [])
+    axes["[CLoRA] Method"].apply(p, "merge", [])
     assert near(host.run(p).latent, host.draw(clora={"method": "merge"}).latent)
+    # The next cell is a shallow copy of the job: it must not tell of the settings of the cell before.
+    cell = host.job(clora=FEW)
+    cell.extra_generation_params = p.extra_generation_params
+    host.run(cell)
+    assert "CLoRA method" in p.extra_generation_params
+    assert "CLoRA method" not in cell.extra_generation_params
+
+
+def test_a_wrong_value_of_an_axis_is_refused(host: Host) -> None:
+    from clora.hosts.front import RefusedError
+    from clora.webui import xyz
+
+    for name, value in (("mask_threshold", 7.0), ("method", "magic"), ("preset", "best")):
+        p = host.job(clora=FEW)
+        setattr(p, xyz.KEY, {name: value})
+        with pytest.raises(RefusedError, match=str(value)) as refused:
+            host.run(p)
+        assert refused.value.status_code == 422
 
 
 def test_the_stand_ins_modules_go_away() -> None:

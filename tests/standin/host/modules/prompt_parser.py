@@ -39,14 +39,12 @@ def prompt_schedule(text: str, steps: int, first_steps: int | None) -> list[tupl
 
 
 def schedules(sd_model: Any, prompts: Sequence[str], steps: int, first_steps: int | None = None) -> Schedules:
-    """Every text of every prompt, encoded by the model as it is now."""
-    return [
-        [
-            (end, sd_model.get_learned_conditioning(SdConditioning([text]))[0])
-            for end, text in prompt_schedule(prompt, steps, first_steps)
-        ]
-        for prompt in prompts
-    ]
+    """Every prompt's texts, each prompt's in one call, encoded by the model as it is now."""
+    found = []
+    for prompt in prompts:
+        ends, texts = zip(*prompt_schedule(prompt, steps, first_steps), strict=True)
+        found.append(list(zip(ends, sd_model.get_learned_conditioning(SdConditioning(texts)), strict=True)))
+    return found
 
 
 def at_step(conds: Schedules, step: int) -> Tensor:

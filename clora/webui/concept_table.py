@@ -1,0 +1,101 @@
+"""The panel's table of concepts: what each LoRA of the prompt draws, with the cells that a user may correct."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..errors import CLoRAError
+from ..prompt import WordsOverride
+from .pictures import concept_color
+from .report import COLUMNS, Report, ReportRow
+from .request import CORRECTION, read_corrections, write_corrections
+
+ROLES = ("concept", "style", "background", "off")
+
+
+def message_html(found: Report, cost: str = "") -> str:
+    """What the user should know about the prompt, and what the picture will cost."""
+    if found.problem:
+        return f'<p class="clora-problem">{html.escape(found.problem)}</p>'
+    notes = "".join(f'<p class="clora-note">{html.escape(note)}</p>' for note in found.notes)
+    if found.composes:
+        count = len(found.variants) - 1
+        return f'<p class="clora-good">{count} concepts will be composed. {cost}</p>{notes}'
+    return notes
+
+
+def table_html(rows: tuple[ReportRow, ...]) -> str:
+    """The table. javascript/clora.js tells a changed cell to the page, and marks a clicked row's words."""
+    if not rows:
+        return '<p class="clora-empty">Press “Read the prompt” to see what each LoRA will draw.</p>'
+    head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+    subjects = list(dict.fromkeys(row.words for row in rows if row.words))
+    body = "".join(_row_html(row, subjects) for row in rows)
+    table = f'<table class="clora-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div class="clora-scroll">{table}</div>'
+
+
+def _row_html(row: ReportRow, subjects: list[str]) -> str:
+    colour = "transparent"
+    if row.words:
+        colour = "rgb({}, {}, {})".format(*concept_color(subjects.index(row.words)))
+    cells = {"role": _role_cell(row), "words": _text_cell(row, "words"), "trigger": _text_cell(row, "trigger")}
+    inside = [
+        html.escape(row.lora),
+        html.escape(row.weight),
+        *cells.values(),
+        html.escape(" ".join(map(str, row.tokens))),
+    ]
+    body = "".join(f"<td>{cell}</td>" for cell in inside)
+    words = html.escape(row.words, quote=True)
+    return f'<tr data-words="{words}" style="border-left: 0.5em solid {colour}">{body}</tr>'
+
+
+def _text_cell(row: ReportRow, key: str) -> str:
+    """An input for what CLoRA chose by itself; text for what the tag says, which nothing overrides."""
+    value = str(getattr(row, key))
+    if row.role != "concept":
+        return html.escape(value)
+    if key in row.fixed:
+        return f'<span title="The tag says so.">{html.escape(value)}</span>'
+    shown = html.escape(row.typed_words if key == "words" else value, quote=True)
+    return f'<input type="text" value="{shown}" {_marks(row, key)}>'
+
+
+def _role_cell(row: ReportRow) -> str:
+    if "role" in row.fixed:
+        return f'<span title="The tag says so.">{html.escape(row.role)}</span>'
+    options = "".join(
+        f"<option{' selected' if role == row.role else ''}>{html.escape(role)}</option>"
+        for role in (ROLES if row.role in ROLES else (*ROLES, row.role))
+    )
+    return f"<select {_marks(row, 'role')}>{options}</select>"
+
+
+def _marks(row: ReportRow, key: str) -> str:
+    """What the page's script reads of a cell, and its name for a screen reader."""
+    lora = html.escape(row.lora, quote=True)
+    label = {"words": "Subject words", "trigger": "Trigger words", "role": "Role"}[key]
+    return f'data-lora="{lora}" data-key="{key}" aria-label="{label} of {lora}" autocomplete="off" spellcheck="false"'
+
+
+def edited(change: str, corrections: str) -> str:
+    """The corrections after a cell was changed; an emptied cell goes back to CLoRA's own choice.
+
+    `change` is JSON {"lora": name, "key": "words" | "trigger" | "role", "value": text} from the page's script.
+    Errors: CLoRAError where either cannot be read.
+    """
+    try:
+        cell = json.loads(change)
+        name, key, value = str(cell["lora"]), str(cell["key"]), str(cell["value"]).strip()
+    except (ValueError, KeyError, TypeError):
+        raise CLoRAError(f"The changed cell cannot be read: {change!r}.") from None
+    if key not in CORRECTION:
+        raise CLoRAError(f"The table has no cell {key!r} to change.")
+    known: Mapping[str, WordsOverride] = read_corrections(corrections)
+    changes: dict[str, Any] = {key: value or None}
+    return write_corrections({**known, name: replace(known.get(name, WordsOverride()), **changes)})

@@ -1,0 +1,110 @@
+"""The table of concepts as HTML, and what a changed cell does to the corrections."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+
+import pytest
+
+from clora.errors import CLoRAError
+from clora.webui.concept_table import edited, message_html, table_html
+from clora.webui.report import Report, report
+from clora.webui.request import read_corrections
+
+PROMPT = "a <lora:black cat:0.8:1> cat and a <lora:dog:1:words=dog:trigger=sks> dog <lora:ink:1:role=style@dog>"
+
+
+class Cells(HTMLParser):
+    """What of a table can be changed: (LoRA, key) -> value; and every tag that is met."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.values: dict[tuple[str, str], str] = {}
+        self.tags: set[str] = set()
+        self._select: tuple[str, str] | None = None
+        self._option = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        given = dict(attrs)
+        if "data-key" in given:
+            key = (str(given["data-lora"]), str(given["data-key"]))
+            self.values[key] = str(given.get("value"))
+            self._select = key if tag == "select" else None
+        self._option = tag == "option" and "selected" in given
+
+    def handle_data(self, data: str) -> None:
+        if self._option and self._select:
+            self.values[self._select] = data
+
+
+def test_what_may_be_changed() -> None:
+    cells = Cells(table_html(report(PROMPT).rows)).values
+    # The tag of the dog says its words and trigger, that of the ink its role: these are no inputs.
+    assert cells == {
+        ("black cat", "role"): "concept", ("black cat", "words"): "cat", ("black cat", "trigger"): "",
+        ("dog", "role"): "concept",
+    }  # fmt: skip
+
+
+def test_the_second_of_two_equal_words_reads_as_it_is_written() -> None:
+    rows = report("a <lora:one:1> cat and a <lora:two:1> cat").rows
+    assert [row.words for row in rows] == ["cat", "cat (2.)"]
+    cells = Cells(table_html(rows)).values
+    assert cells["two", "words"] == "cat#2"
+    again = report(
+        "a <lora:one:1> cat and a <lora:two:1> cat", corrections=read_corrections(f"two: words={cells['two', 'words']}")
+    )
+    assert [row.words for row in again.rows] == ["cat", "cat (2.)"]
+
+
+def test_names_and_words_are_text_in_the_page() -> None:
+    evil = '"><script>alert(1)</script>'
+    rows = report('a <lora:x"onfocus="y:1> (cat & "dog") and a <lora:b:1> horse').rows
+    assert Cells(table_html(rows)).tags <= {
+        "div",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "input",
+        "select",
+        "option",
+    }
+    assert ('x"onfocus="y', "words") in Cells(table_html(rows)).values
+    assert "<script" not in message_html(Report(False, problem=evil))
+    assert "<script" not in message_html(Report(True, notes=(evil,), variants=("", "")))
+
+
+def change(key: str, value: str, lora: str = "cat") -> str:
+    return json.dumps({"lora": lora, "key": key, "value": value, "at": 1})
+
+
+@pytest.mark.parametrize(
+    ("cell", "before", "after"),
+    [
+        (change("words", "a cat"), "", "cat: words=a cat"),
+        (change("trigger", "sks"), "cat: words=cat\ndog: role=style", "cat: words=cat, trigger=sks\ndog: role=style"),
+        (change("words", " "), "cat: words=cat, trigger=sks", "cat: trigger=sks"),
+        (change("words", ""), "cat: words=cat", ""),
+        (change("role", "background", lora="dog"), '{"cat": {"words": "x"}}', "cat: words=x\ndog: role=background"),
+    ],
+)
+def test_a_changed_cell(cell: str, before: str, after: str) -> None:
+    assert edited(cell, before) == after
+    assert edited(cell, after) == after
+
+
+@pytest.mark.parametrize("cell", ["", "[]", "3", '{"lora": "cat", "key": "words"}', change("weight", "2")])
+def test_a_cell_that_cannot_be_read(cell: str) -> None:
+    with pytest.raises(CLoRAError, match="cell"):
+        edited(cell, "")
+
+
+def test_corrections_that_cannot_be_read_are_kept() -> None:
+    with pytest.raises(CLoRAError, match="cat words"):
+        edited(change("words", "cat"), "cat words")
