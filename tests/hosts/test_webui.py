@@ -11,33 +11,15 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
 
 from clora.settings import SETTINGS
-from tests.hosts.webui_server import ApiError, Server, encoded, running_server
+from tests.hosts.webui_server import ApiError, Server, encoded
 
 FEW = {"refine_updates": 2, "show_masks": False}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running_server() as found:
-        if found is None:
-            pytest.skip("no WebUI to test against: set CLORA_WEBUI_URL or CLORA_WEBUI_DIR")
-        yield found
-
-
-@pytest.fixture(scope="module")
-def prompt(server: Server) -> str:
-    if os.environ.get("CLORA_WEBUI_PROMPT"):
-        return os.environ["CLORA_WEBUI_PROMPT"]
-    names = [lora["name"] for lora in server.call("/sdapi/v1/loras")]
-    assert len(names) > 1, "the WebUI has fewer than two LoRAs"
-    return f"a <lora:{names[0]}:1> cat and a <lora:{names[1]}:1> dog on grass"
 
 
 def plain(prompt: str) -> str:
