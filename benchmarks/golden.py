@@ -219,7 +219,7 @@ def compare_step(
     if step.book is not None:
         ours.setdefault(f"{last}/attention_maps", stacked_maps(step.book, variants))
     ours[f"{last}/noise_preds"] = torch.stack(
-        [torch.stack([step.predictions[Row(0, v, half)] for half in (False, True)]) for v in range(variants)]
+        [torch.stack([step.predicted.rows[Row(0, v, half)] for half in (False, True)]) for v in range(variants)]
     )
     if step.masks[0] is not None:
         ours[f"step{index}/masks"] = step.masks[0]

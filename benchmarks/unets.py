@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -92,8 +92,12 @@ class Bench:
 
     def predict(self, latent: Tensor, rows: tuple[Row, ...]) -> Tensor:
         """Rows with their variants' LoRAs."""
-        with self.loras.rows([row.variant for row in rows]):
+        with self.loras.rows(self.conditioning(rows)[1]):
             return self.forward(latent, len(rows))
+
+    def conditioning(self, rows: tuple[Row, ...]) -> tuple[Tensor, Sequence[int]]:
+        """The rows' contexts (R, L, D), all the same, and LoRA sets."""
+        return self.context.expand(len(rows), -1, -1), [row.variant for row in rows]
 
     @contextmanager
     def gradients(self) -> Iterator[None]:

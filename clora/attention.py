@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from .errors import CLoRAError
 CROSS_ATTENTION = "attn2"
 """Name of the cross-attention in every transformer block, in diffusers' and in CompVis' module trees."""
 
+_DOWN = re.compile(r"(^|\.)(down_blocks|input_blocks)\.")
+
 
 class ForwardStopped(Exception):
     """Raised by the last tap to end a forward whose remaining layers nobody needs. Never leaves this module."""
@@ -26,6 +29,7 @@ class CrossAttention:
     """One cross-attention layer: `name` in the module tree, its projections, `heads` and softmax `scale`."""
 
     name: str
+    module: nn.Module
     to_q: nn.Module
     to_k: nn.Module
     heads: int
@@ -47,7 +51,7 @@ def find_cross_attention(unet: nn.Module) -> tuple[CrossAttention, ...]:
         if name.rsplit(".", 1)[-1] == CROSS_ATTENTION and hasattr(module, "to_q") and hasattr(module, "to_k"):
             heads = int(module.heads)  # type: ignore[arg-type]
             scale = float(getattr(module, "scale", 0.0) or 0.0)  # type: ignore[arg-type]
-            layers.append(CrossAttention(name, module.to_q, module.to_k, heads, scale))  # type: ignore[arg-type]
+            layers.append(CrossAttention(name, module, module.to_q, module.to_k, heads, scale))  # type: ignore[arg-type]
     if not layers:
         raise CLoRAError(
             f"CLoRA cannot compose with this model: {type(unet).__name__} has no UNet cross-attention; "
@@ -79,7 +83,7 @@ class _Collection:
     grid: tuple[int, int]
     columns: Tensor
     stop: bool
-    last: str | None
+    names: tuple[str, ...]
     keep_layers: bool
     total: Tensor | None = None
     tapped: int = 0
@@ -146,20 +150,24 @@ class AttentionTaps:
         *,
         stop: bool = False,
         keep_layers: bool = False,
+        which: str = "all",
     ) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
         """Run `forward` over R rows and average the maps of the tapped layers and their heads.
 
         Returns maps (R, K, h_a, w_a) for the K text positions `columns`, the forward's own result (None with
         `stop`, which ends the forward after the last tapped layer) and, with `keep_layers`, each layer's
-        probabilities (R, heads, h_a*w_a, K) by name. `survey` must have seen this `size` before a `stop`.
+        probabilities (R, heads, h_a*w_a, K) by name. `which` is "all" layers of the map grid, or those on the way
+        "down" (all, where that has none). `survey` must have seen this `size` before a `stop`.
         """
         grid = map_grid(*size)
         names = self._order.get(grid, ())
+        if which == "down":
+            names = tuple(name for name in names if _DOWN.search(name)) or names
         if stop and not names:
             raise RuntimeError("survey() must run before a forward can be stopped")
         device = self.layers[0].to_q.weight.device  # type: ignore[union-attr]
         index = torch.tensor(list(columns), dtype=torch.long, device=device)  # type: ignore[arg-type]
-        active = _Collection(grid, index, stop, names[-1] if names else None, keep_layers)
+        active = _Collection(grid, index, stop, names, keep_layers)
         self._active = active
         result: Tensor | None = None
         try:
@@ -184,6 +192,7 @@ class AttentionTaps:
             active = self._active
             if active is not None:
                 wanted = output.shape[1] == active.grid[0] * active.grid[1]
+                wanted = wanted and (layer.name in active.names or not active.names)
                 active.query = output if wanted else None
 
         return hook
@@ -201,7 +210,7 @@ class AttentionTaps:
             active.tapped += 1
             if active.keep_layers:
                 active.layers[layer.name] = probabilities
-            if active.stop and layer.name == active.last:
+            if active.stop and layer.name == active.names[-1]:
                 raise ForwardStopped
 
         return hook

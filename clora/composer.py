@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -12,12 +12,16 @@ from torch import Tensor, nn
 from .attention import AttentionTaps
 from .denoiser import Denoiser, Row
 from .errors import CLoRAError
-from .fusion import fuse
-from .maps import MapBook, average_maps, latent_rows, needed_columns
-from .masks import cut_masks, resize_masks
-from .plan import ImagePlan, chunks, rows_of
+from .kept_masks import KeptMasks
+from .lora.rows import RowLoras
+from .maps import MapBook
+from .masks import resize_masks
+from .memory import RowLimit
+from .plan import ImagePlan, rows_of
+from .prediction import Predicted, Predictor
 from .schedule import schedule
 from .settings import Settings
+from .single_pass import SinglePass
 from .update import Gradient, LatentUpdate
 
 
@@ -43,7 +47,7 @@ class Step:
     """What a sampler step gets: the moved latent (B, C, h, w), fused predictions and what they were made of.
 
     `uncond` is None without guidance. `masks[image]` (V, h, w) is None while predictions are averaged (before
-    `fuse_from`, and for the methods that have no masks). `predictions[image, variant, conditional]` (C, h, w).
+    `fuse_from`, and for the methods that have no masks). `predicted.rows[image, variant, conditional]` (C, h, w).
     """
 
     index: int
@@ -52,8 +56,12 @@ class Step:
     uncond: Tensor | None
     plans: tuple[ImagePlan, ...]
     masks: tuple[Tensor | None, ...]
-    book: MapBook | None
-    predictions: dict[Row, Tensor] = field(repr=False)
+    predicted: Predicted = field(repr=False)
+
+    @property
+    def book(self) -> MapBook | None:
+        """The maps of the step's forward, None where it took none."""
+        return self.predicted.book
 
 
 Event = Updated | Step
@@ -70,21 +78,33 @@ class Composer:
     """
 
     def __init__(
-        self, unet: nn.Module, settings: Settings, steps: int, *, observer: Observer | None = None,
-        record_columns: Sequence[int] = (), grid_order: str = "row-major", warnings: list[str] | None = None,
+        self, unet: nn.Module, settings: Settings, steps: int, *, loras: RowLoras | None = None,
+        observer: Observer | None = None, record_columns: Sequence[int] = (), grid_order: str = "row-major",
+        warnings: list[str] | None = None,
     ) -> None:  # fmt: skip
+        """`loras`, the row-wise LoRAs of the denoiser, are needed for single-pass fusion only."""
         self.settings = settings
         self.schedule = schedule(settings, steps)
         self.taps = AttentionTaps(unet)
-        self.update = LatentUpdate(self.taps, settings, columns=record_columns, grid_order=grid_order)
         self.warnings: list[str] = [] if warnings is None else warnings
+        limit = RowLimit(settings.rows_per_forward, self._warn)
+        self.update = LatentUpdate(self.taps, settings, limit, columns=record_columns, grid_order=grid_order)
+        single = settings.method == "clora" and settings.fusion == "single-pass" and loras is not None
+        self._single = SinglePass(unet, loras) if single and loras is not None else None
+        self._predictor = Predictor(
+            self.taps, settings, limit, single_pass=self._single, extra_columns=record_columns, grid_order=grid_order
+        )
+        self._masks = KeptMasks(settings, self.schedule)
         self._half = any(p.dtype == torch.float16 for p in unet.parameters())
         self._observer = observer or (lambda event: None)
 
     @contextmanager
     def installed(self) -> Iterator[Composer]:
-        """The taps' hooks exist inside this block only."""
-        with self.taps.installed():
+        """The hooks exist inside this block only. Install the row-wise LoRAs before."""
+        with ExitStack() as stack:
+            if self._single is not None:
+                stack.enter_context(self._single.installed())
+            stack.enter_context(self.taps.installed())
             yield self
 
     @torch.no_grad()
@@ -133,28 +153,32 @@ class Composer:
 
         `masks` (V, h', w') per image are used instead of new ones (the hires pass has the first pass's).
         """
-        masked = self.settings.method == "clora" and index >= self.schedule.fuse_from
-        cut = masked and masks is None
-        rows = self._rows(index, plans, guidance or (cut and self.settings.maps == "both"))
-        predictions, maps = self._forward(latent, rows, plans, denoiser, cut)
         size = (latent.shape[-2], latent.shape[-1])
-        book = self._book(maps, rows, plans)
-        if masked and masks is not None:
-            used: tuple[Tensor | None, ...] = tuple(resize_masks(mask.to(latent.device), size) for mask in masks)
-        else:
-            used = self._masks(book, plans, size)
-        cond = self._fused(predictions, used, True)
-        uncond = self._fused(predictions, used, False) if guidance else None
-        return Step(index, latent, cond, uncond, tuple(plans), used, book, predictions)
+        masked = self._composes(index) and self.settings.method == "clora" and index >= self.schedule.fuse_from
+        kept = self._masks.latest
+        if masks is not None:
+            kept = tuple(resize_masks(mask.to(latent.device), size) for mask in masks)
+        cut = masked and masks is None and self._masks.wanted(index)
+        # Maps of both halves need both, whatever the host asks for.
+        rows = self._rows(index, plans, guidance or (cut and self.settings.maps == "both"))
+        known = kept if masked else None
+        predicted = self._predicted(index, latent, rows, known, plans, denoiser, cut)
+        if predicted.book is not None:
+            new = self._masks.cut(predicted.book, plans, size)
+            known = known if predicted.fused else new
+        used: tuple[Tensor | None, ...] = known or (None,) * len(plans)
+        cond = self._fused(predicted, used, True)
+        uncond = self._fused(predicted, used, False) if guidance else None
+        return Step(index, latent, cond, uncond, tuple(plans), used, predicted)
 
     @torch.no_grad()
     def unconditional(self, step: Step, denoiser: Denoiser) -> Tensor:
         """The fused unconditional prediction of a step that was predicted without guidance."""
-        predictions = step.predictions
-        if not any(not row.conditional for row in predictions):
-            rows = tuple(row._replace(conditional=False) for row in predictions)
-            predictions, _ = self._forward(step.latent, rows, step.plans, denoiser, False)
-        return self._fused(predictions, step.masks, False)
+        predicted, known = step.predicted, tuple(mask for mask in step.masks if mask is not None)
+        if all(row.conditional for row in predicted.rows):
+            rows = tuple(row for row in self._rows(step.index, step.plans, True) if not row.conditional)
+            predicted = self._predicted(step.index, step.latent, rows, known, step.plans, denoiser, False)
+        return self._fused(predicted, step.masks, False)
 
     @torch.no_grad()
     def after(self, step: Step, denoiser: Denoiser, *, update: bool = True) -> Step:
@@ -166,8 +190,26 @@ class Composer:
         self._observer(step)
         return step
 
+    def _composes(self, index: int) -> bool:
+        """Whether the concepts' LoRAs are on at step `index`."""
+        return self.settings.method != "clora" or index < self.schedule.compose_until
+
+    def _rows(self, index: int, plans: Sequence[ImagePlan], unconditional: bool) -> tuple[Row, ...]:
+        return self._predictor.rows(index, plans, unconditional, base_only=not self._composes(index))
+
+    def _predicted(
+        self, index: int, latent: Tensor, rows: tuple[Row, ...], known: Sequence[Tensor] | None,
+        plans: Sequence[ImagePlan], denoiser: Denoiser, cut: bool,
+    ) -> Predicted:  # fmt: skip
+        """By a single pass where the settings say so and masks are known, else row by row."""
+        if known and self._single is not None:
+            return self._predictor.one_pass(latent, rows, known, plans, denoiser, with_maps=cut)
+        # The first masks need maps, which reused differences do not have.
+        reuse = not (cut and not known)
+        return self._predictor.all_rows(index, latent, rows, plans, denoiser, with_maps=cut, reuse=reuse)
+
     def _updates(self, index: int, update: bool) -> int:
-        if self.settings.method != "clora" or not update:
+        if self.settings.method != "clora" or not update or not self._composes(index):
             return 0
         return self.schedule.updates(index, self.settings.refine_updates)
 
@@ -188,6 +230,8 @@ class Composer:
                 "A latent update was skipped because its gradient was not finite; try full precision (--no-half)."
             )
             return latent, loss
+        if self._single is not None and self._masks.wanted(step):
+            self._masks.cut(gradient.book, plans, (latent.shape[-2], latent.shape[-1]))
         after = self.update.moved(latent, gradient.value, denoiser.latent_scale)
         self._observer(Updated(step, number, total, gradient, latent, after))
         return after, loss
@@ -196,61 +240,7 @@ class Composer:
         if text not in self.warnings:
             self.warnings.append(text)
 
-    def _book(self, maps: Tensor | None, rows: tuple[Row, ...], plans: Sequence[ImagePlan]) -> MapBook | None:
-        if maps is None:
-            return None
-        counted = [i for i, row in enumerate(rows) if row.conditional or self.settings.maps == "both"]
-        columns = needed_columns(plans, self.update.extra_columns)
-        return average_maps(maps[counted], [rows[i] for i in counted], columns, self.update.grid_order)
-
-    def _rows(self, index: int, plans: Sequence[ImagePlan], unconditional: bool) -> tuple[Row, ...]:
-        """The rows a step needs: all variants, or with `switch` the one whose turn it is."""
-        rows = rows_of(plans, unconditional=unconditional)
-        if self.settings.method != "switch":
-            return rows
-        return tuple(row for row in rows if row.variant == index % plans[row.image].variants)
-
-    def _forward(
-        self, latent: Tensor, rows: tuple[Row, ...], plans: Sequence[ImagePlan], denoiser: Denoiser, with_maps: bool
-    ) -> tuple[dict[Row, Tensor], Tensor | None]:
-        """Predictions of `rows`, and with `with_maps` the maps (R, K, h_a, w_a) of the same forward."""
-        size = (latent.shape[-2], latent.shape[-1])
-        columns = needed_columns(plans, self.update.extra_columns)
-        predictions: dict[Row, Tensor] = {}
-        maps: list[Tensor] = []
-        for piece in chunks(rows, self.settings.rows_per_forward):
-
-            def forward(piece: tuple[Row, ...] = piece) -> Tensor:
-                return denoiser.predict(latent_rows(latent, piece), piece)
-
-            if with_maps:
-                piece_maps, result, _ = self.taps.collect(size, columns, forward)
-                maps.append(piece_maps)
-            else:
-                result = forward()
-            assert result is not None
-            predictions.update(zip(piece, result, strict=True))
-        return predictions, torch.cat(maps) if with_maps else None
-
-    def _masks(
-        self, book: MapBook | None, plans: Sequence[ImagePlan], size: tuple[int, int]
-    ) -> tuple[Tensor | None, ...]:
-        if book is None:
-            return (None,) * len(plans)
-        options = self.settings.mask_options()
-        return tuple(
-            resize_masks(
-                cut_masks([book.of(image, v, tokens) for v, tokens in enumerate(plan.mask_tokens)], options), size
-            )
-            for image, plan in enumerate(plans)
-        )
-
     @staticmethod
-    def _fused(predictions: dict[Row, Tensor], masks: tuple[Tensor | None, ...], conditional: bool) -> Tensor:
+    def _fused(predicted: Predicted, masks: tuple[Tensor | None, ...], conditional: bool) -> Tensor:
         """One prediction for each image, (B, C, h, w)."""
-        fused = []
-        for image, mask in enumerate(masks):
-            own = [(row.variant, value) for row, value in predictions.items() if row[::2] == (image, conditional)]
-            stack = torch.stack([value for _, value in sorted(own, key=lambda pair: pair[0])])
-            fused.append(fuse(stack, torch.ones_like(stack[:, 0]) if mask is None else mask))
-        return torch.stack(fused)
+        return torch.stack([predicted.picture(image, conditional, mask) for image, mask in enumerate(masks)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -30,6 +31,10 @@ class Denoiser(Protocol):
         Row r is evaluated with the context and the LoRAs of `rows[r]`. Differentiable with respect to `latent`
         inside `gradients()`.
         """
+        ...
+
+    def conditioning(self, rows: tuple[Row, ...]) -> tuple[Tensor, Sequence[int]]:
+        """The contexts (R, L, D) that `predict` gives the rows, and the index of each row's LoRA set."""
         ...
 
     def gradients(self) -> AbstractContextManager[None]:

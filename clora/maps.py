@@ -53,9 +53,14 @@ def latent_rows(latent: Tensor, rows: Sequence[Row]) -> Tensor:
 
 
 def collect_maps(
-    taps: AttentionTaps, denoiser: Denoiser, latent: Tensor, rows: tuple[Row, ...], columns: tuple[int, ...]
-) -> Tensor:
-    """Maps (R, K, h_a, w_a) of `rows` by a forward that stops after the last tapped layer."""
+    taps: AttentionTaps, denoiser: Denoiser, latent: Tensor, rows: tuple[Row, ...], columns: tuple[int, ...],
+    layers: str = "all",
+) -> Tensor:  # fmt: skip
+    """Maps (R, K, h_a, w_a) of `rows` by a forward that stops after the last tapped layer of `layers`."""
     size = (latent.shape[-2], latent.shape[-1])
-    maps, _, _ = taps.collect(size, columns, lambda: denoiser.predict(latent_rows(latent, rows), rows), stop=True)
+
+    def forward() -> Tensor:
+        return denoiser.predict(latent_rows(latent, rows), rows)
+
+    maps, _, _ = taps.collect(size, columns, forward, stop=True, which=layers)
     return maps

@@ -1,4 +1,4 @@
-"""Which sampler steps update, refine and fuse."""
+"""Which sampler steps update, refine, fuse and compose."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from .settings import Settings
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which of `steps` sampler steps update, refine and fuse; made by `schedule`."""
+    """Which of `steps` sampler steps update, refine, fuse and compose; made by `schedule`."""
 
     steps: int
     update_before: int
     refine_at: frozenset[int]
     fuse_from: int
+    compose_until: int
 
     def updates(self, step: int, extra: int) -> int:
         """How many latent updates `step` gets: none, one, or one and the `extra` ones of a refine step."""
@@ -32,4 +33,5 @@ def schedule(settings: Settings, steps: int) -> Schedule:
         round(settings.update_until * steps),
         frozenset(round(fraction * steps) for fraction in at),
         round(settings.fuse_from * steps),
+        round(settings.compose_until * steps),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from .attention import AttentionTaps
 from .contrast import group_entries, info_nce
 from .denoiser import Denoiser, Row
 from .maps import MapBook, average_maps, collect_maps, needed_columns
+from .memory import RowLimit
 from .plan import ImagePlan, chunks, rows_of
 from .settings import Settings
 
@@ -50,10 +52,12 @@ class LatentUpdate:
     """Computes gradients of the contrastive loss with respect to the sampler's latent, and moves the latent."""
 
     def __init__(
-        self, taps: AttentionTaps, settings: Settings, *, columns: Sequence[int] = (), grid_order: str = "row-major"
-    ) -> None:
+        self, taps: AttentionTaps, settings: Settings, limit: RowLimit | None = None, *, columns: Sequence[int] = (),
+        grid_order: str = "row-major",
+    ) -> None:  # fmt: skip
         self.taps = taps
         self.settings = settings
+        self.limit = limit or RowLimit(settings.rows_per_forward)
         self.extra_columns = tuple(columns)
         self.grid_order = grid_order
         self._loss_scale = 0
@@ -69,38 +73,43 @@ class LatentUpdate:
         columns = needed_columns(plans, self.extra_columns)
         while True:
             scale = LOSS_SCALES[self._loss_scale] if half else 1.0
-            result = self._scaled_gradient(latent, plans, denoiser, rows, columns, scale)
+            result = self.limit.run(
+                len(rows), partial(self._scaled_gradient, latent, plans, denoiser, rows, columns, scale)
+            )
             if result.finite or not half or self._loss_scale == len(LOSS_SCALES) - 1:
                 return result
             self._loss_scale += 1
 
     def _scaled_gradient(
         self, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser, rows: tuple[Row, ...],
-        columns: tuple[int, ...], scale: float,
+        columns: tuple[int, ...], scale: float, most_rows: int,
     ) -> Gradient:  # fmt: skip
-        pieces = chunks(rows, self.settings.rows_per_forward)
+        pieces = chunks(rows, most_rows)
         with denoiser.gradients():
             x = latent.detach().clone().requires_grad_(True)
             if len(pieces) == 1:
-                maps = collect_maps(self.taps, denoiser, x, rows, columns)
+                maps = self._maps(denoiser, x, rows, columns)
                 losses, left_out, book = self._losses(maps, rows, columns, plans)
                 (grad,) = torch.autograd.grad(losses.sum() * scale, x)
             else:
                 # Maps of all rows first, then dL/dmaps, then each chunk once more with a graph: exact, and
                 # only one chunk's activations are alive at a time.
                 with torch.no_grad():
-                    maps = torch.cat([collect_maps(self.taps, denoiser, x, piece, columns) for piece in pieces])
+                    maps = torch.cat([self._maps(denoiser, x, piece, columns) for piece in pieces])
                 maps.requires_grad_(True)
                 losses, left_out, book = self._losses(maps, rows, columns, plans)
                 (slopes,) = torch.autograd.grad(losses.sum() * scale, maps)
                 grad, start = torch.zeros_like(x), 0
                 for piece in pieces:
-                    part = collect_maps(self.taps, denoiser, x, piece, columns)
+                    part = self._maps(denoiser, x, piece, columns)
                     slope = slopes[start : start + len(piece)]
                     grad = grad + torch.autograd.grad((part * slope).sum(), x)[0]
                     start += len(piece)
         detached = MapBook(book.columns, {key: value.detach() for key, value in book.maps.items()})
         return Gradient(grad / scale, losses.detach(), detached, left_out)
+
+    def _maps(self, denoiser: Denoiser, latent: Tensor, rows: tuple[Row, ...], columns: tuple[int, ...]) -> Tensor:
+        return collect_maps(self.taps, denoiser, latent, rows, columns, self.settings.update_layers)
 
     def _losses(
         self, maps: Tensor, rows: tuple[Row, ...], columns: tuple[int, ...], plans: Sequence[ImagePlan]

@@ -51,7 +51,7 @@ def draw_figure(pipe: Any, composed: Composed, step: Step, timestep: int) -> Ima
     masks, book = step.masks[0], step.book
     assert masks is not None
     assert book is not None
-    predictions = [step.predictions[Row(0, v, True)] for v in range(len(plan_variants))]
+    predictions = [step.predicted.rows[Row(0, v, True)] for v in range(len(plan_variants))]
     pictures = clean_pictures(pipe, step, timestep, [*predictions, step.cond[0]])
     titles = ["variant", *(f'map of "{c.words}"' for c in concepts), "mask", "its own picture"]
     width = TEXT_WIDTH + (TILE + GAP) * len(titles[1:]) + GAP

@@ -118,16 +118,20 @@ class A1111Denoiser:
         assert self.image_cond is not None
         encoded = [self.now.contexts[row] for row in rows]
         images = torch.tensor([row.image for row in rows], device=latent.device)
-        context = torch.stack([one.context for one in encoded])
+        context, sets = self.conditioning(rows)
         # A fresh dict each time: the host rewrites its entries.
         cond: dict[str, Any] = {"c_concat": [self.image_cond[images]]}
         if self.model.sdxl:
             cond |= {"crossattn": context, "vector": torch.stack([e.vector for e in encoded if e.vector is not None])}
         else:
             cond["c_crossattn"] = [context]
-        sets = [self.now.set_of[row.image, row.variant] for row in rows]
         with self.loras.rows(sets):
             return self.inner(latent, self.now.sigma[images], cond=cond).to(latent.dtype)
+
+    def conditioning(self, rows: tuple[Row, ...]) -> tuple[Tensor, Sequence[int]]:
+        """The rows' contexts (R, L, D) and LoRA sets."""
+        assert self.now is not None
+        return self.now.conditioning(rows)
 
     @contextmanager
     def gradients(self) -> Iterator[None]:

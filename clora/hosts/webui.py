@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from ..denoiser import Denoiser, Row
@@ -30,6 +31,11 @@ class Evaluation:
     sigma: Tensor
     contexts: Mapping[Row, Encoded]
     set_of: Mapping[tuple[int, int], int]
+
+    def conditioning(self, rows: Sequence[Row]) -> tuple[Tensor, list[int]]:
+        """The rows' contexts (R, L, D) and LoRA sets."""
+        context = torch.stack([self.contexts[row].context for row in rows])
+        return context, [self.set_of[row.image, row.variant] for row in rows]
 
 
 class HostDenoiser(Denoiser, Protocol):

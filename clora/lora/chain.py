@@ -39,6 +39,14 @@ class Chain:
             y = bias.shift(y)
         return y
 
+    def thin(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
+        """(down (rank, in, *kernel), up (out, rank)) of all LoRAs together, None where they are not all thin."""
+        factors = [delta.thin(like) for delta in self._deltas]
+        found = [pair for pair in factors if pair is not None]
+        if self._biases or not found or len(found) < len(factors):
+            return None
+        return torch.cat([down for down, _ in found]), torch.cat([up for _, up in found], dim=1)
+
     def dense(self) -> tuple[Tensor, Tensor | None]:
         """(weight, bias) with all LoRAs merged, in float32, or float64 where the host's weight is: the reference."""
         like = self.layer.weight.detach()

@@ -96,8 +96,9 @@ class SamplingPass:
             )
         if self._composer is None:
             self._composer = Composer(
-                self.model.unet, self.settings, place.steps, observer=self._observe, warnings=self.outcome.warnings
-            )
+                self.model.unet, self.settings, place.steps, loras=self.loras, observer=self._observe,
+                warnings=self.outcome.warnings,
+            )  # fmt: skip
         index, first = self.progress.next(float(sigma[0]), place)
         self._now = (index, first and self._masks is None)
         self._plans = self.texts.plans(place.evaluation)

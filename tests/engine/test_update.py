@@ -136,9 +136,9 @@ def test_an_overflowing_loss_scale_is_lowered(latent: torch.Tensor) -> None:
     true_gradient = update._scaled_gradient
 
     def overflowing(*args):  # type: ignore[no-untyped-def]
-        seen.append(args[-1])
+        seen.append(args[-2])
         result = true_gradient(*args)
-        if args[-1] > 32:
+        if args[-2] > 32:
             result.value.fill_(torch.inf)
         return result
 

@@ -79,6 +79,10 @@ class ToyDenoiser:
         dtype = next(self.unet.parameters()).dtype
         return self.unet((latent / self.latent_scale).to(dtype), context.to(dtype)).to(latent.dtype)
 
+    def conditioning(self, rows: tuple[Row, ...]) -> tuple[Tensor, list[int]]:
+        context = torch.stack([self.contexts[row.variant, row.conditional] for row in rows])
+        return context, [row.variant for row in rows]
+
     @contextmanager
     def gradients(self) -> Iterator[None]:
         with torch.enable_grad():

@@ -92,7 +92,7 @@ class DiffusersDenoiser:
         return self
 
     @property
-    def conditioning(self) -> Conditioning:
+    def now(self) -> Conditioning:
         """The conditioning of the current step."""
         return self.prepared.conditioning[self.step]
 
@@ -103,17 +103,22 @@ class DiffusersDenoiser:
 
     def predict(self, latent: Tensor, rows: tuple[Row, ...]) -> Tensor:
         """The UNet's prediction (R, C, h, w), in the latent's dtype."""
-        encoded = self.conditioning.encoded
+        encoded = self.now.encoded
         unet = self.pipe.unet
-        context = torch.stack([encoded[row].context for row in rows]).to(unet.dtype)
+        context, sets = self.conditioning(rows)
         added = added_conditions(encoded, rows, self.sampling.height, self.sampling.width)
         model_input = self.pipe.scheduler.scale_model_input(latent, self.timestep).to(unet.dtype)
-        with self.loras.rows([self.prepared.set_of[row.image, row.variant] for row in rows]):
+        with self.loras.rows(sets):
             output = unet(
                 model_input, self.timestep, encoder_hidden_states=context,
                 added_cond_kwargs=added or None, return_dict=False,
             )[0]  # fmt: skip
         return output.to(latent.dtype)  # type: ignore[no-any-return]
+
+    def conditioning(self, rows: tuple[Row, ...]) -> tuple[Tensor, Sequence[int]]:
+        """The rows' contexts (R, L, D) and LoRA sets."""
+        context = torch.stack([self.now.encoded[row].context for row in rows]).to(self.pipe.unet.dtype)
+        return context, [self.prepared.set_of[row.image, row.variant] for row in rows]
 
     @contextmanager
     def gradients(self) -> Iterator[None]:
@@ -148,8 +153,8 @@ def sample(
     """
     scheduler = pipe.scheduler
     scheduler.set_timesteps(sampling.steps, device=latents.device)
-    composer = Composer(pipe.unet, settings, sampling.steps, observer=observer, **composer_options)
     loras = RowLoras("unet", pipe.unet, prepared.sets)
+    composer = Composer(pipe.unet, settings, sampling.steps, loras=loras, observer=observer, **composer_options)
     denoiser = DiffusersDenoiser(pipe, loras, prepared, sampling)
     latents = latents * scheduler.init_noise_sigma
     step = -1
@@ -162,7 +167,7 @@ def sample(
             step = min(step + 1, sampling.steps - 1) if first or step < 0 else step
             at = denoiser.at(step, timestep)
             guided = sampling.guidance != 1.0
-            result = composer.step(step, latents, at.conditioning.plans, at, guidance=guided, update=first)
+            result = composer.step(step, latents, at.now.plans, at, guidance=guided, update=first)
             noise = result.cond
             if result.uncond is not None:
                 noise = guide(result.uncond, result.cond, sampling.guidance, sampling.guidance_rescale)

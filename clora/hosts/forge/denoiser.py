@@ -6,7 +6,7 @@ tensor is set on each one's memory, nothing is copied, and the UNet is called wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +46,11 @@ class ForgeDenoiser:
         """x0 (R, C, h, w) for rows. ControlNets act in predictions, not in the forwards of an update."""
         assert self.now is not None
         encoded = [self.now.contexts[row] for row in rows]
+        context, sets = self.conditioning(rows)
         images = torch.tensor([row.image for row in rows], device=latent.device)
         graded = self._aliases is not None
         given: dict[str, Any] = {
-            "c_crossattn": torch.stack([one.context for one in encoded]).to(latent.device),
+            "c_crossattn": context.to(latent.device),
             "transformer_options": {} if graded else self._options(rows),
         }
         if self.model.sdxl:
@@ -59,13 +60,18 @@ class ForgeDenoiser:
         if self.control and not graded:
             given["control"] = self._control(rows)
         kmodel = self.model.patcher.model
-        with self.loras.rows([self.now.set_of[row.image, row.variant] for row in rows]):
+        with self.loras.rows(sets):
             arguments = (latent, self.now.sigma[images])
             if self._aliases is None:
                 result: Tensor = kmodel.apply_model(*arguments, **given)
             else:
                 result = torch.func.functional_call(_Applied(kmodel), self._aliases, arguments, given)
         return result.to(latent.dtype)
+
+    def conditioning(self, rows: tuple[Row, ...]) -> tuple[Tensor, Sequence[int]]:
+        """The rows' contexts (R, L, D) and LoRA sets."""
+        assert self.now is not None
+        return self.now.conditioning(rows)
 
     def _options(self, rows: tuple[Row, ...]) -> dict[str, Any]:
         """The host's transformer options with the marks of these rows: other extensions' patches read them."""

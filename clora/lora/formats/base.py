@@ -62,6 +62,11 @@ class Delta(ABC):
     def merge(self, weight: Tensor) -> Tensor:
         """The dense path: the weight so far with this LoRA merged, in the dtype of `weight`."""
 
+    def thin(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
+        """(down (rank, in, *kernel), up (out, rank)) in the dtype of `like` where the change is up(down(x)), strength
+        and scale included, with a pointwise `up`; None for every other form."""
+        return None
+
 
 class Additive(Delta):
     """A format whose change of the weight does not depend on the weight: y + strength * h(x)."""

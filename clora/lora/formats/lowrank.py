@@ -58,6 +58,13 @@ class LowRank(Additive):
         # The scale acts on the thin middle: cheap, and no small factor is rounded away in fp16.
         return layer.pointwise(z if self._scale == 1 else z * self._scale, up)
 
+    def thin(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Both factors, where there is no core between them."""
+        if self._mid is not None or self.layer.grouped:
+            return None
+        down, up = self._casts.get(like, self._factors)
+        return down, up * (self.strength * self._scale)
+
     def _factors(self, move: Move) -> tuple[Tensor, ...]:
         factors = (self._down, self._up, *(() if self._mid is None else (self._mid,)))
         return tuple(move(factor) for factor in factors)
@@ -113,6 +120,13 @@ class LoHa(Additive):
             return super().change(x)
         down, up = self._casts.get(x, self._khatri_rao)
         return self.layer.pointwise(self.layer.apply(x, down), up)
+
+    def thin(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The factors at rank r1 * r2, where that is less work."""
+        if not self.on_activations:
+            return None
+        down, up = self._casts.get(like, self._khatri_rao)
+        return down, up * self.strength
 
     def _khatri_rao(self, move: Move) -> tuple[Tensor, Tensor]:
         (a1, b1), (a2, b2) = ([move(part) for part in half] for half in self._halves)

@@ -1,0 +1,39 @@
+"""Which steps cut new masks, and the masks that are kept in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .maps import MapBook
+from .masks import cut_masks, resize_masks
+from .plan import ImagePlan
+from .schedule import Schedule
+from .settings import Settings
+
+
+class KeptMasks:
+    """The masks of a run: `latest[image]` (V, h, w) at the latent's size, None before the first ones are cut."""
+
+    def __init__(self, settings: Settings, schedule: Schedule) -> None:
+        self._options = settings.mask_options()
+        self._every: int = settings.mask_every
+        self._from, self._until = schedule.fuse_from, round(settings.mask_until * schedule.steps)
+        self.latest: tuple[Tensor, ...] | None = None
+
+    def wanted(self, index: int) -> bool:
+        """Whether step `index` (0-based) cuts new masks; the first ones are cut whenever there are none."""
+        if self.latest is None:
+            return True
+        return index < self._until and (index - self._from) % self._every == 0
+
+    def cut(self, book: MapBook, plans: Sequence[ImagePlan], size: tuple[int, int]) -> tuple[Tensor, ...]:
+        """New masks (V, h, w) of each image from its maps, at the latent's `size`; they are kept."""
+        self.latest = tuple(
+            resize_masks(
+                cut_masks([book.of(image, v, tokens) for v, tokens in enumerate(plan.mask_tokens)], self._options), size
+            )
+            for image, plan in enumerate(plans)
+        )
+        return self.latest
