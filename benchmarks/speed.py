@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,19 @@ from clora.settings import Settings
 from .authors import AuthorsWay
 from .unets import Bench, new_unet
 
-WORKS = ("plain", "update", "step", "authors update", "authors step")
-STEPS = 50  # of a whole run
+WORKS = ("plain", "update", "update, 3 rows at once", "step", "step, shared negative", "single-pass step",
+         "authors' update", "authors' step")  # fmt: skip
+IN_MEMORY = (
+    "plain",
+    "update",
+    "update, 3 rows at once",
+    "step",
+    "single-pass step",
+    "authors' update",
+    "authors' step",
+)
+EARLY = 0.03  # refine tolerance of the preset "fast"
+Work = Callable[[], Any]
 
 
 @dataclass
@@ -39,48 +50,87 @@ class Measured:
     concepts: int
     seconds: dict[str, float]
 
-    def ratios(self) -> dict[str, float]:
-        """Relative to a plain step, and whole runs relative to a plain run."""
+    def ratios(self, early: Mapping[int, int] | None = None) -> dict[str, float]:
+        """Relative to a plain step, and whole runs relative to a plain run of as many steps.
+
+        `early[steps]`: updates of a run whose refine steps end early; without it such runs are left out.
+        """
         plain = self.seconds["plain"]
         found = {name: value / plain for name, value in self.seconds.items() if name != "plain"}
-        found["run"] = self._run("") / (STEPS * plain)
-        found["authors run"] = self._run("authors ") / (STEPS * plain)
+        found["run of 50 steps"] = self._run(50, "step", "update", updates_of(50))
+        found["authors' run of 50 steps"] = self._run(50, "authors' step", "authors' update", updates_of(50))
+        if early:
+            found["run of 50 steps, early end, shared negative"] = self._run(
+                50, "step, shared negative", "update", early[50]
+            )
+            found["run of 20 steps, early end"] = self._run(20, "step", "update", early[20])
+            found["run of 20 steps, early end, single-pass"] = self._run(20, "single-pass step", "update", early[20])
         return found
 
-    def _run(self, who: str) -> float:
-        """Seconds of a whole run with the paper's schedule, which is the default one."""
-        settings = Settings()
-        plan = schedule(settings, STEPS)
-        updates = sum(plan.updates(step, settings.refine_updates) for step in range(STEPS))
-        return STEPS * self.seconds[f"{who}step"] + updates * self.seconds[f"{who}update"]
+    def _run(self, steps: int, step: str, update: str, updates: int) -> float:
+        of = self.seconds
+        return (steps * of[step] + updates * of[update]) / (steps * of["plain"])
 
 
-def works(bench: Bench, settings: Settings) -> dict[str, Callable[[], Any]]:
+def updates_of(steps: int) -> int:
+    """Updates of a whole run with the default schedule, which is the paper's."""
+    settings = Settings()
+    plan = schedule(settings, steps)
+    return sum(plan.updates(step, settings.refine_updates) for step in range(steps))
+
+
+def early_updates(steps: int) -> int:
+    """Updates of a run on the embedded model whose refine steps end early: random weights have nothing to converge."""
+    from clora.composer import Updated
+    from clora.demo.cli import DEMO_PROMPT, EMBEDDED_GUIDANCE
+    from clora.demo.models import EMBEDDED_LORAS, load_pipeline
+    from clora.hosts.diffusers import compose
+
+    seen: list[Any] = []
+    compose(
+        load_pipeline(None), DEMO_PROMPT, loras=[EMBEDDED_LORAS], steps=steps, seed=0, guidance=EMBEDDED_GUIDANCE,
+        settings=Settings(refine_tolerance=EARLY),
+        observer=lambda event: seen.append(event) if isinstance(event, Updated) else None,
+    )  # fmt: skip
+    return len(seen)
+
+
+def works(bench: Bench) -> dict[str, Work]:
     """Each kind of work as a function."""
-    composer = Composer(bench.unet, settings, STEPS)
-    plans = [bench.plan]
-    x = bench.latent
+    x, plans = bench.latent, [bench.plan]
+    size = (x.shape[-2], x.shape[-1])
 
-    def update() -> Tensor:
-        with bench.loras.installed(), composer.installed():
-            return composer.update.gradient(x, plans, bench.denoiser).value
+    def work(do: Callable[[Composer], Tensor], **settings: Any) -> Work:
+        composer = Composer(bench.unet, Settings(**settings), 50, loras=bench.loras)
+        with torch.no_grad(), bench.loras.installed(), composer.installed():
+            composer.taps.survey(size, lambda: bench.denoiser.predict(x, bench.rows[:1]))
 
-    def step() -> Tensor:
-        with bench.loras.installed(), composer.installed():
-            return composer.predict(0, x, plans, bench.denoiser).cond
+        def run() -> Tensor:
+            with bench.loras.installed(), composer.installed():
+                return do(composer)
 
-    with torch.no_grad(), bench.loras.installed(), composer.installed():
-        composer.taps.survey((x.shape[-2], x.shape[-1]), lambda: bench.denoiser.predict(x, bench.rows[:1]))
+        return run
+
+    def update(composer: Composer) -> Tensor:
+        return composer.update.gradient(x, plans, bench.denoiser).value
+
+    def step(composer: Composer) -> Tensor:
+        return composer.predict(0, x, plans, bench.denoiser).cond
+
     authors = AuthorsWay(bench)
+    # A single pass needs masks of a step before, which its first, exact call makes.
+    single = work(step, fusion="single-pass")
+    single()
     return {
-        "plain": bench.plain, "update": update, "step": step, "authors update": authors.update,
-        "authors step": authors.step,
+        "plain": bench.plain, "update": work(update), "update, 3 rows at once": work(update, rows_per_forward=3),
+        "step": work(step), "step, shared negative": work(step, shared_uncond=True), "single-pass step": single,
+        "authors' update": authors.update, "authors' step": authors.step,
     }  # fmt: skip
 
 
 def measure(bench: Bench, repeats: int, device: str) -> Measured:
     """Medians over interleaved repeats, after one round that is thrown away."""
-    found = works(bench, Settings())
+    found = works(bench)
     times: dict[str, list[float]] = {name: [] for name in found}
     for number in range(repeats + 1):
         for name, work in found.items():
@@ -96,21 +146,21 @@ def measure(bench: Bench, repeats: int, device: str) -> Measured:
 def peak_memory(args: argparse.Namespace, concepts: int, work: str) -> float:
     """Peak GB above the weights for one kind of work: in a fresh process on a CPU, from the allocator on CUDA."""
     if args.device == "cuda":
-        bench = Bench(new_unet(args.sdxl, args.device), concepts, args.size, args.sdxl)
-        found = works(bench, Settings())[work]
+        bench = Bench(new_unet(args.sdxl, args.device), concepts, args.sizes[0], args.sdxl)
+        found = works(bench)[work]
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         found()
         return (torch.cuda.max_memory_allocated() - before) / 1e9
     command = [sys.executable, "-m", "benchmarks.speed", "--peak", work, "--concepts", str(concepts)]
-    command += ["--size", str(args.size), *(["--sdxl"] if args.sdxl else [])]
+    command += ["--sizes", str(args.sizes[0]), *(["--sdxl"] if args.sdxl else [])]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
 def run_peak(args: argparse.Namespace) -> None:
     """The fresh process: print the growth of the peak resident memory."""
-    bench = Bench(new_unet(args.sdxl, args.device), args.concepts[0], args.size, args.sdxl)
-    found = works(bench, Settings())[args.peak]
+    bench = Bench(new_unet(args.sdxl, args.device), args.concepts[0], args.sizes[0], args.sdxl)
+    found = works(bench)[args.peak]
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far, and the parent's, which is inherited
     before = _resident("VmRSS")
     found()
@@ -141,7 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="two LoRAs, two repeats, no memory")
     parser.add_argument("--sdxl", action="store_true", help="the SDXL UNet")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--size", type=int, default=256, help="pixels")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256], help="pixels; memory is told for the first")
     parser.add_argument("--concepts", type=int, nargs="+", default=[1, 2, 4, 8], help="numbers of LoRAs")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peak", choices=WORKS, help=argparse.SUPPRESS)
@@ -151,16 +201,29 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     counts = [2] if args.quick else args.concepts
     unet = new_unet(args.sdxl, args.device)
-    rows = []
-    for concepts in counts:
-        measured = measure(Bench(unet, concepts, args.size, args.sdxl), 2 if args.quick else args.repeats, args.device)
-        memory = {} if args.quick else {work: peak_memory(args, concepts, work) for work in WORKS}
-        rows.append({"concepts": concepts, "ratios": measured.ratios(), "memory": memory, "seconds": measured.seconds})
-        print(f"{concepts} LoRAs: plain step {measured.seconds['plain']:.2f} s", file=sys.stderr)
-    print_table(rows)
+    early = None if args.quick else {steps: early_updates(steps) for steps in (20, 50)}
+    tables = {size: [row_of(args, unet, size, concepts, early) for concepts in counts] for size in args.sizes}
+    for size, rows in tables.items():
+        print(f"\n{size} x {size} pixels\n")
+        print_table(rows)
+    if early:
+        print(f"\nUpdates with an early end: {early[20]} of {updates_of(20)} in 20 steps, "
+              f"{early[50]} of {updates_of(50)} in 50.")  # fmt: skip
     if args.json:
-        args.json.write_text(json.dumps({"size": args.size, "sdxl": args.sdxl, "rows": rows}, indent=1))
+        args.json.write_text(json.dumps({"sdxl": args.sdxl, "early": early, "tables": tables}, indent=1))
     return 0
+
+
+def row_of(
+    args: argparse.Namespace, unet: Any, size: int, concepts: int, early: Mapping[int, int] | None
+) -> dict[str, Any]:
+    """One column of the table: ratios, seconds, rows of the UNet and memory for a number of LoRAs at a size."""
+    measured = measure(Bench(unet, concepts, size, args.sdxl), 2 if args.quick else args.repeats, args.device)
+    memory = {}
+    if not args.quick and size == args.sizes[0]:
+        memory = {work: peak_memory(args, concepts, work) for work in IN_MEMORY}
+    print(f"{size} px, {concepts} LoRAs: plain step {measured.seconds['plain']:.2f} s", file=sys.stderr)
+    return {"concepts": concepts, "ratios": measured.ratios(early), "memory": memory, "seconds": measured.seconds}
 
 
 if __name__ == "__main__":
