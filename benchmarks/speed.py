@@ -28,8 +28,10 @@ from clora.settings import Settings
 from .authors import AuthorsWay
 from .unets import Bench, new_unet
 
-WORKS = ("plain", "update", "update, 3 rows at once", "step", "step, shared negative", "single-pass step",
-         "authors' update", "authors' step")  # fmt: skip
+WORKS = (
+    "plain", "update", "update, 3 rows at once", "update, way down only", "step", "step, shared negative",
+    "single-pass step", "authors' update", "authors' step",
+)  # fmt: skip
 IN_MEMORY = (
     "plain",
     "update",
@@ -123,6 +125,7 @@ def works(bench: Bench) -> dict[str, Work]:
     single()
     return {
         "plain": bench.plain, "update": work(update), "update, 3 rows at once": work(update, rows_per_forward=3),
+        "update, way down only": work(update, update_layers="down"),
         "step": work(step), "step, shared negative": work(step, shared_uncond=True), "single-pass step": single,
         "authors' update": authors.update, "authors' step": authors.step,
     }  # fmt: skip

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from .schedule import schedule
 from .settings import Settings
 
-# Row-forwards that one row of an update costs: forward to the last tap and back, measured on the SD 1.5 UNet.
-_UPDATE = 1.2
+# Measured on the SD 1.5 UNet by benchmarks/speed.py: what a row of an update costs in row-forwards (forward to the
+# last tap and back; only the way down costs less), and what each variant adds to a row of a single pass.
+_UPDATE = {"all": 1.2, "down": 0.6}
+_VARIANT = 0.04
 
 
 @dataclass(frozen=True)
@@ -24,17 +26,27 @@ class Estimate:
     @property
     def sentence(self) -> str:
         """For the user."""
-        return (
-            f"About {self.time:.1f} times the time of a plain picture, {self.rows} rows of the UNet at once (plain: 2)."
-        )
+        about = "At most about" if self.at_most else "About"
+        cost = f"{about} {self.time:.1f} times the time of a plain picture"
+        return f"{cost}, {self.rows} rows of the UNet at once (plain: 2)."
 
 
 def estimate(settings: Settings, concepts: int, steps: int) -> Estimate:
     """Cost of composing `concepts` over `steps` sampler steps with guidance, counted in rows of UNet forwards."""
     variants = {"clora": concepts + 1, "merge": 1, "composite": concepts, "switch": 1}[settings.method]
-    most = 2 * variants
-    rows = min(most, settings.rows_per_forward or most)
-    plan = schedule(settings, steps)
-    updates = sum(plan.updates(step, settings.refine_updates) for step in range(steps)) if settings.updates else 0
-    total = steps * most + updates * variants * _UPDATE
-    return Estimate(total / (2 * steps), rows, at_most=bool(updates) and settings.refine_tolerance > 0.0)
+    most, step = 2 * variants, 2.0 * variants
+    updates = 0
+    if settings.method == "clora":
+        most = step = variants + 1 if settings.shared_uncond else 2 * variants
+        base = 2.0
+        step = base + (most - base) / settings.variants_every
+        if settings.fusion == "single-pass":
+            most, step = 2, base * (1.0 + _VARIANT * variants)
+        step = settings.compose_until * step + (1.0 - settings.compose_until) * base
+        plan = schedule(settings, steps)
+        if settings.updates:
+            updates = sum(plan.updates(n, settings.refine_updates) for n in range(min(steps, plan.compose_until)))
+    rows = max(most, variants if updates else 0)
+    total = steps * step + updates * variants * _UPDATE[settings.update_layers]
+    at_most = bool(updates) and settings.refine_tolerance > 0.0
+    return Estimate(total / (2 * steps), min(rows, settings.rows_per_forward or rows), at_most)
