@@ -100,6 +100,7 @@ class AttentionTaps:
     """
 
     def __init__(self, unet: nn.Module) -> None:
+        self.unet = unet
         self.layers = find_cross_attention(unet)
         self._order: dict[tuple[int, int], tuple[str, ...]] = {}
         self._seen: list[tuple[str, int]] | None = None

@@ -13,7 +13,7 @@ from .attention import AttentionTaps
 from .contrast import group_entries, info_nce
 from .denoiser import Denoiser, Row
 from .maps import MapBook, average_maps, collect_maps, needed_columns
-from .memory import RowLimit
+from .memory import GraphSize, RowLimit, free_bytes
 from .plan import ImagePlan, chunks, rows_of
 from .settings import Settings
 
@@ -61,6 +61,7 @@ class LatentUpdate:
         self.extra_columns = tuple(columns)
         self.grid_order = grid_order
         self._loss_scale = 0
+        self._row_bytes = 0
 
     def gradient(
         self, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser, *, half: bool = False
@@ -71,6 +72,7 @@ class LatentUpdate:
         """
         rows = rows_of(plans, unconditional=self.settings.maps == "both")
         columns = needed_columns(plans, self.extra_columns)
+        self._fit(latent, denoiser, rows, columns)
         while True:
             scale = LOSS_SCALES[self._loss_scale] if half else 1.0
             result = self.limit.run(
@@ -79,6 +81,17 @@ class LatentUpdate:
             if result.finite or not half or self._loss_scale == len(LOSS_SCALES) - 1:
                 return result
             self._loss_scale += 1
+
+    def _fit(self, latent: Tensor, denoiser: Denoiser, rows: tuple[Row, ...], columns: tuple[int, ...]) -> None:
+        """No more rows at once than memory holds, from what one row's graph takes, measured once."""
+        free = free_bytes(latent.device)
+        if free is None or self.limit.size or self._row_bytes or len(rows) < 2:
+            return
+        size = GraphSize(self.taps.unet)
+        with denoiser.gradients(), size.measured():
+            self._maps(denoiser, latent.detach().clone().requires_grad_(True), rows[:1], columns)
+        self._row_bytes = size.bytes
+        self.limit.fit(len(rows), self._row_bytes, free)
 
     def _scaled_gradient(
         self, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser, rows: tuple[Row, ...],

@@ -12,7 +12,8 @@ from torch import Tensor
 from clora.composer import Composer, Step
 from clora.denoiser import Row
 from clora.errors import CLoRAError
-from clora.memory import RowLimit, is_out_of_memory
+from clora.maps import collect_maps
+from clora.memory import GraphSize, RowLimit, is_out_of_memory
 from clora.plan import plan_image
 from clora.settings import Settings
 from tests.engine.toy import ToyDenoiser, toy
@@ -126,7 +127,7 @@ def test_the_update_may_look_at_the_way_down_only() -> None:
     assert any(name.startswith("up_blocks") for name in seen[0])
     assert seen[1] == [name for name in seen[1] if name.startswith("down_blocks")] != []
     assert all(torch.isfinite(one).all() and one.abs().sum() > 0 for one in gradients)
-    assert not torch.allclose(*gradients)
+    assert not torch.allclose(gradients[0], gradients[1])
 
 
 # ------------------------------------------------------------------------------------- memory running out
@@ -178,6 +179,30 @@ def test_the_run_tells_once_that_memory_ran_out(latent: Tensor) -> None:
             composer.step(index, latent, [PLAN], denoiser)
     assert len(composer.warnings) == 1
     assert "3 rows are computed at once" in composer.warnings[0]
+
+
+@pytest.mark.parametrize(("rows", "pieces"), [(99, [3]), (2.5, [2, 1]), (1.2, [1, 1, 1]), (0.1, [1, 1, 1])])
+def test_rows_are_chosen_by_free_memory(
+    latent: Tensor, monkeypatch: pytest.MonkeyPatch, rows: float, pieces: list[int]
+) -> None:
+    """`rows` rows' graphs fit: the first forward measures one, and nothing has to fail first."""
+    denoiser = toy()
+    size = GraphSize(denoiser.unet)
+    (wanted,) = steps_of(toy(), latent, 1, update_until=1.0, refine_at=())
+    composer = Composer(denoiser.unet, Settings(update_until=1.0, refine_at=()), 1)
+    first = (Row(0, 0, True),)
+    with composer.installed():
+        composer.taps.survey(SIZE, partial(denoiser.predict, latent, first))
+        with torch.enable_grad(), size.measured():
+            collect_maps(composer.taps, denoiser, latent.clone().requires_grad_(True), first, PLAN.columns)
+        assert size.bytes > latent.numel() * 8
+        monkeypatch.setattr("clora.update.free_bytes", lambda device: int(rows * size.bytes / 0.75) + 8)
+        denoiser.rows_seen.clear()
+        found = composer.before(0, latent, [PLAN], denoiser)
+    torch.testing.assert_close(found, wanted.latent, rtol=0, atol=1e-12)
+    forwards = [len(seen) for seen in denoiser.rows_seen]
+    # One measured, then all at once, or the maps of every piece and then the gradient of every piece.
+    assert forwards == [1, *(pieces if len(pieces) == 1 else pieces * 2)]
 
 
 def test_other_errors_pass() -> None:
