@@ -100,6 +100,7 @@ class A1111Denoiser:
         self.inner: Callable[..., Tensor] | None = None
         self.image_cond: Tensor | None = None
         self.now: Evaluation | None = None
+        self.marks: dict[bool, Tensor] = {}
 
     def at(self, evaluation: Evaluation) -> None:
         """Evaluate here from now on."""
@@ -119,6 +120,10 @@ class A1111Denoiser:
         encoded = [self.now.contexts[row] for row in rows]
         images = torch.tensor([row.image for row in rows], device=latent.device)
         context, sets = self.conditioning(rows)
+        if self.marks:
+            context = torch.cat(
+                [torch.stack([self.marks[row.conditional].to(context) for row in rows]), context], dim=1
+            )
         # A fresh dict each time: the host rewrites its entries.
         cond: dict[str, Any] = {"c_concat": [self.image_cond[images]]}
         if self.model.sdxl:
@@ -204,6 +209,7 @@ class _Attached:
         x, sigma = given["x"], given["sigma"]
         real = self.cfg.inner_model
         self.denoiser.inner, self.denoiser.image_cond = real, given["image_cond"]
+        self.denoiser.marks = _marks(given)
         t = self._t(real, sigma)
         self.first_t = self.first_t or t
         place = place_of(self.sampler, self.count, t, self.first_t)
@@ -236,3 +242,14 @@ class _Attached:
 
     def _t(self, real: Any, sigma: Tensor) -> float:
         return float(sigma[0]) if self.denoiser.timesteps else float(real.sigma_to_t(sigma[:1])[0])
+
+
+def _marks(given: Mapping[str, Any]) -> dict[bool, Tensor]:
+    """The token (1, D) in front of the host's conditional and unconditional contexts; empty where there is none.
+
+    sd-webui-controlnet puts a constant one there, by which it tells the halves of a batch apart, and takes it off
+    inside the UNet. Where it is missing, it takes every row for a conditional one.
+    """
+    firsts = {True: given["cond"].batch[0][0].schedules[0].cond, False: given["uncond"][0][0].cond}
+    tokens = {half: (c["crossattn"] if isinstance(c, Mapping) else c)[:1] for half, c in firsts.items()}
+    return tokens if all(bool((token == token[0, 0]).all()) for token in tokens.values()) else {}

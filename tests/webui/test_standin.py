@@ -226,6 +226,11 @@ SAME = {
     "scheduling": {"prompt": "[in rain:in snow:0.5] " + PROMPT},
     "hires": {"enable_hr": True, "hr_scale": 1.5},
     "hires alone": {"enable_hr": True, "hr_scale": 1.5, "clora": {**FEW, "hires": False}},
+    "single pass": {"clora": {**FEW, "fusion": "single-pass"}},
+    "single pass, halves apart": {"clora": {**FEW, "fusion": "single-pass"}, "apart": True},
+    "single pass, hires": {"clora": {**FEW, "fusion": "single-pass"}, "enable_hr": True, "hr_scale": 1.5},
+    "shared negative": {"clora": {**FEW, "shared_uncond": True}},
+    "kept masks, reused concepts": {"clora": {**FEW, "mask_every": 2, "variants_every": 2, "compose_until": 0.8}},
     "composite": {"clora": {"method": "composite"}},
     "switch": {"clora": {"method": "switch"}},
 }

@@ -65,10 +65,17 @@ class ForgeModel:
             raise CLoRAError(
                 "Another extension has wrapped the UNet (tiled diffusion, for instance): turn it off for this picture."
             )
-        if settings.updates and any(p.dtype not in _FLOATS or type(p) not in _PLAIN for p in self.unet.parameters()):
+        weights = list(self.unet.parameters())
+        if any(type(weight) not in _PLAIN for weight in weights):
+            # Forge's layers of such weights have no in_features, by which LoRAs find a layer: they would be left out.
             raise CLoRAError(
-                "Gradients cannot pass through this UNet's compressed weights (fp8, nf4 or gguf): set Diffusion in Low "
-                "Bits to Automatic or fp16, or set Update until to 0 to compose by masks alone."
+                "CLoRA cannot put LoRAs on this UNet's packed weights (nf4, fp4 or gguf): choose another file of the "
+                "checkpoint, with Diffusion in Low Bits on Automatic or float8."
+            )
+        if settings.updates and any(weight.dtype not in _FLOATS for weight in weights):
+            raise CLoRAError(
+                "Gradients cannot pass through this UNet's compressed weights (float8): choose a float16 checkpoint "
+                "with Diffusion in Low Bits on Automatic, or set Update until to 0 to compose by masks alone."
             )
 
     def layout(self, text: ResolvedText) -> PromptTokens:

@@ -82,10 +82,11 @@ class Processing:
         config = sd_samplers.find_sampler_config(sampler)
         assert config is not None
         first = None if first_steps is None else self._calls(first_steps)
-        return tuple(
+        conds, unconds = (
             prompt_parser.schedules(shared.sd_model, texts, config.total_steps(steps), first)
             for texts in (prompts, self.negative_prompts)
         )
+        return prompt_parser.multicond(conds), unconds
 
     def _calls(self, steps: int) -> int:
         config = sd_samplers.find_sampler_config(self.sampler_name)

@@ -4,15 +4,39 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 _EDIT = re.compile(r"\[([^:\[\]]*):([^:\[\]]*):([\d.]+)\]")
 
-Schedules = list[list[tuple[int, Tensor]]]
-"""For each prompt (last step, context) in order."""
+
+class ScheduledPromptConditioning(NamedTuple):
+    """A context and the last step it holds at."""
+
+    end_at_step: int
+    cond: Tensor
+
+
+Schedules = list[list[ScheduledPromptConditioning]]
+"""For each prompt its contexts in order."""
+
+
+@dataclass
+class ComposableScheduledPromptConditioning:
+    """One of the texts that AND joins."""
+
+    schedules: list[ScheduledPromptConditioning]
+    weight: float = 1.0
+
+
+@dataclass
+class MulticondLearnedConditioning:
+    """A batch of prompts."""
+
+    batch: list[list[ComposableScheduledPromptConditioning]]
 
 
 class SdConditioning(list):  # type: ignore[type-arg]
@@ -43,12 +67,20 @@ def schedules(sd_model: Any, prompts: Sequence[str], steps: int, first_steps: in
     found = []
     for prompt in prompts:
         ends, texts = zip(*prompt_schedule(prompt, steps, first_steps), strict=True)
-        found.append(list(zip(ends, sd_model.get_learned_conditioning(SdConditioning(texts)), strict=True)))
+        contexts = sd_model.get_learned_conditioning(SdConditioning(texts))
+        found.append([ScheduledPromptConditioning(*pair) for pair in zip(ends, contexts, strict=True)])
     return found
 
 
-def at_step(conds: Schedules, step: int) -> Tensor:
+def multicond(conds: Schedules) -> MulticondLearnedConditioning:
+    """Prompts without AND."""
+    return MulticondLearnedConditioning([[ComposableScheduledPromptConditioning(one)] for one in conds])
+
+
+def at_step(conds: Schedules | MulticondLearnedConditioning, step: int) -> Tensor:
     """The contexts (B, L, D) of one evaluation; shorter ones are filled with their last vector."""
+    if isinstance(conds, MulticondLearnedConditioning):
+        conds = [one[0].schedules for one in conds.batch]
     now = [next((c for end, c in one if step <= end), one[-1][1]) for one in conds]
     length = max(len(context) for context in now)
     return torch.stack([torch.cat([c, c[-1:].expand(length - len(c), -1)]) for c in now])

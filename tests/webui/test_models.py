@@ -1,0 +1,129 @@
+"""Models and extensions that a host may have besides the plain case, in the stand-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.standin import installed
+
+from .test_standin import FEW, Host, near
+
+MARK = 1024.0
+
+
+class Packed(nn.Parameter):
+    """As the weights of Forge's nf4 and gguf layers are."""
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    pytest.importorskip("fastapi")
+    with installed():
+        yield Host(tmp_path_factory.mktemp("loras"))
+
+
+@pytest.fixture
+def forge(both: Host) -> Host:
+    both.use("forge")
+    return both
+
+
+@pytest.fixture
+def a1111(both: Host) -> Host:
+    both.use("a1111")
+    return both
+
+
+def to_k(host: Host) -> nn.Module:
+    unet = host.model.unet_module
+    return next(module for name, module in unet.named_modules() if name.endswith("attn2.to_k"))
+
+
+@pytest.mark.parametrize("clora", [FEW, {"method": "merge"}, {**FEW, "update_until": 0}])
+def test_packed_weights_are_refused_for_every_method(
+    forge: Host, monkeypatch: pytest.MonkeyPatch, clora: dict[str, Any]
+) -> None:
+    from clora.hosts.front import RefusedError
+
+    layer = to_k(forge)
+    with torch.inference_mode():
+        packed = Packed(layer.weight.clone(), requires_grad=False)  # type: ignore[operator]
+    monkeypatch.setitem(layer._parameters, "weight", packed)
+    with pytest.raises(RefusedError, match="packed weights"):
+        forge.draw(clora=clora)
+
+
+def test_float8_weights_are_refused_for_updates_only(forge: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    from clora.errors import CLoRAError
+    from clora.hosts.forge import ForgeModel
+    from clora.settings import Settings
+
+    layer = to_k(forge)
+    with torch.inference_mode():
+        small = nn.Parameter(layer.weight.to(torch.float8_e4m3fn), requires_grad=False)  # type: ignore[operator]
+    monkeypatch.setitem(layer._parameters, "weight", small)
+    model = ForgeModel(forge.model)
+    with pytest.raises(CLoRAError, match="float8"):
+        model.check(Settings())
+    model.check(Settings(update_until=0.0))
+    model.check(Settings(method="merge"))
+
+
+@pytest.fixture
+def controlled(a1111: Host, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A host as sd-webui-controlnet leaves it: contexts carry a mark, and only rows marked conditional are controlled.
+
+    Gives the number of controlled rows of each forward.
+    """
+    from modules import prompt_parser
+
+    rows: list[int] = []
+    schedules, apply = prompt_parser.schedules, type(a1111.model).apply_model
+
+    def marked(sd_model: Any, prompts: Any, steps: int, first_steps: int | None = None) -> Any:
+        return [
+            [one._replace(cond=torch.cat([torch.full_like(one.cond[:1], prompts.mark), one.cond])) for one in each]
+            for each in schedules(sd_model, prompts, steps, first_steps)
+        ]
+
+    def conds(p: Any, prompts: list[str], *rest: Any) -> Any:
+        texts = (Marked(prompts, MARK), Marked(p.negative_prompts, -MARK))
+        given = (marked(a1111.model, text, p.steps) for text in texts)
+        return prompt_parser.multicond(next(given)), next(given)
+
+    def controlled_model(model: Any, x: Tensor, t: Tensor, cond: dict[str, Any]) -> Tensor:
+        context = torch.cat(cond["c_crossattn"], 1)
+        mark, context = context[:, 0], context[:, 1:]
+        positive = ((mark + MARK).abs().mean(1) > 1e-3).to(x)
+        rows.append(int(positive.sum()))
+        found: Tensor = apply(model, x, t, {**cond, "c_crossattn": [context]})
+        return found + 0.3 * positive[:, None, None, None] * torch.linspace(-1, 1, x.shape[-1]).to(x)
+
+    monkeypatch.setattr(a1111.processing.Processing, "_conds", conds)
+    monkeypatch.setattr(type(a1111.model), "apply_model", controlled_model)
+    return rows
+
+
+class Marked(list):  # type: ignore[type-arg]
+    """Texts and the mark of their contexts."""
+
+    def __init__(self, texts: Any, mark: float) -> None:
+        super().__init__(texts)
+        self.mark = mark
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
+def test_controlnet_tells_the_halves_apart(a1111: Host, controlled: list[int], sampler: str) -> None:
+    hosts = a1111.draw(sampler_name=sampler)
+    assert set(controlled) == {1}
+    controlled.clear()
+    assert near(a1111.draw(clora={"method": "merge"}, sampler_name=sampler).latent, hosts.latent)
+    assert set(controlled) == {1}
+    controlled.clear()
+    assert not near(a1111.draw(clora=FEW, sampler_name=sampler).latent, hosts.latent, 1e-2)
+    assert set(controlled) <= {1, 2, 3}  # never all six rows of a forward
