@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .maps import MapBook
-from .masks import cut_masks, resize_masks
+from .masks import confine_masks, cut_masks, resize_masks
 from .plan import ImagePlan
 from .schedule import Schedule
 from .settings import Settings
@@ -18,6 +18,7 @@ class KeptMasks:
 
     def __init__(self, settings: Settings, schedule: Schedule) -> None:
         self._options = settings.mask_options()
+        self._hints: str = settings.hint_masks
         self._every: int = settings.mask_every
         self._from, self._until = schedule.fuse_from, round(settings.mask_until * schedule.steps)
         self.latest: tuple[Tensor, ...] | None = None
@@ -30,10 +31,9 @@ class KeptMasks:
 
     def cut(self, book: MapBook, plans: Sequence[ImagePlan], size: tuple[int, int]) -> tuple[Tensor, ...]:
         """New masks (V, h, w) of each image from its maps, at the latent's `size`; they are kept."""
-        self.latest = tuple(
-            resize_masks(
-                cut_masks([book.of(image, v, tokens) for v, tokens in enumerate(plan.mask_tokens)], self._options), size
-            )
-            for image, plan in enumerate(plans)
-        )
+        self.latest = tuple(self._of(book, image, plan, size) for image, plan in enumerate(plans))
         return self.latest
+
+    def _of(self, book: MapBook, image: int, plan: ImagePlan, size: tuple[int, int]) -> Tensor:
+        masks = cut_masks([book.of(image, v, tokens) for v, tokens in enumerate(plan.mask_tokens)], self._options)
+        return confine_masks(resize_masks(masks, size), plan.places, self._hints)

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .place import Box
+
 
 @dataclass(frozen=True)
 class MaskOptions:
@@ -102,6 +104,29 @@ def _strongest(maps: Sequence[Tensor], masks: Tensor, relative_to: str) -> Tenso
     )
     winner = torch.where(masks > 0, strength, -1.0).argmax(dim=0, keepdim=True)
     return torch.zeros_like(masks).scatter_(0, winner, 1.0)
+
+
+def confine_masks(masks: Tensor, places: Sequence[Box | None], how: str) -> Tensor:
+    """Masks (V, h, w) with the user's places of the concepts (variant v draws concept v - 1).
+
+    "multiply" keeps what of a mask lies in its place. "replace" makes the place the mask, and takes it from the masks
+    of concepts that were not given a place there; where two places overlap, both count. The base has the rest.
+    """
+    if not any(places):
+        return masks
+    masks = masks.clone()
+    regions = {
+        v: place.grid(masks.shape[1], masks.shape[2]).to(masks) for v, place in enumerate(places, start=1) if place
+    }
+    if how == "replace":
+        taken = torch.stack(list(regions.values())).amax(dim=0)
+        for v in range(1, len(masks)):
+            masks[v] = regions[v] if v in regions else masks[v] * (1 - taken)
+    else:
+        for v, region in regions.items():
+            masks[v] *= region
+    masks[0] = (masks[1:].sum(dim=0) == 0).to(masks.dtype)
+    return masks
 
 
 def resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:

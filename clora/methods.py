@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .place import Box
 from .prompt import Composition, LoraUse, Span
 
 
@@ -16,6 +17,7 @@ class MethodVariant:
     loras: tuple[LoraUse, ...]
     subjects: tuple[tuple[Span, ...], ...] = ()
     triggers: tuple[Span, ...] = ()
+    place: Box | None = None
 
 
 def method_variants(composition: Composition, method: str) -> tuple[MethodVariant, ...]:
@@ -28,8 +30,10 @@ def method_variants(composition: Composition, method: str) -> tuple[MethodVarian
     """
     styles = (*composition.styles, *composition.off)
     if method == "clora" and composition.composes:
+        places = (None, *(concept.place for concept in composition.concepts))
         return tuple(
-            MethodVariant(v.text, v.negative, (*styles, *v.loras), v.subjects, v.triggers) for v in composition.variants
+            MethodVariant(v.text, v.negative, (*styles, *v.loras), v.subjects, v.triggers, place)
+            for v, place in zip(composition.variants, places, strict=True)
         )
     text, negative = composition.merged.text, composition.merged.negative
     if method in ("composite", "switch") and composition.composes:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .denoiser import Row
+from .place import Box
 
 
 @dataclass(frozen=True)
@@ -14,10 +15,12 @@ class ImagePlan:
 
     `group_tokens[concept][variant]`: positions of the maps in that concept's group (paper section 3.2).
     `mask_tokens[variant]`: positions whose maps cut that variant's mask; the base usually has none.
+    `places[concept]`: where the user wants it, None anywhere; empty where no concept has a place.
     """
 
     group_tokens: tuple[tuple[tuple[int, ...], ...], ...]
     mask_tokens: tuple[tuple[int, ...], ...]
+    places: tuple[Box | None, ...] = ()
 
     def __post_init__(self) -> None:
         if any(len(group) != self.variants for group in self.group_tokens):
@@ -36,8 +39,9 @@ class ImagePlan:
 
 
 def plan_image(
-    subjects: Sequence[Sequence[Sequence[int]]], triggers: Sequence[Sequence[int]], mask_words: str
-) -> ImagePlan:
+    subjects: Sequence[Sequence[Sequence[int]]], triggers: Sequence[Sequence[int]], mask_words: str,
+    places: Sequence[Box | None] = (),
+) -> ImagePlan:  # fmt: skip
     """A plan from positions: `subjects[variant][concept]` and `triggers[variant]` (empty for the base).
 
     `mask_words` is "subject", or "all" for subject and trigger words (the authors' choice).
@@ -58,7 +62,7 @@ def plan_image(
         if mask_words == "all":
             words |= set(triggers[concept + 1])
         masks.append(tuple(sorted(words)))
-    return ImagePlan(tuple(groups), tuple(masks))
+    return ImagePlan(tuple(groups), tuple(masks), tuple(places) if any(places) else ())
 
 
 def rows_of(plans: Sequence[ImagePlan], *, unconditional: bool) -> tuple[Row, ...]:

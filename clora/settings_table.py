@@ -130,6 +130,22 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("mask_until", "float", 1.0, "Masks until", "Part of the steps after which masks stay as they are."),
     Setting(
+        "hint_masks",
+        "choice",
+        "replace",
+        "Places in masks",
+        "What a subject's place does to its mask: it becomes the mask, or cuts off what lies outside.",
+        choices=("replace", "multiply"),
+    ),
+    Setting(
+        "hint_pull",
+        "float",
+        1.0,
+        "Pull to places",
+        "How hard updates pull a subject to its place; 0 leaves the update as it is without places.",
+        high=20.0,
+    ),
+    Setting(
         "fusion",
         "choice",
         "exact",

@@ -48,6 +48,26 @@ def contrast_losses(book: MapBook, plans: Sequence[ImagePlan], temperature: floa
     return torch.stack(losses), left_out
 
 
+def place_losses(book: MapBook, plans: Sequence[ImagePlan]) -> Tensor:
+    """How far each image's concepts are from the places the user wants, (B,), 0 to 1 per concept, summed.
+
+    For a map A and the cells R of the place: (1 - sum of A in R / sum of A) squared, the mean over the maps of the
+    concept's group. Source: Chen et al. 2023, "Training-free layout control", equation 2.
+    """
+    losses = []
+    for image, plan in enumerate(plans):
+        total = next(iter(book.maps.values())).new_zeros(())
+        for place, variants in zip(plan.places, plan.group_tokens, strict=False):
+            entries = [(v, tokens) for v, tokens in enumerate(variants) if tokens]
+            if place is None or not entries:
+                continue
+            maps = torch.cat([book.of(image, v, tokens) for v, tokens in entries])
+            inside = (maps * place.grid(maps.shape[1], maps.shape[2]).to(maps)).sum(dim=(1, 2))
+            total = total + (1 - inside / maps.sum(dim=(1, 2))).pow(2).mean()
+        losses.append(total)
+    return torch.stack(losses)
+
+
 class LatentUpdate:
     """Computes gradients of the contrastive loss with respect to the sampler's latent, and moves the latent."""
 
@@ -129,6 +149,8 @@ class LatentUpdate:
     ) -> tuple[Tensor, int, MapBook]:
         book = average_maps(maps, rows, columns, self.grid_order)
         losses, left_out = contrast_losses(book, plans, self.settings.temperature)
+        if self.settings.hint_pull > 0.0 and any(plan.places for plan in plans):
+            losses = losses + self.settings.hint_pull * place_losses(book, plans)
         return losses, left_out, book
 
     def moved(self, latent: Tensor, gradient: Tensor, scale: float) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from clora.errors import CLoRAError
+from clora.place import Box, parse_place
 from clora.prompt.composition import Composition, Concept, LoraUse, Variant, WordsOverride
 from clora.prompt.removal import Edit, Rendered, render
 from clora.prompt.subjects import Subject, find_subjects, group_subjects, subject_of_style
@@ -139,6 +140,8 @@ def _with_row(tag: LoraTag, row: WordsOverride | None) -> LoraTag:
     if row.role and not tag.role_given:
         role, role_words = parse_role(row.role, f'the panel\'s row of "{tag.name}"')
         tag = replace(tag, role=role, role_words=role_words)
+    if row.place and tag.place is None:
+        tag = replace(tag, place=parse_place(row.place, f'the panel\'s row of "{tag.name}"'))
     return tag if tag.trigger or not row.trigger else replace(tag, trigger=row.trigger.strip())
 
 
@@ -169,7 +172,17 @@ def _concept(tags: Sequence[LoraTag], group: Subject, styles: Sequence[int]) -> 
         rule=group.rule,
         triggers=tuple(tag.trigger for tag in own if tag.trigger),
         styles=_unique(_use(tags[i]) for i in styles),
+        place=_place(own),
     )
+
+
+def _place(own: Sequence[LoraTag]) -> Box | None:
+    """The place of a concept. Errors: CLoRAError where its tags name two."""
+    found = {tag.place: tag.name for tag in own if tag.place is not None}
+    if len(found) > 1:
+        names = " and ".join(f'"{name}"' for name in found.values())
+        raise CLoRAError(f"The LoRAs {names} draw one subject and name two places: keep one place=.")
+    return next(iter(found), None)
 
 
 def _refuse_two_roles(tags: Sequence[LoraTag]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from clora.place import Box
 from clora.prompt.subjects import WordsRule
 from clora.prompt.text import Span
 
@@ -12,12 +13,13 @@ from clora.prompt.text import Span
 class WordsOverride:
     """The panel's row for one LoRA; what its tag says goes first.
 
-    `words` and `role` are written as in the tag.
+    All are written as in the tag.
     """
 
     words: str | None = None
     trigger: str | None = None
     role: str | None = None
+    place: str | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Concept:
     """One subject: its LoRAs, its words in the prompt, its trigger words, and the styles on it alone.
 
     `occurrence` counts the words in the prompt from 1; `rule` tells where they were found. `words` is empty
-    only where the prompt is not composed.
+    only where the prompt is not composed. `place` is where the user wants the subject.
     """
 
     loras: tuple[LoraUse, ...]
@@ -44,6 +46,7 @@ class Concept:
     rule: WordsRule | None
     triggers: tuple[str, ...]
     styles: tuple[LoraUse, ...]
+    place: Box | None = None
 
     @property
     def label(self) -> str:

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clora.errors import CLoRAError
+from clora.place import Box, parse_place
 from clora.prompt.removal import Edit, render
 from clora.prompt.text import Span
 
 _TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>")
-_OWN_ARGUMENTS = ("te", "unet", "dyn", "words", "nth", "trigger", "role")
+_OWN_ARGUMENTS = ("te", "unet", "dyn", "words", "nth", "trigger", "role", "place")
 
 
 class Role(enum.Enum):
@@ -33,9 +34,9 @@ class LoraTag:
 
     `te` and `unet` are the strengths of the text encoder's and the UNet's half, `dyn` the rank to cut to
     (None: all). `words` is the raw text ("cat", or "cat#2" for the second "cat"), `role_words` that of
-    `role=style@WORDS`. `role_given` and `weight_given` tell what is written in the tag from what is the
-    default. `ignored` holds the arguments of other extensions as written ("lbw=OUTALL"). `span` is the tag's
-    place in the prompt.
+    `role=style@WORDS`, `place` where in the picture the subject is wanted. `role_given` and `weight_given` tell
+    what is written in the tag from what is the default. `ignored` holds the arguments of other extensions as
+    written ("lbw=OUTALL"). `span` is the tag's place in the prompt.
     """
 
     name: str
@@ -45,6 +46,7 @@ class LoraTag:
     dyn: int | None = None
     words: str | None = None
     trigger: str | None = None
+    place: Box | None = None
     role: Role = Role.CONCEPT
     role_words: str | None = None
     role_given: bool = False
@@ -114,6 +116,7 @@ def _parse_tag(match: re.Match[str]) -> LoraTag:
         dyn=_rank(own.get("dyn", positional[2] if len(positional) > 2 else None), where),
         words=words,
         trigger=own.get("trigger", "").strip() or None,
+        place=parse_place(own["place"], where) if "place" in own else None,
         role=role,
         role_words=role_words,
         role_given="role" in own,

@@ -10,6 +10,7 @@ from ..errors import CLoRAError
 from ..hosts import front
 from ..settings import PRESETS, SETTINGS, Setting
 from .report import Report
+from .request import CORRECTION
 
 _TYPES = {"float": "number", "int": "integer", "bool": "boolean", "choice": "string", "fractions": "array"}
 
@@ -31,7 +32,7 @@ def setting_schema(setting: Setting) -> dict[str, Any]:
 
 def settings_schema() -> dict[str, Any]:
     """JSON schema of the object that goes into `alwayson_scripts.CLoRA.args[0]`."""
-    correction = {"type": "object", "properties": {name: {"type": "string"} for name in ("words", "trigger", "role")}}
+    correction = {"type": "object", "properties": {name: {"type": "string"} for name in CORRECTION}}
     properties: dict[str, Any] = {
         "enabled": {"type": "boolean", "default": True, "description": "Compose; false is as without CLoRA."},
         "preset": {"type": "string", "enum": list(PRESETS), "default": "default"},

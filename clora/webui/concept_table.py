@@ -43,13 +43,9 @@ def _row_html(row: ReportRow, subjects: list[str]) -> str:
     colour = "transparent"
     if row.words:
         colour = "rgb({}, {}, {})".format(*concept_color(subjects.index(row.words)))
-    cells = {"role": _role_cell(row), "words": _text_cell(row, "words"), "trigger": _text_cell(row, "trigger")}
-    inside = [
-        html.escape(row.lora),
-        html.escape(row.weight),
-        *cells.values(),
-        html.escape(" ".join(map(str, row.tokens))),
-    ]
+    edited_cells = [_role_cell(row), *(_text_cell(row, key) for key in ("words", "trigger", "place"))]
+    tokens = " ".join(map(str, row.tokens))
+    inside = [html.escape(row.lora), html.escape(row.weight), *edited_cells, html.escape(tokens)]
     body = "".join(f"<td>{cell}</td>" for cell in inside)
     words = html.escape(row.words, quote=True)
     return f'<tr data-words="{words}" style="border-left: 0.5em solid {colour}">{body}</tr>'
@@ -63,7 +59,8 @@ def _text_cell(row: ReportRow, key: str) -> str:
     if key in row.fixed:
         return f'<span title="The tag says so.">{html.escape(value)}</span>'
     shown = html.escape(row.typed_words if key == "words" else value, quote=True)
-    return f'<input type="text" value="{shown}" {_marks(row, key)}>'
+    hint = ' placeholder="anywhere"' if key == "place" else ""
+    return f'<input type="text" value="{shown}"{hint} {_marks(row, key)}>'
 
 
 def _role_cell(row: ReportRow) -> str:
@@ -79,14 +76,14 @@ def _role_cell(row: ReportRow) -> str:
 def _marks(row: ReportRow, key: str) -> str:
     """What the page's script reads of a cell, and its name for a screen reader."""
     lora = html.escape(row.lora, quote=True)
-    label = {"words": "Subject words", "trigger": "Trigger words", "role": "Role"}[key]
+    label = {"words": "Subject words", "trigger": "Trigger words", "role": "Role", "place": "Place"}[key]
     return f'data-lora="{lora}" data-key="{key}" aria-label="{label} of {lora}" autocomplete="off" spellcheck="false"'
 
 
 def edited(change: str, corrections: str) -> str:
     """The corrections after a cell was changed; an emptied cell goes back to CLoRA's own choice.
 
-    `change` is JSON {"lora": name, "key": "words" | "trigger" | "role", "value": text} from the page's script.
+    `change` is JSON {"lora": name, "key": one of CORRECTION, "value": text} from the page's script.
     Errors: CLoRAError where either cannot be read.
     """
     try:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from .generation import Generation, Shown
 from .pictures import concept_color, masks_overlay, side_by_side
+
+if TYPE_CHECKING:  # the pictures are drawn outside of WebUIs too
+    from .generation import Generation, Shown
 
 
 def add(processed: Any, generation: Generation) -> None:

@@ -15,18 +15,22 @@ from ..settings import PRESETS, SETTINGS, Setting, Settings
 from .concept_table import edited, message_html, table_html
 from .report import Report
 
-Reader = Callable[[str, str, str], Report]
-"""(prompt, negative prompt, corrections) -> report."""
+Reader = Callable[..., Report]
+"""(prompt, negative prompt, corrections, then the values of `Page.also`) -> report."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """What the panel reads of the tab it is on: prompt, negative prompt, the slider of the steps, the button."""
+    """What the panel reads of the tab it is on: prompt, negative prompt, the slider of the steps, the button.
+
+    The values of the components in `also` are given to the reader as they are.
+    """
 
     prompt: Any
     negative: Any
     steps: Any
     generate: Any
+    also: tuple[Any, ...] = ()
 
 
 FIRST = ("method", "step_size", "update_until", "refine_updates", "mask_threshold", "mask_overlap")
@@ -35,10 +39,15 @@ FIRST = ("method", "step_size", "update_until", "refine_updates", "mask_threshol
 
 @dataclass
 class Panel:
-    """The inputs of the script, and what restores each from an infotext."""
+    """The inputs of the script, and what restores each from an infotext.
+
+    `reading` are function, inputs and outputs that read the prompt into the table, for a page that does so at events
+    of its own.
+    """
 
     inputs: list[Any]
     infotext_fields: list[tuple[Any, Any]] = field(default_factory=list)
+    reading: tuple[Any, ...] = ()
 
 
 def build(accordion: Callable[..., Any], reader: Reader, *, is_img2img: bool, page: Page | None) -> Panel:
@@ -52,8 +61,8 @@ def build(accordion: Callable[..., Any], reader: Reader, *, is_img2img: bool, pa
         table = gr.HTML(table_html(()), elem_id=f"{tab}_clora_table")
         corrections = gr.Textbox(
             "", label="Corrections", lines=2, elem_id=f"{tab}_clora_corrections",
-            placeholder="blackcat: words=cat, trigger=sks",
-            info="What you change in the table, one line per LoRA with words=, trigger= or role=; edit or paste here.",
+            placeholder="blackcat: words=cat, trigger=sks, place=left",
+            info="What you change in the table, one line per LoRA with words=, trigger=, role= or place=.",
         )  # fmt: skip
         # Written by javascript/clora.js when a cell of the table changes; hidden by style.css.
         cell = gr.Textbox("", show_label=False, elem_id=f"{tab}_clora_cell", elem_classes=["clora-hidden"])
@@ -63,14 +72,17 @@ def build(accordion: Callable[..., Any], reader: Reader, *, is_img2img: bool, pa
         component.do_not_save_to_config = True
     preset.change(_apply_preset, [preset], [components[s.name] for s in SETTINGS], show_progress=False)
     cell.change(_edit, [cell, corrections], [corrections, message], show_progress=False)
+    panel = Panel(inputs, _infotext_fields(enabled, components, corrections))
     if page is not None:
-        told = [page.prompt, page.negative, corrections, page.steps, *(components[s.name] for s in SETTINGS)]
+        settings = [components[setting.name] for setting in SETTINGS]
+        told = [page.prompt, page.negative, corrections, page.steps, *settings, *page.also]
         shown = [message, table]
         refresh.click(_read_with(reader), told, shown, show_progress=False)
         page.generate.click(_read_if_on(reader), [enabled, *told], shown, show_progress=False, queue=False)
         # After a wrong correction the table stays, for the cell to be corrected again.
         corrections.change(_read_with(reader, keep_table=True), told, shown, show_progress=False)
-    return Panel(inputs, _infotext_fields(enabled, components, corrections))
+        panel.reading = (_read_with(reader), told, shown)
+    return panel
 
 
 def _settings(tab: str) -> tuple[dict[str, Any], Any]:
@@ -150,11 +162,11 @@ def _edit(change: str, corrections: str) -> tuple[Any, Any]:
 
 def _read_with(reader: Reader, *, keep_table: bool = False) -> Callable[..., tuple[str, Any]]:
     def read(prompt: str, negative: str, corrections: str, steps: float, *values: Any) -> tuple[str, Any]:
-        found = reader(prompt or "", negative or "", corrections or "")
+        found = reader(prompt or "", negative or "", corrections or "", *values[len(SETTINGS) :])
         cost = ""
         if found.composes:
             try:
-                settings = Settings(**dict(zip([s.name for s in SETTINGS], values, strict=True)))
+                settings = Settings(**dict(zip([s.name for s in SETTINGS], values, strict=False)))
                 cost = estimate(settings, len(found.variants) - 1, int(steps)).sentence
             except CLoRAError as error:
                 found = replace(found, problem=str(error))

@@ -11,7 +11,7 @@ from ..errors import CLoRAError
 from ..prompt import Composition, LoraUse, PromptTokens, ResolvedText, WordsOverride, analyze, parse_tags
 from ..prompt.analysis import ActivationText
 
-COLUMNS = ("LoRA", "Weight", "Role", "Subject words", "Trigger words", "Tokens")
+COLUMNS = ("LoRA", "Weight", "Role", "Subject words", "Trigger words", "Place", "Tokens")
 Layout = Callable[[ResolvedText], PromptTokens]
 
 
@@ -26,8 +26,9 @@ class ReportRow:
     words: str
     trigger: str
     tokens: tuple[int, ...]
+    place: str = ""
     fixed: tuple[str, ...] = ()
-    """What the tag itself says ("words", "trigger", "role"), which no correction changes."""
+    """What the tag itself says ("words", "trigger", "role", "place"), which no correction changes."""
 
     @property
     def weight(self) -> str:
@@ -86,7 +87,7 @@ def report(
 def _said_by_tags(prompt: str) -> dict[str, tuple[str, ...]]:
     said: dict[str, tuple[str, ...]] = {}
     for tag in parse_tags(prompt):
-        given = {"words": tag.words, "trigger": tag.trigger, "role": tag.role_given}
+        given = {"words": tag.words, "trigger": tag.trigger, "role": tag.role_given, "place": tag.place}
         said[tag.name] = (*said.get(tag.name, ()), *(key for key, value in given.items() if value))
     return said
 
@@ -99,7 +100,8 @@ def _rows(composition: Composition, layout: Layout | None) -> list[ReportRow]:
             variant = composition.variants[0]
             tokens = layout(ResolvedText.whole(variant.text)).positions(variant.subjects[number])
         words = concept.words + (f" ({concept.occurrence}.)" if concept.occurrence > 1 else "")
-        rows += [_row(use, "concept", words, ", ".join(concept.triggers), tokens) for use in concept.loras]
+        place = concept.place.text if concept.place else ""
+        rows += [_row(use, "concept", words, ", ".join(concept.triggers), tokens, place) for use in concept.loras]
         rows += [_row(use, f"style@{concept.words}", words, "", tokens) for use in concept.styles]
     for role in ("style", "background", "off"):
         uses = {"style": composition.styles, "background": composition.background, "off": composition.off}[role]
@@ -107,5 +109,5 @@ def _rows(composition: Composition, layout: Layout | None) -> list[ReportRow]:
     return rows
 
 
-def _row(use: LoraUse, role: str, words: str, trigger: str, tokens: tuple[int, ...]) -> ReportRow:
-    return ReportRow(use.name, use.te, use.unet, role, words, trigger, tokens)
+def _row(use: LoraUse, role: str, words: str, trigger: str, tokens: tuple[int, ...], place: str = "") -> ReportRow:
+    return ReportRow(use.name, use.te, use.unet, role, words, trigger, tokens, place)

@@ -12,7 +12,7 @@ from ..errors import CLoRAError
 from ..prompt import WordsOverride
 from ..settings import BY_NAME, SETTINGS, Settings
 
-CORRECTION = ("words", "trigger", "role")
+CORRECTION = ("words", "trigger", "role", "place")
 FIELDS = ("enabled", "preset", "corrections", *BY_NAME)
 
 

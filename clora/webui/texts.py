@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -53,7 +53,7 @@ class Texts:
         tokens = [self.layouts[row, _active(self.timetables[row], evaluation)] for row in rows]
         subjects = [[t.positions(spans) for spans in v.subjects] for v, t in zip(own, tokens, strict=True)]
         triggers = [t.positions(v.triggers) for v, t in zip(own, tokens, strict=True)]
-        return plan_image(subjects, triggers, self.settings.mask_words)
+        return plan_image(subjects, triggers, self.settings.mask_words, [variant.place for variant in own[1:]])
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ def _active(table: Timetable, evaluation: int) -> int:
 def _without_hosts_own(composition: Composition, settings: Settings) -> tuple[MethodVariant, ...]:
     hosts = {*composition.styles, *composition.off}
     return tuple(
-        MethodVariant(v.text, v.negative, tuple(use for use in v.loras if use not in hosts), v.subjects, v.triggers)
+        replace(v, loras=tuple(use for use in v.loras if use not in hosts))
         for v in method_variants(composition, settings.method)
     )
 

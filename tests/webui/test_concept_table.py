@@ -45,7 +45,7 @@ def test_what_may_be_changed() -> None:
     # The tag of the dog says its words and trigger, that of the ink its role: these are no inputs.
     assert cells == {
         ("black cat", "role"): "concept", ("black cat", "words"): "cat", ("black cat", "trigger"): "",
-        ("dog", "role"): "concept",
+        ("black cat", "place"): "", ("dog", "role"): "concept", ("dog", "place"): "",
     }  # fmt: skip
 
 
@@ -80,6 +80,16 @@ def test_names_and_words_are_text_in_the_page() -> None:
     assert "<script" not in message_html(Report(True, notes=(evil,), variants=("", "")))
 
 
+def test_a_place_is_shown_as_it_is_written() -> None:
+    corrections = read_corrections("one: place=Left\ntwo: place=10 20% 40 60%")
+    rows = report("a <lora:one:1> cat and a <lora:two:1> dog", corrections=corrections).rows
+    assert [row.place for row in rows] == ["left", "10 20 40 60"]
+    fixed = report("a <lora:one:1:place=left> cat and a <lora:two:1> dog").rows
+    assert ("one", "place") not in Cells(table_html(fixed)).values
+    wrong = report("a <lora:one:1> cat and a <lora:two:1> dog", corrections=read_corrections("one: place=50 0 60 50"))
+    assert "outside the picture" in wrong.problem
+
+
 def change(key: str, value: str, lora: str = "cat") -> str:
     return json.dumps({"lora": lora, "key": key, "value": value, "at": 1})
 
@@ -91,6 +101,7 @@ def change(key: str, value: str, lora: str = "cat") -> str:
         (change("trigger", "sks"), "cat: words=cat\ndog: role=style", "cat: words=cat, trigger=sks\ndog: role=style"),
         (change("words", " "), "cat: words=cat, trigger=sks", "cat: trigger=sks"),
         (change("words", ""), "cat: words=cat", ""),
+        (change("place", "10 20 40 60"), "cat: words=cat", "cat: words=cat, place=10 20 40 60"),
         (change("role", "background", lora="dog"), '{"cat": {"words": "x"}}', "cat: words=x\ndog: role=background"),
     ],
 )

@@ -1,0 +1,72 @@
+"""Where the user wants a subject: a box in the picture, by name or in percent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import CLoRAError
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of the picture; all numbers are parts of its width or height, 0 to 1, from the top left corner."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+    def grid(self, height: int, width: int) -> Tensor:
+        """1 where a cell's centre lies in the box, else 0, (height, width); a small box has at least one cell."""
+        rows = _inside(self.top, self.height, height)
+        columns = _inside(self.left, self.width, width)
+        return torch.outer(rows, columns)
+
+    @property
+    def text(self) -> str:
+        """As `parse_place` reads it."""
+        named = next((name for name, box in NAMED.items() if box == self), None)
+        return named or " ".join(f"{100 * part:g}" for part in (self.left, self.top, self.width, self.height))
+
+
+NAMED = {
+    "left": Box(0.0, 0.0, 0.5, 1.0),
+    "right": Box(0.5, 0.0, 0.5, 1.0),
+    "top": Box(0.0, 0.0, 1.0, 0.5),
+    "bottom": Box(0.0, 0.5, 1.0, 0.5),
+    "middle": Box(0.25, 0.25, 0.5, 0.5),
+}
+
+
+def _inside(start: float, size: float, cells: int) -> Tensor:
+    centres = (torch.arange(cells) + 0.5) / cells
+    inside = ((centres >= start) & (centres < start + size)).float()
+    if not inside.any():
+        inside[min(cells - 1, int((start + size / 2) * cells))] = 1.0
+    return inside
+
+
+def parse_place(text: str, where: str) -> Box:
+    """A box from a name, or from x y width height in percent. `where` names the place of the text for the error.
+
+    Errors: CLoRAError for anything else, and for a box that is empty or reaches outside the picture.
+    """
+    if text.strip().lower() in NAMED:
+        return NAMED[text.strip().lower()]
+    words = text.replace("%", " ").replace(";", " ").split()
+    try:
+        x, y, width, height = (float(word) / 100.0 for word in words)
+    except ValueError:
+        raise CLoRAError(
+            f'"{text}" is no place of {where}: write {", ".join(NAMED)}, or four numbers in percent: x y width height.'
+        ) from None
+    slack = 1e-9
+    if not (width > 0 and height > 0 and x >= 0 and y >= 0 and x + width <= 1 + slack and y + height <= 1 + slack):
+        raise CLoRAError(
+            f'The place "{text}" of {where} is empty or reaches outside the picture: x and y are its left top corner, '
+            "and x + width and y + height are at most 100."
+        )
+    return Box(x, y, width, height)

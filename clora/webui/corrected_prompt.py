@@ -1,0 +1,38 @@
+"""The prompt with the table's corrections written into its tags: what makes the same picture by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import CLoRAError
+from ..prompt import LoraTag, Role, WordsOverride, parse_tags
+
+
+def corrected_prompt(prompt: str, corrections: Mapping[str, WordsOverride]) -> str:
+    """The prompt whose tags say what `corrections` say by LoRA name; what a tag says itself stays.
+
+    Errors: CLoRAError for a correction that holds a mark which no tag can hold.
+    """
+    for tag in reversed(parse_tags(prompt)):
+        added = "".join(f":{key}={value}" for key, value in _additions(tag, corrections.get(tag.name)).items())
+        prompt = f"{prompt[: tag.span.end - 1]}{added}>{prompt[tag.span.end :]}"
+    return prompt
+
+
+def _additions(tag: LoraTag, row: WordsOverride | None) -> dict[str, str]:
+    if row is None:
+        return {}
+    role = (row.role or "").strip() if not tag.role_given else ""
+    # Only a concept has subject words and a place: in another role's tag they are a mistake, in the table they wait.
+    concept = role.lower() in ("", "concept") and tag.role is Role.CONCEPT
+    given = {
+        "role": role,
+        "words": (row.words or "").strip() if concept and not tag.words else "",
+        "trigger": (row.trigger or "").strip() if not tag.trigger else "",
+        "place": (row.place or "").strip() if concept and tag.place is None else "",
+    }
+    for key, value in given.items():
+        for mark in ":<>":
+            if mark in value:
+                raise CLoRAError(f'The {key} "{value}" of "{tag.name}" holds "{mark}": leave it out.')
+    return {key: value for key, value in given.items() if value}
