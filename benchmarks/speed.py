@@ -203,30 +203,27 @@ def main(arguments: list[str] | None = None) -> int:
         run_peak(args)
         return 0
     counts = [2] if args.quick else args.concepts
-    unet = new_unet(args.sdxl, args.device)
+    # Memory first: afterwards this process holds what the largest work took, which fresh processes need too.
+    memory = {} if args.quick else {n: {work: peak_memory(args, n, work) for work in IN_MEMORY} for n in counts}
     early = None if args.quick else {steps: early_updates(steps) for steps in (20, 50)}
-    tables = {size: [row_of(args, unet, size, concepts, early) for concepts in counts] for size in args.sizes}
-    for size, rows in tables.items():
+    unet = new_unet(args.sdxl, args.device)
+    tables: dict[int, list[dict[str, Any]]] = {}
+    for size in args.sizes:
+        tables[size] = []
+        for concepts in counts:
+            measured = measure(Bench(unet, concepts, size, args.sdxl), 2 if args.quick else args.repeats, args.device)
+            of_memory = memory.get(concepts, {}) if size == args.sizes[0] else {}
+            row = {"concepts": concepts, "ratios": measured.ratios(early), "memory": of_memory}
+            tables[size].append({**row, "seconds": measured.seconds})
+            print(f"{size} px, {concepts} LoRAs: plain step {measured.seconds['plain']:.2f} s", file=sys.stderr)
+            if args.json:
+                args.json.write_text(json.dumps({"sdxl": args.sdxl, "early": early, "tables": tables}, indent=1))
         print(f"\n{size} x {size} pixels\n")
-        print_table(rows)
+        print_table(tables[size])
     if early:
         print(f"\nUpdates with an early end: {early[20]} of {updates_of(20)} in 20 steps, "
               f"{early[50]} of {updates_of(50)} in 50.")  # fmt: skip
-    if args.json:
-        args.json.write_text(json.dumps({"sdxl": args.sdxl, "early": early, "tables": tables}, indent=1))
     return 0
-
-
-def row_of(
-    args: argparse.Namespace, unet: Any, size: int, concepts: int, early: Mapping[int, int] | None
-) -> dict[str, Any]:
-    """One column of the table: ratios, seconds, rows of the UNet and memory for a number of LoRAs at a size."""
-    measured = measure(Bench(unet, concepts, size, args.sdxl), 2 if args.quick else args.repeats, args.device)
-    memory = {}
-    if not args.quick and size == args.sizes[0]:
-        memory = {work: peak_memory(args, concepts, work) for work in IN_MEMORY}
-    print(f"{size} px, {concepts} LoRAs: plain step {measured.seconds['plain']:.2f} s", file=sys.stderr)
-    return {"concepts": concepts, "ratios": measured.ratios(early), "memory": memory, "seconds": measured.seconds}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from clora.denoiser import Row
+from clora.denoiser import Conditioned, Row
 from clora.lora import LoraFile, apply_lora
 from clora.lora.apply import AppliedLora
 from clora.lora.rows import RowLoras
@@ -90,14 +90,14 @@ class Bench:
         )[0]  # fmt: skip
         return out.to(latent.dtype)
 
-    def predict(self, latent: Tensor, rows: tuple[Row, ...]) -> Tensor:
+    def predict(self, latent: Tensor, rows: tuple[Row, ...], *, vectors: Tensor | None = None) -> Tensor:
         """Rows with their variants' LoRAs."""
-        with self.loras.rows(self.conditioning(rows)[1]):
+        with self.loras.rows(self.conditioning(rows).sets):
             return self.forward(latent, len(rows))
 
-    def conditioning(self, rows: tuple[Row, ...]) -> tuple[Tensor, Sequence[int]]:
+    def conditioning(self, rows: tuple[Row, ...]) -> Conditioned:
         """The rows' contexts (R, L, D), all the same, and LoRA sets."""
-        return self.context.expand(len(rows), -1, -1), [row.variant for row in rows]
+        return Conditioned(self.context.expand(len(rows), -1, -1), [row.variant for row in rows])
 
     @contextmanager
     def gradients(self) -> Iterator[None]:

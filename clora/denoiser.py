@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -17,6 +18,15 @@ class Row(NamedTuple):
     conditional: bool
 
 
+@dataclass(frozen=True)
+class Conditioned:
+    """What R rows are conditioned on: `contexts` (R, L, D), the LoRA set of each, and SDXL's pooled texts (R, A)."""
+
+    contexts: Tensor
+    sets: Sequence[int]
+    vectors: Tensor | None = None
+
+
 class Denoiser(Protocol):
     """One evaluation point (one timestep) of a host's model."""
 
@@ -25,16 +35,17 @@ class Denoiser(Protocol):
         """s in x = s * z: the sampler's latent x over the variance-preserving latent z (1 or sqrt(1 + sigma^2))."""
         ...
 
-    def predict(self, latent: Tensor, rows: tuple[Row, ...]) -> Tensor:
+    def predict(self, latent: Tensor, rows: tuple[Row, ...], *, vectors: Tensor | None = None) -> Tensor:
         """The model's prediction (R, C, h, w) for `latent` (R, C, h, w) in the sampler's space, one for each row.
 
-        Row r is evaluated with the context and the LoRAs of `rows[r]`. Differentiable with respect to `latent`
+        Row r is evaluated with the context and the LoRAs of `rows[r]`, and with SDXL's `vectors` (R, A) instead of the
+        rows' own pooled texts where they are given. Differentiable with respect to `latent`
         inside `gradients()`.
         """
         ...
 
-    def conditioning(self, rows: tuple[Row, ...]) -> tuple[Tensor, Sequence[int]]:
-        """The contexts (R, L, D) that `predict` gives the rows, and the index of each row's LoRA set."""
+    def conditioning(self, rows: tuple[Row, ...]) -> Conditioned:
+        """What `predict` gives the rows."""
         ...
 
     def gradients(self) -> AbstractContextManager[None]:

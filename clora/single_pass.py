@@ -93,14 +93,15 @@ class SinglePass:
         """
         base = base_rows(rows)
         place = {(row.image, row.conditional): index for index, row in enumerate(base)}
-        contexts, set_of = denoiser.conditioning(rows)
+        given = denoiser.conditioning(rows)
         places = [place[row.image, row.conditional] for row in rows]
         weights = row_weights(rows, masks).to(latent.device, torch.promote_types(latent.dtype, torch.float32))
         index = torch.tensor(places, device=latent.device)
-        self._active = _Active(index, places, contexts, _blend(weights, places, len(base), set_of))
+        self._active = _Active(index, places, given.contexts, _blend(weights, places, len(base), given.sets))
+        vectors = None if given.vectors is None else _mean(given.vectors, weights, places, len(base))
         try:
             with self._loras.blended(self._active.blend):
-                return denoiser.predict(latent_rows(latent, base), base)
+                return denoiser.predict(latent_rows(latent, base), base, vectors=vectors)
         finally:
             self._active = None
 
@@ -161,6 +162,14 @@ def _output(layer: CrossAttention) -> nn.Module:
     out: Any = layer.module.to_out
     first: nn.Module = out[0]
     return first
+
+
+def _mean(vectors: Tensor, weights: Tensor, places: Sequence[int], count: int) -> Tensor:
+    """Each running row's pooled text (R, A): the mean of its variants' (F, A), as much of each as of the picture."""
+    shares = weights.new_zeros(count, len(places))
+    for row, base in enumerate(places):
+        shares[base, row] = weights[row].mean()
+    return (shares @ vectors.to(shares)).to(vectors.dtype)
 
 
 def _blend(weights: Tensor, base: Sequence[int], count: int, set_of: Sequence[int]) -> Blend:

@@ -1,4 +1,4 @@
-"""The command line: `clora compose PROMPT` and `clora demo`."""
+"""The command line: `clora compose PROMPT`, `clora demo` and `clora serve`."""
 
 from __future__ import annotations
 
@@ -55,20 +55,28 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("outputs/demo.png"), help="the side-by-side picture to write")
     for command in (compose, demo):
         _add_common(command)
+    serve = commands.add_parser("serve", help="a page for the browser, on this machine")
+    serve.add_argument("--port", type=int, default=7861)
+    serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
+    _add_model(serve)
     return parser
 
 
-def _add_common(command: argparse.ArgumentParser) -> None:
+def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", type=Path, help="a diffusers folder or an SD checkpoint (.safetensors); "
                          "default: the embedded model")  # fmt: skip
     command.add_argument("--lora-dir", type=Path, action="append", help="folder with LoRA files; may be repeated")
+    command.add_argument("--device", help="cpu, cuda, ...; default: cuda where there is one")
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    _add_model(command)
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--steps", type=int, default=30)
     command.add_argument("--guidance", type=float, help="classifier-free guidance scale; "
                          f"default: 7.5, and {EMBEDDED_GUIDANCE} for the embedded model")  # fmt: skip
     command.add_argument("--width", type=int, default=0, help="pixels; default: the model's own size")
     command.add_argument("--height", type=int, default=0, help="pixels; default: the model's own size")
-    command.add_argument("--device", help="cpu, cuda, ...; default: cuda where there is one")
     command.add_argument("--prediction", choices=("epsilon", "v_prediction", "sample"), help="what the model predicts")
     command.add_argument("--preset", default="default", choices=sorted(PRESETS), help="where settings start from")
     group = command.add_argument_group("settings")
@@ -147,11 +155,25 @@ def run_demo(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_serve(options: argparse.Namespace) -> int:
+    """`clora serve`: the page, until it is interrupted."""
+    from .page.serve import serve
+    from .page.session import Session
+
+    serve(
+        options.host, options.port, Session(options.model, tuple(options.lora_dir or Session().loras)), options.device
+    )
+    return 0
+
+
+COMMANDS = {"compose": run_compose, "demo": run_demo, "serve": run_serve}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `clora`. Returns 0, or 2 after a user's mistake, told in one sentence."""
     options = build_parser().parse_args(arguments)
     try:
-        return run_compose(options) if options.command == "compose" else run_demo(options)
+        return COMMANDS[options.command](options)
     except CLoRAError as error:
         print(f"clora: {error}", file=sys.stderr)
         return 2

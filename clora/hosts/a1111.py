@@ -15,7 +15,7 @@ import torch
 from modules import lowvram, sd_hijack, sd_unet, shared
 from torch import Tensor, nn
 
-from ..denoiser import Row
+from ..denoiser import Conditioned, Row
 from ..errors import CLoRAError
 from ..lora.rows import RowLoras
 from ..prompt import PromptTokens, ResolvedText
@@ -112,14 +112,14 @@ class A1111Denoiser:
         assert self.now is not None
         return 1.0 if self.timesteps else float((1.0 + self.now.sigma[0].double() ** 2).sqrt())
 
-    def predict(self, latent: Tensor, rows: tuple[Row, ...]) -> Tensor:
+    def predict(self, latent: Tensor, rows: tuple[Row, ...], *, vectors: Tensor | None = None) -> Tensor:
         """The host's prediction for rows: x0 for k-diffusion samplers, the noise for timestep samplers."""
         assert self.now is not None
         assert self.inner is not None
         assert self.image_cond is not None
-        encoded = [self.now.contexts[row] for row in rows]
         images = torch.tensor([row.image for row in rows], device=latent.device)
-        context, sets = self.conditioning(rows)
+        own = self.conditioning(rows)
+        context = own.contexts
         if self.marks:
             context = torch.cat(
                 [torch.stack([self.marks[row.conditional].to(context) for row in rows]), context], dim=1
@@ -127,14 +127,14 @@ class A1111Denoiser:
         # A fresh dict each time: the host rewrites its entries.
         cond: dict[str, Any] = {"c_concat": [self.image_cond[images]]}
         if self.model.sdxl:
-            cond |= {"crossattn": context, "vector": torch.stack([e.vector for e in encoded if e.vector is not None])}
+            cond |= {"crossattn": context, "vector": own.vectors if vectors is None else vectors}
         else:
             cond["c_crossattn"] = [context]
-        with self.loras.rows(sets):
+        with self.loras.rows(own.sets):
             return self.inner(latent, self.now.sigma[images], cond=cond).to(latent.dtype)
 
-    def conditioning(self, rows: tuple[Row, ...]) -> tuple[Tensor, Sequence[int]]:
-        """The rows' contexts (R, L, D) and LoRA sets."""
+    def conditioning(self, rows: tuple[Row, ...]) -> Conditioned:
+        """The rows' contexts, LoRA sets and pooled texts."""
         assert self.now is not None
         return self.now.conditioning(rows)
 

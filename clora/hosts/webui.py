@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..denoiser import Denoiser, Row
+from ..denoiser import Conditioned, Denoiser, Row
 from ..errors import CLoRAError
 from ..lora.rows import RowLoras
 from ..prompt import PromptTokens, ResolvedText, encode_layout
@@ -32,10 +32,13 @@ class Evaluation:
     contexts: Mapping[Row, Encoded]
     set_of: Mapping[tuple[int, int], int]
 
-    def conditioning(self, rows: Sequence[Row]) -> tuple[Tensor, list[int]]:
-        """The rows' contexts (R, L, D) and LoRA sets."""
-        context = torch.stack([self.contexts[row].context for row in rows])
-        return context, [self.set_of[row.image, row.variant] for row in rows]
+    def conditioning(self, rows: Sequence[Row]) -> Conditioned:
+        """The rows' contexts (R, L, D), LoRA sets and SDXL's vectors (R, A)."""
+        encoded = [self.contexts[row] for row in rows]
+        vectors = [one.vector for one in encoded if one.vector is not None]
+        sets = [self.set_of[row.image, row.variant] for row in rows]
+        context = torch.stack([one.context for one in encoded])
+        return Conditioned(context, sets, torch.stack(vectors) if vectors else None)
 
 
 class HostDenoiser(Denoiser, Protocol):

@@ -139,7 +139,7 @@ class Small(ToyDenoiser):
     most = 99
     error: BaseException = torch.OutOfMemoryError("CUDA out of memory")
 
-    def predict(self, latent: Tensor, rows: Any) -> Tensor:
+    def predict(self, latent: Tensor, rows: Any, *, vectors: Tensor | None = None) -> Tensor:
         if len(rows) > (self.most // 2 if torch.is_grad_enabled() else self.most):
             self.rows_seen.append(())
             raise self.error

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clora.denoiser import Row
+from clora.denoiser import Conditioned, Row
 
 
 class Attention(nn.Module):
@@ -73,15 +73,15 @@ class ToyDenoiser:
         self.unet, self.contexts, self.latent_scale = unet, contexts, scale
         self.rows_seen: list[tuple[Row, ...]] = []
 
-    def predict(self, latent: Tensor, rows: tuple[Row, ...]) -> Tensor:
+    def predict(self, latent: Tensor, rows: tuple[Row, ...], *, vectors: Tensor | None = None) -> Tensor:
         self.rows_seen.append(rows)
         context = torch.stack([self.contexts[row.variant, row.conditional] for row in rows])
         dtype = next(self.unet.parameters()).dtype
         return self.unet((latent / self.latent_scale).to(dtype), context.to(dtype)).to(latent.dtype)
 
-    def conditioning(self, rows: tuple[Row, ...]) -> tuple[Tensor, list[int]]:
+    def conditioning(self, rows: tuple[Row, ...]) -> Conditioned:
         context = torch.stack([self.contexts[row.variant, row.conditional] for row in rows])
-        return context, [row.variant for row in rows]
+        return Conditioned(context, [row.variant for row in rows])
 
     @contextmanager
     def gradients(self) -> Iterator[None]:

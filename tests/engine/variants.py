@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clora.denoiser import Row
+from clora.denoiser import Conditioned, Row
 from clora.lora.apply import apply_lora
 from clora.lora.file import LoraFile
 from clora.lora.rows import RowLoras
@@ -26,7 +26,8 @@ def tiny_unet() -> Any:
     from tests.hosts.tiny import _unet
 
     torch.manual_seed(0)
-    return _unet(16).double().eval()
+    # Class labels come in by the timestep's embedding, as SDXL's pooled texts do.
+    return _unet(16, class_embed_type="simple_projection", projection_class_embeddings_input_dim=6).double().eval()
 
 
 def lora(unet: nn.Module, seed: int, *, conv: bool = True, kind: str = "thin") -> LoraFile:
@@ -68,17 +69,21 @@ class Denoiser:
         self.loras = RowLoras("unet", self.unet, [[], *([one] for one in applied)])
         generator = torch.Generator().manual_seed(5)
         self.contexts = torch.randn(len(kinds) + 1, 2, LENGTH, 16, generator=generator, dtype=torch.float64)
+        self.vectors = torch.randn(len(kinds) + 1, 6, generator=generator, dtype=torch.float64)
         self.rows_seen: list[int] = []
 
-    def conditioning(self, rows: tuple[Row, ...]) -> tuple[Tensor, list[int]]:
+    def conditioning(self, rows: tuple[Row, ...]) -> Conditioned:
         context = torch.stack([self.contexts[row.variant, int(row.conditional)] for row in rows])
-        return context, [row.variant for row in rows]
+        return Conditioned(context, [row.variant for row in rows], self.vectors[[row.variant for row in rows]])
 
-    def predict(self, latent: Tensor, rows: tuple[Row, ...]) -> Tensor:
+    def predict(self, latent: Tensor, rows: tuple[Row, ...], *, vectors: Tensor | None = None) -> Tensor:
         self.rows_seen.append(len(rows))
-        context, sets = self.conditioning(rows)
-        with self.loras.rows(sets):
-            out: Tensor = self.unet(latent, 300, encoder_hidden_states=context, return_dict=False)[0]
+        given = self.conditioning(rows)
+        label = given.vectors if vectors is None else vectors
+        with self.loras.rows(given.sets):
+            out: Tensor = self.unet(
+                latent, 300, encoder_hidden_states=given.contexts, class_labels=label, return_dict=False
+            )[0]
         return out
 
     @contextmanager

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from ...composer import Composer, Observer, Step
-from ...denoiser import Row
+from ...denoiser import Conditioned, Row
 from ...errors import CLoRAError
 from ...fusion import guide
 from ...lora.apply import AppliedLora
 from ...lora.rows import RowLoras
 from ...plan import ImagePlan
 from ...settings import Settings
-from .text import Encoded, added_conditions
+from .text import Encoded, added_conditions, pooled_texts
 
 
 @dataclass(frozen=True)
@@ -101,24 +101,27 @@ class DiffusersDenoiser:
         """s of x = s z, read off what the scheduler does to the latent before the model sees it."""
         return 1.0 / float(self.pipe.scheduler.scale_model_input(torch.ones(()), self.timestep))
 
-    def predict(self, latent: Tensor, rows: tuple[Row, ...]) -> Tensor:
+    def predict(self, latent: Tensor, rows: tuple[Row, ...], *, vectors: Tensor | None = None) -> Tensor:
         """The UNet's prediction (R, C, h, w), in the latent's dtype."""
-        encoded = self.now.encoded
         unet = self.pipe.unet
-        context, sets = self.conditioning(rows)
-        added = added_conditions(encoded, rows, self.sampling.height, self.sampling.width)
+        given = self.conditioning(rows)
+        added = added_conditions(
+            given.vectors if vectors is None else vectors, self.sampling.height, self.sampling.width
+        )
         model_input = self.pipe.scheduler.scale_model_input(latent, self.timestep).to(unet.dtype)
-        with self.loras.rows(sets):
+        with self.loras.rows(given.sets):
             output = unet(
-                model_input, self.timestep, encoder_hidden_states=context,
+                model_input, self.timestep, encoder_hidden_states=given.contexts,
                 added_cond_kwargs=added or None, return_dict=False,
             )[0]  # fmt: skip
         return output.to(latent.dtype)  # type: ignore[no-any-return]
 
-    def conditioning(self, rows: tuple[Row, ...]) -> tuple[Tensor, Sequence[int]]:
-        """The rows' contexts (R, L, D) and LoRA sets."""
-        context = torch.stack([self.now.encoded[row].context for row in rows]).to(self.pipe.unet.dtype)
-        return context, [self.prepared.set_of[row.image, row.variant] for row in rows]
+    def conditioning(self, rows: tuple[Row, ...]) -> Conditioned:
+        """The rows' contexts, LoRA sets and pooled texts."""
+        encoded = self.now.encoded
+        context = torch.stack([encoded[row].context for row in rows]).to(self.pipe.unet.dtype)
+        sets = [self.prepared.set_of[row.image, row.variant] for row in rows]
+        return Conditioned(context, sets, pooled_texts(encoded, rows))
 
     @contextmanager
     def gradients(self) -> Iterator[None]:

@@ -157,11 +157,15 @@ def emphasize(hidden: Tensor, weights: Tensor) -> Tensor:
     return torch.where((weights == 1.0).all(dim=1)[:, None, None], hidden, restored)
 
 
-def added_conditions(encoded: Mapping[Any, Encoded], rows: Sequence[Any], height: int, width: int) -> dict[str, Tensor]:
-    """SDXL's extra conditions for rows: pooled texts (R, D) and picture sizes (R, 6), no crop."""
+def pooled_texts(encoded: Mapping[Any, Encoded], rows: Sequence[Any]) -> Tensor | None:
+    """SDXL's pooled texts (R, A) of rows, None for other models."""
     vectors = [encoded[row].pooled for row in rows]
-    if any(vector is None for vector in vectors):
+    return None if any(v is None for v in vectors) else torch.stack([v for v in vectors if v is not None])
+
+
+def added_conditions(pooled: Tensor | None, height: int, width: int) -> dict[str, Tensor]:
+    """SDXL's extra conditions for rows: pooled texts (R, A) and picture sizes (R, 6), no crop."""
+    if pooled is None:
         return {}
-    pooled = torch.stack([vector for vector in vectors if vector is not None])
     size = torch.tensor([height, width, 0, 0, height, width], device=pooled.device, dtype=pooled.dtype)
-    return {"text_embeds": pooled, "time_ids": size.expand(len(rows), 6)}
+    return {"text_embeds": pooled, "time_ids": size.expand(len(pooled), 6)}

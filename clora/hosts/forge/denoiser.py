@@ -6,14 +6,14 @@ tensor is set on each one's memory, nothing is copied, and the UNet is called wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ...denoiser import Row
+from ...denoiser import Conditioned, Row
 from ...lora.rows import RowLoras
 from ..webui import Evaluation, frozen
 
@@ -42,25 +42,25 @@ class ForgeDenoiser:
         assert self.now is not None
         return float((1.0 + self.now.sigma[0].double() ** 2).sqrt())
 
-    def predict(self, latent: Tensor, rows: tuple[Row, ...]) -> Tensor:
+    def predict(self, latent: Tensor, rows: tuple[Row, ...], *, vectors: Tensor | None = None) -> Tensor:
         """x0 (R, C, h, w) for rows. ControlNets act in predictions, not in the forwards of an update."""
         assert self.now is not None
-        encoded = [self.now.contexts[row] for row in rows]
-        context, sets = self.conditioning(rows)
+        own = self.conditioning(rows)
         images = torch.tensor([row.image for row in rows], device=latent.device)
         graded = self._aliases is not None
         given: dict[str, Any] = {
-            "c_crossattn": context.to(latent.device),
+            "c_crossattn": own.contexts.to(latent.device),
             "transformer_options": {} if graded else self._options(rows),
         }
-        if self.model.sdxl:
-            given["y"] = torch.stack([one.vector for one in encoded if one.vector is not None]).to(latent.device)
+        pooled = own.vectors if vectors is None else vectors
+        if pooled is not None:
+            given["y"] = pooled.to(latent.device)
         if self.image_cond is not None:
             given["c_concat"] = self.image_cond[images]
         if self.control and not graded:
             given["control"] = self._control(rows)
         kmodel = self.model.patcher.model
-        with self.loras.rows(sets):
+        with self.loras.rows(own.sets):
             arguments = (latent, self.now.sigma[images])
             if self._aliases is None:
                 result: Tensor = kmodel.apply_model(*arguments, **given)
@@ -68,8 +68,8 @@ class ForgeDenoiser:
                 result = torch.func.functional_call(_Applied(kmodel), self._aliases, arguments, given)
         return result.to(latent.dtype)
 
-    def conditioning(self, rows: tuple[Row, ...]) -> tuple[Tensor, Sequence[int]]:
-        """The rows' contexts (R, L, D) and LoRA sets."""
+    def conditioning(self, rows: tuple[Row, ...]) -> Conditioned:
+        """The rows' contexts, LoRA sets and pooled texts."""
         assert self.now is not None
         return self.now.conditioning(rows)
 

@@ -1,0 +1,61 @@
+"""What the page makes of a job: its pictures, its settings, its sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ...webui.gallery import loss_curve, map_strip
+from ...webui.pictures import masks_overlay
+from ..output import concept_labels, parameters
+from .engine import Drawn, Job
+from .markup import Figure, result_html
+
+MERGE = "plain merge"
+
+
+def result_of(job: Job, drawn: Sequence[Drawn]) -> str:
+    """The HTML of the pictures that are there so far."""
+    figures = [figure for one in drawn for figure in _figures(job, one)]
+    pictures = [_picture(job, one) for one in drawn]
+    compared = (pictures[1], pictures[0]) if len(drawn) == 2 else None
+    return result_html(figures, _text(job, drawn[0]), compared)
+
+
+def said_of(job: Job, drawn: Sequence[Drawn], seconds: float) -> tuple[str, tuple[str, ...]]:
+    """The closing line of a job, and its notes."""
+    notes = tuple(dict.fromkeys(note for one in drawn for note in one.composed.warnings))
+    lot = " (random)" if job.seed < 0 else ""
+    return f"Done in {seconds:.0f} s. Seed {drawn[0].composed.seeds[0]}{lot}.", notes
+
+
+def _text(job: Job, drawn: Drawn) -> str:
+    """The parameters of one picture; the ways to show it are not settings of it where there is plain merge only."""
+    composed = drawn.composed
+    if drawn.merged:
+        composed = replace(composed, settings=composed.settings.replace(method="merge"))
+    return parameters(composed, job.session.model)
+
+
+def _picture(job: Job, drawn: Drawn) -> Figure:
+    image, text = drawn.composed.images[0], _text(job, drawn)
+    method = {"clora": "CLoRA", "merge": MERGE}.get(drawn.composed.settings.method, drawn.composed.settings.method)
+    return Figure(image, method, f"{method.replace(' ', '-').lower()}-{drawn.composed.seeds[0]}.png", text)
+
+
+def _figures(job: Job, drawn: Drawn) -> list[Figure]:
+    """The picture, and what the panel's ticks ask for beside it."""
+    composed, settings, record = drawn.composed, job.settings, drawn.record
+    picture = _picture(job, drawn)
+    image, stem = picture.image, picture.name.removesuffix(".png")
+    figures = [picture]
+    masks, labels = composed.masks[0] if composed.masks else None, concept_labels(composed)
+    if settings.show_masks and masks is not None:
+        overlay = masks_overlay(image, masks, labels)
+        figures.append(Figure(overlay, "where each LoRA drew", f"{stem}-masks.png", picture.text))
+    if settings.show_maps and record.maps and masks is not None:
+        figures.append(Figure(map_strip(record.maps, labels, image.size), "maps of the last step", f"{stem}-maps.png"))
+    if settings.show_loss and record.losses:
+        curve = loss_curve(tuple(record.losses), tuple(record.refined))
+        figures.append(Figure(curve, "loss", f"{stem}-loss.png"))
+    return figures

@@ -1,0 +1,186 @@
+"""The page's models and its one job at a time: told step by step, stopped on demand."""
+
+from __future__ import annotations
+
+import copy
+import queue
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...composer import Event, Updated
+from ...hosts.diffusers import Composed, Sampling, TextEncoding, compose
+from ...prompt import PromptTokens, ResolvedText
+from ...settings import Settings
+from ..models import load_pipeline
+from .session import Session
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture that a tab asks for. A `seed` below 0 is random; sizes of 0 are the model's own."""
+
+    prompt: str
+    negative: str
+    session: Session
+    settings: Settings
+    steps: int = 20
+    guidance: float = 3.5
+    seed: int = -1
+    width: int = 0
+    height: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a job is: `done` of `total` sampler steps, and the phase in words."""
+
+    text: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One picture is there: `merged` is plain merge, the other what was asked for. `record` is how it came about."""
+
+    composed: Composed
+    merged: bool
+    record: Record
+
+
+@dataclass
+class Record:
+    """Losses of all updates, which of them were refine steps, and each concept's last map (h_a, w_a)."""
+
+    losses: list[float] = field(default_factory=list)
+    refined: list[int] = field(default_factory=list)
+    maps: list[Any] = field(default_factory=list)
+
+
+class Stopped(Exception):
+    """The user wants no more of it."""
+
+
+Told = Progress | Drawn
+_Tell = Callable[[Told | BaseException | None], None]
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    pipe: Any
+    layout: Callable[[ResolvedText], PromptTokens]
+
+
+class Engine:
+    """Models for all tabs: the embedded one, and the checkpoint that was asked for last. Never two jobs at once."""
+
+    def __init__(self, device: str | None = None) -> None:
+        self._device = device
+        self._lock = threading.Lock()
+        self._models: dict[Path | None, _Loaded] = {}
+
+    def load(self, source: Path | None) -> Sampling:
+        """Load a model and tell its own size. Errors: CLoRAError; the models from before stay."""
+        with self._lock:
+            return Sampling().checked(self._model(source).pipe)
+
+    def layout(self, source: Path | None) -> Callable[[ResolvedText], PromptTokens] | None:
+        """Where a text's tokens stand, for a model that is loaded."""
+        found = self._models.get(source)
+        return found.layout if found else None
+
+    def draw(self, job: Job, stop: threading.Event) -> Iterator[Told]:
+        """Draw what `job` asks for, then plain merge from the same seed; tell every step on the way.
+
+        Setting `stop`, and closing the iterator, end the job at its next step. Errors: CLoRAError, Stopped.
+        """
+        told: queue.Queue[Told | BaseException | None] = queue.Queue()
+        threading.Thread(target=self._work, args=(job, told.put, stop), daemon=True).start()
+        try:
+            while (item := _newest(told)) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            stop.set()
+
+    def _model(self, source: Path | None) -> _Loaded:
+        if source not in self._models:
+            pipe = load_pipeline(source, device=self._device)
+            # Tokens are looked up while a job runs, and a tokenizer must not be used from two threads.
+            encoding, tokenizer = TextEncoding(pipe), copy.deepcopy(pipe.tokenizer)
+            kept: dict[Path | None, _Loaded] = {key: one for key, one in self._models.items() if key is None}
+            self._models = {**kept, source: _Loaded(pipe, lambda text: encoding.layout(text, tokenizer))}
+        return self._models[source]
+
+    def _work(self, job: Job, tell: _Tell, stop: threading.Event) -> None:
+        waiting = False
+        while not self._lock.acquire(timeout=0.1):
+            if stop.is_set():
+                return tell(Stopped())
+            if not waiting:
+                tell(Progress("Waiting for another picture or model to be finished"))
+            waiting = True
+        try:
+            self._draw_both(job, tell, stop)
+        except Exception as error:
+            tell(error)
+        finally:
+            self._lock.release()
+            tell(None)
+
+    def _draw_both(self, job: Job, tell: _Tell, stop: threading.Event) -> None:
+        tell(Progress("Reading LoRAs"))
+        pipe = self._model(job.session.model).pipe
+        seed = secrets.randbelow(2**32) if job.seed < 0 else job.seed
+        first = job.settings.method != "merge"
+        total = job.steps * (2 if first else 1)
+        for merged in (False, True) if first else (True,):
+            settings = job.settings.replace(method="merge") if merged else job.settings
+            record = Record()
+            watch = _watch(record, tell, stop, job.steps if merged and first else 0, total, settings.method)
+            composed = compose(
+                pipe, job.prompt, loras=job.session.loras, negative_prompt=job.negative, seed=seed, steps=job.steps,
+                guidance=job.guidance, width=job.width, height=job.height, settings=settings, observer=watch,
+            )  # fmt: skip
+            steps_aside = composed.settings.method == "merge"
+            tell(Drawn(composed, steps_aside, record))
+            if steps_aside:
+                return  # fewer than two concepts, or the merge that was still to come
+
+
+def _newest(told: queue.Queue[Any]) -> Any:
+    """The next item; of steps that came meanwhile only the last."""
+    item = told.get()
+    while isinstance(item, Progress) and not told.empty():
+        item = told.get()
+    return item
+
+
+def _watch(
+    record: Record, tell: _Tell, stop: threading.Event, before: int, total: int, method: str
+) -> Callable[[Event], None]:
+    """An observer that tells the phase in the WebUI's words; `before` steps of `total` are done already."""
+    title = {"clora": "CLoRA", "merge": "Plain merge"}.get(method, method.capitalize())
+
+    def watch(event: Event) -> None:
+        if stop.is_set():
+            raise Stopped
+        if isinstance(event, Updated):
+            record.losses.append(event.loss)
+            phase = f"step {event.step + 1}"
+            if event.total > 1:
+                record.refined.append(len(record.losses) - 1)
+                phase = f"refining {event.index + 1}/{event.total}"
+            tell(Progress(f"{title}: {phase}, loss {event.loss:.2f}", before + event.step, total))
+            return
+        if event.book is not None:
+            plan, book = event.plans[0], event.book
+            record.maps = [book.of(0, v, own).mean(0).cpu() for v, own in enumerate(plan.mask_tokens) if own]
+        tell(Progress(f"{title}: step {event.index + 1}", before + event.index + 1, total))
+
+    return watch

@@ -1,0 +1,81 @@
+"""What one browser tab has chosen, and how its prompt is read. The tab keeps it; no other tab sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import CLoRAError
+from ...lora.file import read_metadata
+from ...loras import LoraLibrary
+from ...prompt import Composition, LoraUse, analyze
+from ...webui.corrected_prompt import corrected_prompt
+from ...webui.report import Layout, Report, report
+from ...webui.request import read_corrections
+from ..models import EMBEDDED_LORAS
+
+
+@dataclass(frozen=True)
+class Session:
+    """The model (None: the embedded one) and the folders of LoRAs of one tab."""
+
+    model: Path | None = None
+    loras: tuple[Path, ...] = (EMBEDDED_LORAS,)
+
+    @property
+    def library(self) -> LoraLibrary:
+        """The folders' LoRAs as they are now: files may come and go while the page is open."""
+        return LoraLibrary(self.loras)
+
+    def phrases(self, name: str) -> tuple[str, ...]:
+        """What a LoRA's own metadata offers as its words; its tensors are not read."""
+        phrase = read_metadata(self.library.path(name)).get("modelspec.trigger_phrase", "").strip()
+        return (phrase,) if phrase else ()
+
+
+def read_prompt(
+    prompt: str, negative: str, corrections: str, session: Session, layout: Callable[[Path | None], Layout | None]
+) -> Report:
+    """The panel's reading of a prompt; `layout` tells the tokens of a model where it is loaded."""
+    try:
+        given = read_corrections(corrections)
+        corrected_prompt(prompt, given)
+    except CLoRAError as error:
+        return Report(False, problem=str(error))
+    return report(
+        prompt, negative, corrections=given, activation_text=session.phrases,
+        check=lambda composition: _check_names(composition, session), layout=layout(session.model),
+    )  # fmt: skip
+
+
+def composition_of(prompt: str, corrections: str, session: Session) -> Composition | None:
+    """What a prompt composes, None where it cannot be read; the panel's message tells why."""
+    try:
+        return analyze(prompt, overrides=read_corrections(corrections), activation_text=session.phrases)
+    except CLoRAError:
+        return None
+
+
+def _check_names(composition: Composition, session: Session) -> None:
+    for use in _uses(composition):
+        session.library.path(use.name)
+
+
+def _uses(composition: Composition) -> Sequence[LoraUse]:
+    concepts = [use for concept in composition.concepts for use in (*concept.loras, *concept.styles)]
+    return [*concepts, *composition.styles, *composition.background, *composition.off]
+
+
+def path_of(text: str) -> Path:
+    """A path as a user pastes it, perhaps in quotes or from the home folder."""
+    return Path(text.strip().strip("\"'")).expanduser()
+
+
+def lora_folders(text: str) -> tuple[Path, ...]:
+    """The folders of a text, one in each line; the embedded LoRAs for an empty one. Errors: CLoRAError."""
+    folders = tuple(path_of(line) for line in text.splitlines() if line.strip())
+    for folder in folders:
+        if not folder.is_dir():
+            raise CLoRAError(f"The LoRA folder {folder} does not exist: check its name.")
+    return folders or (EMBEDDED_LORAS,)
