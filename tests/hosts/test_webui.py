@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 
 from clora.settings import SETTINGS
 from tests.hosts.webui_server import ApiError, Server, encoded
@@ -65,6 +65,16 @@ def test_composing_differs_from_merging_and_is_reproducible(server: Server, prom
     assert prompt in first.infotexts[0]
     assert "CLoRA: on" in first.infotexts[0]
     assert "CLoRA refine updates: 2" in first.infotexts[0]
+
+
+def test_a_single_pass_is_exact_where_one_concept_has_everything(server: Server, prompt: str) -> None:
+    name = re.findall("<lora:([^:>]+)", prompt)[0]
+    everywhere = {"update_until": 0, "show_masks": False, "corrections": {name: {"place": "0 0 100 100"}}}
+    exact, single = (server.draw(prompt, {**everywhere, "fusion": kind}) for kind in ("exact", "single-pass"))
+    worst = max(high for _, high in ImageChops.difference(exact.images[0], single.images[0]).getextrema())
+    assert worst <= 2
+    free = server.draw(prompt, {"update_until": 0, "show_masks": False, "fusion": "single-pass"})
+    assert free.pixels != single.pixels
 
 
 def test_off_is_as_without_the_extension(server: Server, prompt: str) -> None:
