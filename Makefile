@@ -2,11 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Arguments of `make serve`, for instance ARGS="--port 8000".
+ARGS ?=
 # Extra arguments for installing torch, for instance an index with other builds.
 TORCH_ARGS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo serve test lint clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/pyvenv.cfg:
@@ -35,6 +37,10 @@ setup: $(VENV)/.test
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m clora.demo.cli demo --steps 20 --seed 3
+
+# The page; gradio stands before the environment's own packages for this process only.
+serve: $(VENV)/.demo $(VENV)/gradio-4.40.0/.done
+	PYTHONPATH=$(VENV)/gradio-4.40.0 $(BIN)/python -m clora.demo.cli serve $(ARGS)
 
 test: $(VENV)/.test $(GRADIO)
 	$(BIN)/python -m pytest

@@ -4,13 +4,17 @@
     "use strict";
 
     const CELL = ".clora-table [data-key]";
+    let changes = 0, unsettled = 0; // changed cells so far, and the one that the page has not answered yet
     let left = null; // the cell that had the focus last, until another part of the page gets it
 
-    function part(element, name) {
+    function all(element, name, kinds) {
         const root = typeof gradioApp === "function" ? gradioApp() : document;
         const tab = element.closest("[id$='_clora_table']").id.startsWith("img2img") ? "img2img" : "txt2img";
-        return root.querySelector(`#${tab}_${name} textarea, #${tab}_${name} input`);
+        return [...root.querySelectorAll(kinds.map((kind) => `#${tab}_${name} ${kind}`).join(", "))];
     }
+
+    const part = (element, name) => all(element, name, ["textarea", "input"])[0];
+    const texts = (element, name) => all(element, name, ["p"]).map((one) => one.textContent).join("\n");
 
     function place(text, words) {
         const found = words.match(/^(.*?)(?: \((\d+)\.\))?$/);
@@ -34,10 +38,38 @@
         box.setSelectionRange(...range);
     });
 
+    // The corrections come back from the server: until then Generate would send the old ones, so it waits.
+    function settle(cell) {
+        const box = part(cell, "clora_corrections");
+        const shown = () => box.value + texts(cell, "clora_message");
+        const before = shown(), until = Date.now() + 1500, mine = ++changes;
+        unsettled = mine;
+        const look = setInterval(() => {
+            if (shown() === before && Date.now() < until) return;
+            clearInterval(look);
+            if (unsettled === mine) unsettled = 0;
+        }, 30);
+    }
+
+    document.addEventListener("click", (event) => {
+        const button = event.target.closest && event.target.closest("#txt2img_generate, #img2img_generate");
+        if (!button || !unsettled) return;
+        event.stopImmediatePropagation();
+        event.preventDefault();
+        setTimeout(() => button.click(), 30);
+    }, true);
+
+    // Ctrl+Enter generates, and a cell that is being written in counts from there on.
+    document.addEventListener("keydown", (event) => {
+        const cell = event.key === "Enter" && event.target.closest && event.target.closest(CELL);
+        if (cell && (event.ctrlKey || event.metaKey)) cell.blur();
+    }, true);
+
     document.addEventListener("change", (event) => {
         const cell = event.target.closest && event.target.closest(CELL);
         const box = cell && part(cell, "clora_cell");
         if (!box) return;
+        settle(cell);
         // The time makes the same change a new value, which the page would else not notice.
         const {lora, key} = cell.dataset;
         box.value = JSON.stringify({lora, key, value: cell.value, at: Date.now()});

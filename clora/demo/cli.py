@@ -158,11 +158,10 @@ def run_demo(options: argparse.Namespace) -> int:
 def run_serve(options: argparse.Namespace) -> int:
     """`clora serve`: the page, until it is interrupted."""
     from .page.serve import serve
-    from .page.session import Session
+    from .page.session import Session, lora_folders
 
-    serve(
-        options.host, options.port, Session(options.model, tuple(options.lora_dir or Session().loras)), options.device
-    )
+    loras = lora_folders("\n".join(map(str, options.lora_dir or [])))
+    serve(options.host, options.port, Session(options.model, loras), options.device)
     return 0
 
 

@@ -151,6 +151,23 @@ def test_a_cell_of_the_table_is_a_correction(page: Page, prompt: str) -> None:
     page.wait(lambda: "2 concepts" in page.text("#txt2img_clora_message"), "the reading")
 
 
+def test_generate_waits_for_a_cell_that_was_just_changed(page: Page, prompt: str) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    page.open_panel()
+    page.write("#txt2img_prompt textarea", prompt)
+    for name, value in (("steps", "1"), ("width", "128"), ("height", "128")):
+        page.write(f"#txt2img_{name} input[type=number]", value)
+    page.click("#txt2img_clora_refresh")
+    cell = "#txt2img_clora_table tbody tr:last-child [data-key=place]"
+    page.wait(lambda: page.all(cell), "the cell")
+    page.all(cell)[0].send_keys("left")
+    page.all(cell)[0].send_keys(Keys.CONTROL, Keys.ENTER)
+    name = re.findall("<lora:([^:>]+)", prompt)[1]
+    wanted = f"CLoRA corrections: {name}: place=left"
+    page.wait(lambda: wanted in page.text("#html_info_txt2img").replace('"', ""), "the correction in the infotext", 180)
+
+
 def test_generating_reads_the_prompt(page: Page, prompt: str) -> None:
     page.open_panel()
     page.write("#txt2img_prompt textarea", prompt)

@@ -63,7 +63,11 @@ def cards_html(cards: Sequence[Card]) -> str:
 
 def _card_html(card: Card) -> str:
     name = escape(card.name)
-    picture = f'<img src="{card.picture}" alt="">' if card.picture else f'<span aria-hidden="true">{name[:1]}</span>'
+    picture = (
+        f'<img src="{card.picture}" alt="">'
+        if card.picture
+        else f'<span aria-hidden="true">{escape(card.name[:1])}</span>'
+    )
     title = escape(f"Insert {card.insert}" if card.insert else "A LoRA with this name cannot stand in a tag: rename it")
     state = f'data-insert="{escape(card.insert)}"' if card.insert else "disabled"
     return (

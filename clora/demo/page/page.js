@@ -33,39 +33,11 @@
         }
     }
 
-    // A changed cell becomes a correction on the server. A picture that is asked for meanwhile waits for that.
-    let pending = 0;
-    // Only the message's own paragraphs: gradio writes its waiting time beside them.
-    const shown = () => [by("#txt2img_clora_corrections textarea").value,
-        ...[...document.querySelectorAll("#txt2img_clora_message p")].map((one) => one.textContent)].join("\n");
-
-    function settle(before) {
-        const until = Date.now() + 1500, mine = ++pending;
-        const look = setInterval(() => {
-            if (shown() === before && Date.now() < until) return;
-            clearInterval(look);
-            if (pending === mine) pending = 0;
-        }, 30);
-    }
-
-    function generate() {
-        if (pending) setTimeout(generate, 30);
-        else by("#txt2img_generate").click();
-    }
-
-    document.addEventListener("change", (event) => {
-        if (event.target.closest && event.target.closest(".clora-table [data-key]")) settle(shown());
-    }, true);
-
     document.addEventListener("click", (event) => {
         const card = event.target.closest(".clora-card"), button = event.target.closest(".clora-copy");
         if (card && card.dataset.insert) insert(card.dataset.insert);
         if (button) copy(button);
-        if (pending && event.target.closest("#txt2img_generate")) {
-            event.stopImmediatePropagation();
-            generate();
-        }
-    }, true);
+    });
 
     document.addEventListener("input", (event) => {
         const slider = event.target.closest(".clora-compare");
@@ -85,7 +57,7 @@
             at.blur();
             at.focus();
         }
-        setTimeout(generate, 30);
+        setTimeout(() => by("#txt2img_generate").click(), 30);
     }, true);
 
     // In a WebUI the host calls this after each change of the page.

@@ -57,7 +57,7 @@ def serve(host: str, port: int, session: Session, device: str | None = None) -> 
     blocks = Page(engine, session, head, css).blocks
     try:
         blocks.queue().launch(server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, show_api=False)
-    except OSError:
+    except (OSError, OverflowError):
         raise CLoRAError(f"The port {port} on {host} cannot be used: name another with --port.") from None
     print(f"The page is at http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port} (Ctrl+C ends it).", flush=True)
     blocks.block_thread()
