@@ -1,0 +1,103 @@
+"""The methods that are compared: a table of names and how each draws pictures of a prompt."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from PIL import Image
+
+from benchmarks.judge import Judge
+from clora.demo.cli import EMBEDDED_GUIDANCE
+from clora.demo.models import EMBEDDED_LORAS, load_pipeline
+from clora.hosts.diffusers import compose
+from clora.settings import SETTINGS, Settings
+
+from .boxes import compose_in_boxes
+
+# What keys are relative to: the defaults when the first pictures were drawn. Never change these; when the default of a
+# setting that is not here changes, add its former default.
+BASELINE: dict[str, Any] = {
+    "method": "clora", "step_size": 20.0, "update_until": 0.5, "refine_at": (0.0, 0.2, 0.4), "refine_updates": 20,
+    "refine_tolerance": 0.0, "update_cap": 0.0, "temperature": 0.5, "maps": "conditional", "noise": "fresh",
+    "fuse_from": 0.0, "mask_words": "subject", "mask_threshold": 0.5, "mask_scale": "range", "mask_smooth": True,
+    "mask_overlap": "argmax", "mask_dilate": False, "mask_erode": False, "mask_open": False, "mask_close": False,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """The model and the sampling that all methods share."""
+
+    steps: int = 20
+    guidance: float = EMBEDDED_GUIDANCE
+    device: str = "cpu"
+
+    @cached_property
+    def pipe(self) -> Any:
+        """The embedded model, loaded when the first picture is drawn."""
+        return load_pipeline(None, device=self.device)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """The judge, loaded when first needed."""
+        return Judge()
+
+
+Draw = Callable[[Workplace, str, Sequence[int], Settings], "list[Image.Image]"]
+
+
+def by_composing(place: Workplace, text: str, seeds: Sequence[int], settings: Settings) -> list[Image.Image]:
+    """What `clora.compose` draws; seeds are consecutive, one batch."""
+    return compose(
+        place.pipe, [text] * len(seeds), loras=[EMBEDDED_LORAS], seed=seeds[0], steps=place.steps,
+        guidance=place.guidance, settings=settings,
+    ).images  # fmt: skip
+
+
+def by_boxes(place: Workplace, text: str, seeds: Sequence[int], settings: Settings) -> list[Image.Image]:
+    """The same with boxes for masks."""
+    return compose_in_boxes(
+        place.pipe, place.judge, text, seeds, loras=[EMBEDDED_LORAS], steps=place.steps, guidance=place.guidance,
+        settings=settings,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Method:
+    """One column of the contact sheets. `draw` gives one picture per seed for a prompt's text."""
+
+    name: str
+    label: str
+    settings: Settings = field(default_factory=Settings)
+    draw: Draw = by_composing
+
+    def key(self, place: Workplace, text: str, seed: int) -> str:
+        """Names one picture by all that decides it: other defaults give other keys, settings added later do not."""
+        values = [self.name, text, seed, place.steps, place.guidance, sorted(self._deciding().items())]
+        return hashlib.sha256(json.dumps(values, default=str).encode()).hexdigest()[:20]
+
+    def _deciding(self) -> dict[str, Any]:
+        deciding = [s for s in SETTINGS if not s.webui_only and s.name != "rows_per_forward"]
+        values = {s.name: (getattr(self.settings, s.name), BASELINE.get(s.name, s.default)) for s in deciding}
+        return {name: value for name, (value, baseline) in values.items() if value != baseline}
+
+
+_ALL = (
+    Method("merge", "plain merge", Settings(method="merge")),
+    Method("composite", "Composite", Settings(method="composite")),
+    Method("switch", "Switch", Settings(method="switch")),
+    Method("paper", "CLoRA, paper preset", Settings(preset="paper")),
+    Method("default", "CLoRA, default"),
+    Method("fast", "CLoRA fast", Settings(preset="fast")),
+    Method("no-update", "CLoRA without update", Settings(update_until=0.0)),
+    Method("no-masks", "CLoRA without masks", Settings(fuse_from=1.0)),
+    Method("boxes", "boxes given (bound)", Settings(update_until=0.0), by_boxes),
+)
+METHODS: dict[str, Method] = {method.name: method for method in _ALL}
+REFERENCE = "default"  # the method the others are compared with
+PLAIN = "merge"  # what a prompt with fewer than two concepts is rendered with, whatever the method

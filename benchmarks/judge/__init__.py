@@ -1,0 +1,9 @@
+"""An independent judge of the embedded model's pictures: which things are there, and whose look each carries.
+
+Trained on rendered scenes only (`benchmarks.judge.train`), never on a generated picture.
+"""
+
+from .judge import Finding, Judge, Verdict
+from .targets import BACKGROUND_NAMES, LOOK_NAMES
+
+__all__ = ["BACKGROUND_NAMES", "LOOK_NAMES", "Finding", "Judge", "Verdict"]
