@@ -61,6 +61,7 @@ class Measured:
         found = {name: value / plain for name, value in self.seconds.items() if name != "plain"}
         found["run of 50 steps"] = self._run(50, "step", "update", updates_of(50))
         found["authors' run of 50 steps"] = self._run(50, "authors' step", "authors' update", updates_of(50))
+        found["run of 20 steps"] = self._run(20, "step", "update", updates_of(20))
         if early:
             found["run of 50 steps, early end, shared negative"] = self._run(
                 50, "step, shared negative", "update", early[50]

@@ -41,6 +41,12 @@ class Updated:
         """Mean loss over the batch's images."""
         return float(self.gradient.losses.mean())
 
+    @property
+    def phase(self) -> str:
+        """For progress: "refining 3/21, loss 0.83"."""
+        doing = f"refining {self.index + 1}/{self.total}" if self.total > 1 else f"step {self.step + 1}"
+        return f"{doing}, loss {self.loss:.2f}"
+
 
 @dataclass(frozen=True)
 class Step:

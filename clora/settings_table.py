@@ -165,7 +165,7 @@ SETTINGS: tuple[Setting, ...] = (
         "int",
         1,
         "Concepts every",
-        "Run the concepts' rows every so many steps; in between their last difference from the base stands for them.",
+        "Exact fusion: run the concepts' rows every so many steps; between, use their last difference from the base.",
         low=1,
         high=20,
     ),

@@ -20,7 +20,7 @@ from ..errors import CLoRAError
 from ..lora.rows import RowLoras
 from ..prompt import PromptTokens, ResolvedText
 from . import front
-from .webui import Encoded, Evaluation, Evaluator, bound_arguments, frozen, host_layout, place_of
+from .webui import Encoded, Evaluation, Evaluator, bound_arguments, denoiser_hooks, frozen, host_layout, place_of
 
 
 class A1111Model:
@@ -183,10 +183,7 @@ class _Attached:
         self.count = 0
         self.first_t = 0.0
         self.x: Tensor | None = None
-        self.handles = [
-            self.cfg.register_forward_pre_hook(self._before, with_kwargs=True),
-            self.cfg.register_forward_hook(self._after, always_call=True),
-        ]
+        self.handles = denoiser_hooks(self.cfg, self._before, self._after)
 
     def remove(self) -> None:
         """Take the hooks away and give the denoiser its model back."""

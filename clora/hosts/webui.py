@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..denoiser import Conditioned, Denoiser, Row
 from ..errors import CLoRAError
@@ -126,6 +127,14 @@ class WebUIModel(Protocol):
     def attach(self, processing: Any, evaluator: Evaluator, denoiser: HostDenoiser) -> Callable[[], None]:
         """Let the evaluator answer the host's evaluations of this pass; returns what takes every trace away."""
         ...
+
+
+def denoiser_hooks(cfg: nn.Module, before: Callable[..., Any], after: Callable[..., Any]) -> list[RemovableHandle]:
+    """Hooks around each evaluation of a sampler's denoiser; `after` is called after an exception too."""
+    return [
+        cfg.register_forward_pre_hook(before, with_kwargs=True),
+        cfg.register_forward_hook(after, always_call=True),
+    ]
 
 
 _ARGUMENTS = ("x", "sigma", "uncond", "cond", "cond_scale", "s_min_uncond", "image_cond")

@@ -23,7 +23,8 @@ Reader = Callable[..., Report]
 class Page:
     """What the panel reads of the tab it is on: prompt, negative prompt, the slider of the steps, the button.
 
-    The values of the components in `also` are given to the reader as they are.
+    The values of the components in `also` are given to the reader as they are. Controls of the settings in `without`
+    are not shown: they mean nothing on that page.
     """
 
     prompt: Any
@@ -31,6 +32,7 @@ class Page:
     steps: Any
     generate: Any
     also: tuple[Any, ...] = ()
+    without: tuple[str, ...] = ()
 
 
 FIRST = ("method", "step_size", "update_until", "refine_updates", "mask_threshold", "mask_overlap")
@@ -67,6 +69,8 @@ def build(accordion: Callable[..., Any], reader: Reader, *, is_img2img: bool, pa
         # Written by javascript/clora.js when a cell of the table changes; hidden by style.css.
         cell = gr.Textbox("", show_label=False, elem_id=f"{tab}_clora_cell", elem_classes=["clora-hidden"])
         components, preset = _settings(tab)
+        for name in page.without if page else ():
+            components[name].visible = False
     inputs = [enabled, *(components[setting.name] for setting in SETTINGS), corrections]
     for component in (*components.values(), corrections, preset, cell):
         component.do_not_save_to_config = True

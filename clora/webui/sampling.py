@@ -148,9 +148,7 @@ class SamplingPass:
             self.outcome.losses.append(event.loss)
             if event.total > 1:
                 self.outcome.refined.append(len(self.outcome.losses) - 1)
-                self._watch(f"CLoRA: refining {event.index + 1}/{event.total}, loss {event.loss:.2f}")
-            else:
-                self._watch(f"CLoRA: step {event.step + 1}, loss {event.loss:.2f}")
+            self._watch(f"CLoRA: {event.phase}")
 
 
 class _Installed:

@@ -422,6 +422,12 @@ def test_mistakes_are_told_in_place_and_nothing_is_lost(tab: page_browser.Tab) -
     generate(tab)
 
 
+def test_controls_that_mean_nothing_here_are_not_shown(tab: page_browser.Tab) -> None:
+    (hires,), (masks,) = (tab.all(f"#txt2img_clora_{name}") for name in ("hires", "show_masks"))
+    assert "hidden" in hires.get_attribute("class").split()
+    assert "hidden" not in masks.get_attribute("class").split()
+
+
 def test_by_the_keyboard_alone(tab: page_browser.Tab) -> None:
     from selenium.webdriver.common.keys import Keys
 

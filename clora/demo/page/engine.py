@@ -172,11 +172,9 @@ def _watch(
             raise Stopped
         if isinstance(event, Updated):
             record.losses.append(event.loss)
-            phase = f"step {event.step + 1}"
             if event.total > 1:
                 record.refined.append(len(record.losses) - 1)
-                phase = f"refining {event.index + 1}/{event.total}"
-            tell(Progress(f"{title}: {phase}, loss {event.loss:.2f}", before + event.step, total))
+            tell(Progress(f"{title}: {event.phase}", before + event.step, total))
             return
         if event.book is not None:
             plan, book = event.plans[0], event.book

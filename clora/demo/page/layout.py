@@ -53,7 +53,7 @@ class Page:
                     "will be here.</p>",
                     elem_id="clora_result",
                 )
-        ours = panel.Page(self.prompt, self.negative, self.steps, self.generate, (self.session,))
+        ours = panel.Page(self.prompt, self.negative, self.steps, self.generate, (self.session,), ("hires",))
         self.panel = panel.build(_always_on, self._read, is_img2img=False, page=ours)
         self._model_part()
         self._wire()

@@ -24,13 +24,13 @@ class Session:
     loras: tuple[Path, ...] = (EMBEDDED_LORAS,)
 
     @property
-    def library(self) -> LoraLibrary:
+    def files(self) -> LoraLibrary:
         """The folders' LoRAs as they are now: files may come and go while the page is open."""
         return LoraLibrary(self.loras)
 
     def phrases(self, name: str) -> tuple[str, ...]:
         """What a LoRA's own metadata offers as its words; its tensors are not read."""
-        phrase = read_metadata(self.library.path(name)).get("modelspec.trigger_phrase", "").strip()
+        phrase = read_metadata(self.files.path(name)).get("modelspec.trigger_phrase", "").strip()
         return (phrase,) if phrase else ()
 
 
@@ -59,7 +59,7 @@ def composition_of(prompt: str, corrections: str, session: Session) -> Compositi
 
 def _check_names(composition: Composition, session: Session) -> None:
     for use in _uses(composition):
-        session.library.path(use.name)
+        session.files.path(use.name)
 
 
 def _uses(composition: Composition) -> Sequence[LoraUse]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import front
-from ..webui import Evaluator, bound_arguments, place_of
+from ..webui import Evaluator, bound_arguments, denoiser_hooks, place_of
 
 if TYPE_CHECKING:
     from .denoiser import ForgeDenoiser
@@ -38,10 +38,7 @@ class Attached:
         cells = p.width * p.height // 64
         self.ours.add_extra_preserved_memory_during_sampling(_BYTES_PER_CELL * cells * rows * _bytes(model.unet))
         self.objects.unet = self.ours
-        self.handles = [
-            self.cfg.register_forward_pre_hook(self._before, with_kwargs=True),
-            self.cfg.register_forward_hook(self._after, always_call=True),
-        ]
+        self.handles = denoiser_hooks(self.cfg, self._before, self._after)
 
     def remove(self) -> None:
         """Take hooks and wrapper away."""
