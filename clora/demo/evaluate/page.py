@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import paper
-from .report import Setup, Table, banner, mean_matrix, tables
+from .report import Setup, Table, banner, extent, mean_matrix, tables
 from .scores import KINDS, Score
 from .work import Case, Work
 
@@ -45,8 +45,7 @@ def _facts(facts: Mapping[str, str]) -> str:
 
 def _results(found: Mapping[str, Any]) -> Iterator[str]:
     for number, (group, methods) in enumerate(found.items()):
-        first = next(iter(methods.values()))
-        head = f"{escape(group)} <small>{first['prompts']} prompts, {first['pictures']} pictures of each method</small>"
+        head = f"{escape(group)} <small>{extent(methods)}</small>"
         body = "".join(_table(table) for table in tables(group, methods))
         yield f"<h2>{head}</h2>{body}" if not number else f"<details><summary>{head}</summary>{body}</details>"
 

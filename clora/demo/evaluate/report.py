@@ -10,7 +10,7 @@ import numpy as np
 
 from . import paper
 from .scores import Score
-from .summary import ALL, TABLES, Measure, summarize
+from .summary import ALL, COST, TABLES, Measure
 from .work import Studio, Work
 
 
@@ -57,7 +57,7 @@ class Table:
 def tables(group: str, methods: Mapping[str, Any]) -> Iterator[Table]:
     """The tables of one group of prompts; the paper's figures stand below those of all prompts."""
     for title, measures in TABLES:
-        shown = [m for m in measures if any(m.name in own for own in methods.values())]
+        shown = [m for m in measures if m in COST or any(m.name in own for own in methods.values())]
         if not shown:
             continue
         rows = [(name, False, tuple(_cell(own.get(m.name), m) for m in shown)) for name, own in methods.items()]
@@ -72,6 +72,14 @@ def _cell(value: Mapping[str, float] | None, measure: Measure) -> str:
     return "–" if value is None else measure.form.format(value["mean"])
 
 
+def extent(methods: Mapping[str, Any]) -> str:
+    """How many prompts and pictures a group's tables stand for."""
+    first = next(iter(methods.values()))
+    numbers = ((first["prompts"], "prompt"), (first["pictures"], "picture"))
+    told = [f"{number} {noun}{'' if number == 1 else 's'}" for number, noun in numbers]
+    return f"{told[0]}, {told[1]} of each method"
+
+
 def banner(setup: Setup) -> list[str]:
     """The sentences that stand above all numbers."""
     return [paper.HEADLINE, *setup.notes, paper.OWN]
@@ -82,8 +90,7 @@ def markdown(setup: Setup, work: Work, found: Mapping[str, Any]) -> str:
     parts = ["> **" + paper.HEADLINE + "** " + " ".join(banner(setup)[1:])]
     parts.append("\n".join(f"- {name}: {value}" for name, value in setup.facts(work).items()))
     for group, methods in found.items():
-        first = next(iter(methods.values()))
-        parts.append(f"## {group} ({first['prompts']} prompts, {first['pictures']} pictures of each method)")
+        parts.append(f"## {group} ({extent(methods)})")
         for table in tables(group, methods):
             lines = [f"**{table.title}**", "", f"| method | {' | '.join(table.columns)} |"]
             lines.append("|---" * (len(table.columns) + 1) + "|")
@@ -98,7 +105,7 @@ def as_json(setup: Setup, work: Work, scores: Sequence[Score], found: Mapping[st
     return {
         "note": banner(setup),
         "setup": setup.facts(work),
-        "methods": {m.name: {k: m.settings.changed()[k] for k in m.settings.changed()} for m in work.methods},
+        "methods": {m.name: dict(m.settings.changed()) for m in work.methods},
         "groups": found,
         "paper": paper.FIGURES,
         "cases": [
@@ -127,6 +134,3 @@ def mean_matrix(scores: Sequence[Score], kind: str) -> list[list[float]] | None:
     """The leak matrix of one case and method, mean over seeds: crops in rows, LoRAs in columns."""
     matrices = [score.matrix[kind] for score in scores if score.matrix is not None]
     return _rounded(np.mean(matrices, axis=0)) if matrices else None
-
-
-__all__ = ["Setup", "Table", "as_json", "banner", "markdown", "mean_matrix", "summarize", "tables"]

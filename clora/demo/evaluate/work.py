@@ -94,7 +94,7 @@ class Contents:
 def reference_prompt(concept: Concept, template: str) -> str:
     """The sub-prompt of a concept: its LoRAs' tags, its triggers and its own words, in `template`'s {words}."""
     tags = "".join(_tag(use) for use in concept.loras)
-    return template.replace("{words}", tags + " ".join([*concept.triggers, concept.words]))
+    return template.replace("{words}", tags + " " + " ".join([*concept.triggers, concept.words]))
 
 
 def _tag(use: LoraUse) -> str:
