@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ class Drawer:
         self.pipe: Any = load_pipeline(studio.model, device=studio.device, prediction=studio.prediction)
         library = LoraLibrary(dict(studio.files))
         for use in uses:
-            library.applied(use, components_of(self.pipe))
+            if warning := library.applied(use, components_of(self.pipe)).warning:
+                print(warning, file=sys.stderr)
 
     def draw(self, item: Item) -> Drawn:
         """Draw one picture. Errors: CLoRAError naming the picture."""
@@ -81,6 +83,22 @@ def draw_here(studio: Studio, uses: Sequence[LoraUse], items: Sequence[Item]) ->
         yield item, drawer.draw(item)
 
 
+class Worker:
+    """A drawer in another process: it loads at its first picture and sends a user's mistake back as text."""
+
+    def __init__(self, studio: Studio, uses: Sequence[LoraUse]) -> None:
+        self._given = studio, uses
+        self._drawer: Drawer | None = None
+
+    def draw(self, item: Item) -> Drawn | str:
+        """The picture, or the sentence that says why there is none."""
+        try:
+            self._drawer = self._drawer or Drawer(*self._given)
+            return self._drawer.draw(item)
+        except CLoRAError as error:
+            return str(error)
+
+
 def draw_with_ray(
     studio: Studio, uses: Sequence[LoraUse], items: Sequence[Item], address: str | None
 ) -> Iterator[tuple[Item, Drawn]]:
@@ -94,14 +112,17 @@ def draw_with_ray(
         ray.init(address=address, log_to_driver=False)
     try:
         gpus = int(ray.cluster_resources().get("GPU", 0)) if studio.device.startswith("cuda") else 0
-        remote = ray.remote(num_gpus=1 if gpus else 0)(Drawer)
+        remote = ray.remote(num_gpus=1 if gpus else 0)(Worker)
         workers = [remote.remote(studio, list(uses)) for _ in range(min(max(gpus, 1), len(items)))]
         left = list(reversed(items))
         running = {worker.draw.remote(item): (worker, item) for worker in workers for item in [left.pop()]}
         while running:
             done, _ = ray.wait(list(running), num_returns=1)
             worker, item = running.pop(done[0])
-            yield item, ray.get(done[0])
+            drawn = ray.get(done[0])
+            if isinstance(drawn, str):
+                raise CLoRAError(drawn)
+            yield item, drawn
             if left:
                 following = left.pop()
                 running[worker.draw.remote(following)] = (worker, following)

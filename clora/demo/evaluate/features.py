@@ -80,16 +80,20 @@ class TransformersClip:
     def image(self, pictures: Sequence[Image.Image]) -> Tensor:
         """See `Features`."""
         given = self.processor(images=list(pictures), return_tensors="pt").to(self.model.device)
-        found: Tensor = self.model.get_image_features(**given)
-        return found.float().cpu()
+        return embedding(self.model.get_image_features(**given))
 
     @torch.inference_mode()
     def text(self, texts: Sequence[str]) -> Tensor:
         """See `Features`."""
         length = self.model.config.text_config.max_position_embeddings
         given = self.processor(text=list(texts), return_tensors="pt", padding=True, truncation=True, max_length=length)
-        found: Tensor = self.model.get_text_features(**given.to(self.model.device))
-        return found.float().cpu()
+        return embedding(self.model.get_text_features(**given.to(self.model.device)))
+
+
+def embedding(found: Any) -> Tensor:
+    """What CLIP returns, (B, D) float32 on the CPU: a tensor, or in newer transformers an output that holds it."""
+    tensor: Tensor = getattr(found, "pooler_output", found)
+    return tensor.float().cpu()
 
 
 def load(source: str, what: str, model: Any, processor: Any) -> tuple[Any, Any]:

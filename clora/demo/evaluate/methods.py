@@ -57,7 +57,7 @@ def _read(text: str) -> Method:
     if not re.fullmatch(r"[\w.-]+", name):
         raise CLoRAError(f'The method "{text}" needs a name of letters, digits, "_", "-" or "." before its colon.')
     values: dict[str, str] = {}
-    for pair in re.split(r",(?=\s*\w+\s*=)", given):  # a value may hold commas: refine_at=0.0,0.2
+    for pair in re.split(r",(?=\s*[a-z][\w-]*\s*=)", given):  # a value may hold commas: refine_at=0.0,0.2
         key, equals, value = (part.strip() for part in pair.partition("="))
         if not equals:
             raise CLoRAError(f'"{pair}" in the method "{text}" is no setting: write key=value.')

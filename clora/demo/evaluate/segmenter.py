@@ -45,11 +45,12 @@ class ClipSeg:
     def boxes(self, picture: Image.Image, words: Sequence[str]) -> list[list[Box]]:
         """For each of the words the boxes of its patches in pixels of `picture`, the largest patch first."""
         length = self.model.config.text_config.max_position_embeddings
-        given = self.processor(
-            text=list(words), images=[picture] * len(words), return_tensors="pt", padding=True, truncation=True,
-            max_length=length,
-        )  # fmt: skip
-        logits: Tensor = self.model(**given.to(self.model.device)).logits
+        given = self.processor.tokenizer(
+            list(words), return_tensors="pt", padding=True, truncation=True, max_length=length
+        )
+        pixels = self.processor.image_processor([picture] * len(words), return_tensors="pt")
+        device = self.model.device
+        logits: Tensor = self.model(**given.to(device), **pixels.to(device)).logits
         maps = logits.float().sigmoid().cpu().reshape(len(words), *logits.shape[-2:])
         return [boxes_of(one > self.threshold, picture.size) for one in maps]
 
