@@ -65,13 +65,18 @@ def _table(table: Table) -> str:
 
 
 def _best(table: Table) -> dict[int, str]:
-    """The best cell of each column of this run, where several methods can be compared."""
+    """The best cell of each column of this run, where several methods can be compared.
+
+    A leak's own and others' similarities say something only by their difference.
+    """
     own = [cells for _, papers, cells in table.rows if not papers]
     found: dict[int, str] = {}
     for column, label in enumerate(table.columns):
+        if label.endswith((" own", " others'")) and "minus" not in label:
+            continue
         cells = [cells[column] for cells in own if cells[column] != "–"]
         if len(set(cells)) > 1:
-            low = label in ("seconds", "GB") or "others'" in label.removesuffix(" own minus others'")
+            low = label in ("seconds", "GB")
             found[column] = (min if low else max)(cells, key=lambda cell: float(cell.rstrip("%")))
     return found
 
@@ -133,7 +138,7 @@ def _matrix(case: Case, work: Work, scores: Iterable[Score], kind: str) -> str:
             continue
         head = "".join(f"<th scope=col>{escape(subject.label)}" for subject in case.subjects)
         rows = "".join(
-            f"<tr><th scope=row>crop: {escape(subject.words)}"
+            f"<tr><th scope=row>crop: {escape(subject.label)}"
             + "".join(f"<td{' class=best' if i == j else ''}>{value:.3f}" for j, value in enumerate(values[i]))
             for i, subject in enumerate(case.subjects)
         )
