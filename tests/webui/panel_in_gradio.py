@@ -161,7 +161,7 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "inputs": {tab: [describe(component) for component in of] for tab, of in inputs.items()},
         "again": again,
         "without boxes": without_boxes,
-        "presets": {name: [plain(v) for v in run(presets, name)[0]] for name in ("default", "fast", "paper")},
+        "presets": {name: [plain(v) for v in run(presets, name)[0]] for name in ("default", "exact", "fast", "paper")},
         "read": run(refresh, *told(PROMPT)),
         "read wrong": run(refresh, *told("a <lora:cta:1> cat and a <lora:dog:1> dog")),
         "read nothing": run(refresh, *told("")),
