@@ -200,7 +200,7 @@ SETTINGS: tuple[Setting, ...] = (
         "bool",
         False,
         "Show maps",
-        "Add the attention maps that cut the masks to the gallery.",
+        "Add each concept's attention maps at the first step, the last update and the end.",
         webui_only=True,
     ),
     Setting("show_loss", "bool", False, "Show loss", "Add the curve of the loss to the gallery.", webui_only=True),

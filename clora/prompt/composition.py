@@ -94,6 +94,11 @@ class Composition:
     note: str = ""
 
     @property
+    def variant_names(self) -> tuple[str, ...]:
+        """What is on in each variant, for pictures: "no LoRA", "sunball", ..."""
+        return ("no LoRA", *(" + ".join(use.name for use in concept.loras) for concept in self.concepts))
+
+    @property
     def composes(self) -> bool:
         """True if there are two concepts or more."""
         return not self.note

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import CLoRAError
+from ..pictures import concept_color
 from ..prompt import WordsOverride
-from .pictures import concept_color
 from .report import COLUMNS, Report, ReportRow
 from .request import CORRECTION, read_corrections, write_corrections
 

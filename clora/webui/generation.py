@@ -12,6 +12,7 @@ from ..errors import CLoRAError
 from ..hosts import front
 from ..loras import LoraLibrary
 from ..prompt import Composition, analyze
+from ..record import ConceptMaps
 from .request import Request
 from .sampling import Outcome, SamplingPass
 from .texts import Length, encode_texts
@@ -19,11 +20,12 @@ from .texts import Length, encode_texts
 
 @dataclass
 class Shown:
-    """What one picture has to show: final masks (V, h, w), maps (h_a, w_a) by concept, labels, losses, refine marks."""
+    """What one picture has to show: final masks (V, h, w), titled maps, losses, refine marks; names to it."""
 
     masks: Tensor | None
-    maps: tuple[Tensor, ...]
+    maps: list[tuple[str, ConceptMaps]]
     labels: tuple[str, ...]
+    variants: tuple[str, ...]
     losses: tuple[float, ...]
     refined: tuple[int, ...]
 
@@ -153,13 +155,13 @@ class Generation:
         if outcome is None:
             return
         for image, composition in enumerate(self.compositions):
-            labels = tuple(concept.label for concept in composition.concepts)
             masks = outcome.masks[image] if image < len(outcome.masks) else None
-            maps = outcome.maps[image] if image < len(outcome.maps) else ()
+            record = outcome.record
             self.shown.append(
                 Shown(
-                    None if masks is None else masks.float().cpu(), tuple(one.float().cpu() for one in maps), labels,
-                    tuple(outcome.losses), tuple(outcome.refined),
+                    None if masks is None else masks.float().cpu(), record.strip(image) if record else [],
+                    tuple(concept.label for concept in composition.concepts), composition.variant_names,
+                    tuple(record.losses) if record else (), tuple(record.refined) if record else (),
                 )
             )  # fmt: skip
 

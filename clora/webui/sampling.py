@@ -14,6 +14,7 @@ from ..denoiser import Row
 from ..errors import CLoRAError
 from ..hosts.webui import Evaluation, HostDenoiser, Place, WebUIModel
 from ..lora.rows import RowLoras
+from ..record import Record
 from ..settings import Settings
 from .texts import Texts
 
@@ -50,12 +51,10 @@ class Progress:
 
 @dataclass
 class Outcome:
-    """What a pass leaves: its last step's masks and the map of each concept, and what it wants to tell."""
+    """What a pass leaves: its last step's masks, the record of its steps, and what it wants to tell."""
 
     masks: tuple[Tensor | None, ...] = ()
-    maps: tuple[tuple[Tensor, ...], ...] = ()
-    losses: list[float] = field(default_factory=list)
-    refined: list[int] = field(default_factory=list)
+    record: Record | None = None
     warnings: list[str] = field(default_factory=list)
     ended: str = ""
 
@@ -95,6 +94,7 @@ class SamplingPass:
                 "turn off the extension that changes the batch (tiled diffusion, for instance)."
             )
         if self._composer is None:
+            self.outcome.record = Record(self.settings, place.steps)
             self._composer = Composer(
                 self.model.unet, self.settings, place.steps, loras=self.loras, observer=self._observe,
                 warnings=self.outcome.warnings,
@@ -112,12 +112,6 @@ class SamplingPass:
             step = composer.predict(self._now[0], x, self._plans, self.denoiser, guidance=guidance, masks=self._masks)
         self._step = step
         self.outcome.masks = step.masks
-        if step.book is not None:
-            book = step.book
-            self.outcome.maps = tuple(
-                tuple(book.of(image, v, tokens).mean(0) for v, tokens in enumerate(plan.mask_tokens) if tokens)
-                for image, plan in enumerate(self._plans)
-            )
         return step.cond, step.uncond
 
     def unconditional(self) -> Tensor:
@@ -144,10 +138,9 @@ class SamplingPass:
         return _Installed(self._composer, self.loras)
 
     def _observe(self, event: Updated | Step) -> None:
+        assert self.outcome.record is not None
+        self.outcome.record(event)
         if isinstance(event, Updated):
-            self.outcome.losses.append(event.loss)
-            if event.total > 1:
-                self.outcome.refined.append(len(self.outcome.losses) - 1)
             self._watch(f"CLoRA: {event.phase}")
 
 
