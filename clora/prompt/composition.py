@@ -51,7 +51,17 @@ class Concept:
     @property
     def label(self) -> str:
         """Words and LoRA names, for pictures: "sks ball (sunball)"."""
-        return f"{self.words} ({' + '.join(use.name for use in self.loras)})"
+        return f"{self.words} ({self.names})"
+
+    @property
+    def quoted(self) -> str:
+        """The same for sentences: '"sks ball" (sunball)'."""
+        return f'"{self.words}" ({self.names})'
+
+    @property
+    def names(self) -> str:
+        """Its LoRAs: "knight + armor"."""
+        return " + ".join(use.name for use in self.loras)
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,7 @@ class Composition:
     @property
     def variant_names(self) -> tuple[str, ...]:
         """What is on in each variant, for pictures: "no LoRA", "sunball", ..."""
-        return ("no LoRA", *(" + ".join(use.name for use in concept.loras) for concept in self.concepts))
+        return ("no LoRA", *(concept.names for concept in self.concepts))
 
     @property
     def composes(self) -> bool:

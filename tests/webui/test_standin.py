@@ -383,6 +383,14 @@ def test_the_gallery_gets_masks_maps_and_losses(host: Host) -> None:
         assert len(job.processed.images) == len(job.processed.infotexts) == 4 * count
 
 
+def test_a_subject_without_a_place_is_told_under_the_picture(host: Host) -> None:
+    job = host.draw(clora={**FEW, "mask_threshold": 1.0})  # nothing exceeds a map's whole range
+    assert 'The subject "cat" (cat) has no place in the picture: try another seed' in job.processed.comments
+    assert job.processed.comments.count('The subject "dog" (dog)') == 1
+    placed = {**FEW, "mask_threshold": 1.0, "corrections": {name: {"place": "left"} for name in ("cat", "dog")}}
+    assert "The subject" not in host.draw(clora=placed).processed.comments
+
+
 def test_one_concept_is_left_to_the_host(host: Host) -> None:
     prompt = "a <lora:cat:1> cat on grass"
     ours, theirs = host.draw(prompt, FEW), host.draw(prompt)
