@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
 
-from ..pictures import loss_curve, map_strip, masks_overlay
+from ..pictures import loss_curve, map_strip, masks_overlay, side_by_side
+from ..settings import Settings
 from .generation import Generation, Shown
 
 
-def add(processed: Any, generation: Generation) -> None:
-    """Append masks, maps and loss curves behind the host's pictures, each with its picture's infotext."""
+def add(processed: Any, generation: Generation, alone: Sequence[Any] = ()) -> None:
+    """Append masks, maps and loss curves behind the host's pictures, each with its picture's infotext.
+
+    `alone` are the same pictures as the host draws them without CLoRA, if they are to be shown.
+    """
     settings = generation.request.settings
     first = processed.index_of_first_image
     for number, shown in enumerate(generation.shown):
@@ -21,15 +26,20 @@ def add(processed: Any, generation: Generation) -> None:
             processed.images[first + number],
             processed.infotexts[min(first + number, len(processed.infotexts) - 1)],
         )
-        for extra in _extras(picture, shown, settings):
+        plain = alone[number] if number < len(alone) else None
+        for extra in _extras(picture, shown, settings, plain):
             processed.images.append(extra)
             processed.infotexts.append(text)
 
 
-def _extras(picture: Any, shown: Shown, settings: Any) -> list[Image.Image]:
+def _extras(picture: Any, shown: Shown, settings: Settings, plain: Any | None) -> list[Image.Image]:
     found = []
-    if settings.show_masks and shown.masks is not None:
-        found.append(masks_overlay(picture.convert("RGB"), shown.masks, shown.labels))
+    overlay = None if shown.masks is None else masks_overlay(picture.convert("RGB"), shown.masks, shown.labels)
+    if settings.show_masks and overlay is not None:
+        found.append(overlay)
+    if plain is not None:
+        columns = [("without CLoRA", plain), ("CLoRA" if overlay else settings.method, picture)]
+        found.append(side_by_side([*columns, *([("where each LoRA drew", overlay)] if overlay else [])]))
     if settings.show_maps and shown.maps:
         found.append(map_strip(shown.maps, shown.labels, shown.variants, picture.size))
     if settings.show_loss and shown.losses:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ..errors import CLoRAError
 from ..hosts import front
+from ..hosts.preview import draw_over
 from ..loras import LoraLibrary
+from ..pictures import masks_overlay
 from ..prompt import Composition, analyze
 from ..record import ConceptMaps
 from .request import Request
@@ -130,8 +132,18 @@ class Generation:
             masks = [mask for mask in self.first_pass.masks if mask is not None] or None
             if masks is None:
                 return
-        self._pass = SamplingPass(model, texts, settings, p.sampler.model_wrap_cfg, masks=masks, watch=self._watch)
+        preview = self._preview if settings.preview_masks and settings.method == "clora" else None
+        self._pass = SamplingPass(
+            model, texts, settings, p.sampler.model_wrap_cfg, masks=masks, watch=self._watch, preview=preview
+        )
         self._detach = model.attach(p, self._pass, self._pass.denoiser)
+
+    def _preview(self, masks: Sequence[Tensor | None]) -> None:
+        """The host's live preview with the masks of the batch's first picture over it."""
+        first = masks[0]
+        if first is not None:
+            labels = [concept.label for concept in self.compositions[0].concepts]
+            draw_over(lambda picture: masks_overlay(picture, first, labels))
 
     @staticmethod
     def _watch(text: str) -> None:

@@ -63,12 +63,14 @@ class SamplingPass:
     """`clora.hosts.webui.Evaluator`: updates, predictions, masks and fusion for one pass of the host's sampler.
 
     `masks` are those of an earlier pass, which this pass uses as they are and without updates (hires).
-    `watch` is called after each update with the phase in words; what it raises ends the pass.
+    `watch` is called after each update with the phase in words; what it raises ends the pass. `preview` is called
+    after each evaluation with its masks.
     """
 
     def __init__(
         self, model: WebUIModel, texts: Texts, settings: Settings, host_denoiser: object, *,
         masks: Sequence[Tensor] | None = None, watch: Callable[[str], None] | None = None,
+        preview: Callable[[Sequence[Tensor | None]], None] | None = None,
     ) -> None:  # fmt: skip
         self.model, self.texts, self.settings = model, texts, settings
         self.loras = RowLoras("unet", model.unet, texts.sets)
@@ -76,6 +78,7 @@ class SamplingPass:
         self.outcome = Outcome()
         self.progress = Progress()
         self._masks, self._watch = masks, watch or (lambda text: None)
+        self._preview = preview
         self._composer: Composer | None = None
         self._now: tuple[int, bool] = (0, True)
         self._step: Step | None = None
@@ -126,6 +129,8 @@ class SamplingPass:
         before = self._step.latent
         with self._installed() as composer:
             after = composer.after(self._step, self.denoiser, update=self._now[1]).latent
+        if self._preview is not None:
+            self._preview(self._step.masks)
         self._step = None
         return None if after is before else after
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import CLoRAError
 from ..hosts import front
+from ..hosts.again import ALONE, drawn_alone
 from ..infotext import PREFIX, infotext_fields
 from ..settings import Settings
 from . import api, gallery, panel, xyz
@@ -59,7 +60,7 @@ class Script(front.Script):  # type: ignore[misc]
 
         def begin() -> None:
             request = _asked(p, args)
-            if request is not None and not getattr(p, "_ad_inner", False):
+            if request is not None and not getattr(p, "_ad_inner", False) and not getattr(p, ALONE, False):
                 setattr(p, _KEY, Generation(request))
 
         refusal = _caught(begin)
@@ -120,7 +121,7 @@ class Script(front.Script):  # type: ignore[misc]
         """All pictures are there: add what the user wants to see."""
         generation = _of(p)
         if generation is not None:
-            gallery.add(processed, generation)
+            gallery.add(processed, generation, _alone(p, generation))
             processed.comments += "".join(f"{note}\n" for note in generation.notes if note not in processed.comments)
         _finish(p)
 
@@ -163,6 +164,18 @@ def _end_stale() -> None:
     """After a job that broke off the host calls no script: its hooks are taken away when the next one begins."""
     while _running:
         _running.pop().end_pass()
+
+
+def _alone(p: Any, generation: Generation) -> list[Any]:
+    """The pictures without CLoRA where they are asked for and would differ; a failure there keeps CLoRA's pictures."""
+    if not (generation.request.settings.show_merge and generation.shown):
+        return []
+    try:
+        return drawn_alone(p)
+    except Exception as error:
+        front.log_error("CLoRA's comparison failed")
+        generation.notes.append(f"The picture without CLoRA could not be drawn ({type(error).__name__}: {error}).")
+        return []
 
 
 def _asked(p: Any, args: tuple[Any, ...]) -> Request | None:
