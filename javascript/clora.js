@@ -90,5 +90,13 @@
         if (again) again.focus();
     }
 
+    // Each tab begins as its user wants it; the page is built once for all.
+    if (typeof onUiLoaded === "function") {
+        onUiLoaded(() => ["txt2img", "img2img"].forEach((tab) => {
+            const button = gradioApp().querySelector(`#${tab}_clora_begin`);
+            if (button) button.click();
+        }));
+    }
+
     if (typeof onAfterUiUpdate === "function") onAfterUiUpdate(restoreFocus);
 })();

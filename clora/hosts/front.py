@@ -14,7 +14,7 @@ from typing import Any
 
 from fastapi import Depends, HTTPException
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
-from modules import errors, script_callbacks, scripts, sd_samplers, sd_samplers_common, shared
+from modules import errors, paths_internal, script_callbacks, scripts, sd_samplers, sd_samplers_common, shared
 from modules.call_queue import queue_lock
 from modules.prompt_parser import SdConditioning
 
@@ -60,6 +60,20 @@ def input_accordion() -> Any:
 def option(name: str, default: Any) -> Any:
     """An option of the WebUI, which other versions may lack."""
     return getattr(shared.opts, name, default)
+
+
+def add_option(name: str, default: Any, label: str, component: Any, arguments: Any = None) -> None:
+    """An option of ours on the WebUI's settings page, in a section of its own.
+
+    `arguments` are those of the component, or a function that gives them each time the page is built.
+    """
+    section = ("clora", "CLoRA")
+    shared.opts.add_option(name, shared.OptionInfo(default, label, component, arguments, section=section))
+
+
+def data_folder() -> Path:
+    """Where the WebUI keeps its own settings."""
+    return Path(paths_internal.data_path)
 
 
 def stop_if_interrupted() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import CLoRAError
 from ..pictures import concept_color
 from ..prompt import WordsOverride
+from .messages import notes_html, problem_html
 from .report import COLUMNS, Report, ReportRow
 from .request import CORRECTION, read_corrections, write_corrections
 
@@ -20,8 +21,8 @@ ROLES = ("concept", "style", "background", "off")
 def message_html(found: Report, cost: str = "") -> str:
     """What the user should know about the prompt, and what the picture will cost."""
     if found.problem:
-        return f'<p class="clora-problem">{html.escape(found.problem)}</p>'
-    notes = "".join(f'<p class="clora-note">{html.escape(note)}</p>' for note in found.notes)
+        return problem_html(found.problem)
+    notes = notes_html(found.notes)
     if found.composes:
         count = len(found.variants) - 1
         return f'<p class="clora-good">{count} concepts will be composed. {cost}</p>{notes}'

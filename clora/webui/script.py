@@ -14,8 +14,9 @@ from ..hosts import front
 from ..hosts.again import ALONE, drawn_alone
 from ..infotext import PREFIX, infotext_fields
 from ..settings import Settings
-from . import api, gallery, panel, xyz
+from . import api, gallery, options, panel, xyz
 from .generation import Generation, check_names
+from .preset_bar import Keeping
 from .report import Report, report
 from .request import Request, read_corrections, read_request, write_corrections
 
@@ -46,7 +47,8 @@ class Script(front.Script):  # type: ignore[misc]
         """The panel's inputs, in the order of `read_request`."""
         known = self.__dict__.get("boxes", {})
         page = panel.Page(*(known[name] for name in _ON_THE_TAB)) if len(known) == len(_ON_THE_TAB) else None
-        built = panel.build(front.input_accordion(), read_prompt, is_img2img=is_img2img, page=page)
+        keeping = Keeping(options.preset_file(), options.begin)
+        built = panel.build(front.input_accordion(), read_prompt, is_img2img=is_img2img, page=page, keeping=keeping)
         self.infotext_fields = built.infotext_fields
         self.paste_field_names: list[str] = []
         return built.inputs
@@ -241,4 +243,5 @@ def register() -> None:
             xyz.add_axes(module)
 
     front.script_callbacks.on_before_ui(axes)
+    front.script_callbacks.on_ui_settings(options.add)
     front.script_callbacks.on_app_started(lambda demo, app: api.add_routes(app, read_prompt))

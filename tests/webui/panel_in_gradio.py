@@ -102,16 +102,17 @@ def jobs(script: Any, defaults: list[Any]) -> dict[str, Any]:
 def facts(host: str, folder: Path) -> dict[str, Any]:
     """Everything that the test looks at."""
     import gradio as gr
-    from modules import script_callbacks, scripts, shared, tiny_a1111, tiny_forge
+    from modules import paths_internal, script_callbacks, scripts, shared, tiny_a1111, tiny_forge
 
     from clora.infotext import infotext_fields
     from clora.settings import SETTINGS, Settings
 
     shared.sd_model = (tiny_a1111 if host == "a1111" else tiny_forge).load()
     write_loras(folder, shared.sd_model)
+    paths_internal.data_path = str(folder)
     names = runpy.run_path(str(ROOT / "scripts" / "clora.py"))
     classes = [one for one in names.values() if isinstance(one, type) and issubclass(one, scripts.Script)]
-    for callback in script_callbacks.before_ui:
+    for callback in (*script_callbacks.before_ui, *script_callbacks.ui_settings):
         callback()
     tabs = {"txt2img": classes[0](), "img2img": classes[0]()}
     tabs["txt2img"].is_txt2img = tabs["img2img"].is_img2img = True
@@ -161,7 +162,11 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "inputs": {tab: [describe(component) for component in of] for tab, of in inputs.items()},
         "again": again,
         "without boxes": without_boxes,
-        "presets": {name: [plain(v) for v in run(presets, name)[0]] for name in ("default", "fast", "paper")},
+        "presets": {name: [plain(v) for v in run(presets, name)[0][1:]] for name in ("default", "fast", "paper")},
+        "own presets": own_presets(run, folder, shared),
+        "options": {
+            k: [i.label, i.default, i.component.__name__, i.section] for k, i in shared.opts.data_labels.items()
+        },
         "read": run(refresh, *told(PROMPT)),
         "read wrong": run(refresh, *told("a <lora:cta:1> cat and a <lora:dog:1> dog")),
         "read nothing": run(refresh, *told("")),
@@ -190,6 +195,33 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "route analyze wrong": call(f"{url}/clora/v1/analyze", {"promt": PROMPT}),
         "jobs": jobs(tabs["txt2img"], values),
     }
+
+
+def own_presets(run: Any, folder: Path, shared: Any) -> dict[str, Any]:
+    """What Save, Delete and a page that is loaded answer, one after the other."""
+    from clora.settings import SETTINGS
+
+    kept = {s.name: plain_value(s, s.parse(other_value(s))) for s in SETTINGS}
+    file, begin = folder / "clora-presets.json", "txt2img_clora_begin"
+    save, delete, choice = (f"txt2img_clora_preset{end}" for end in ("_save", "_delete", ""))
+    found: dict[str, Any] = {"begin": run(begin)}
+    found["no name"] = run(save, " ", *kept.values())
+    found["built in"] = run(save, "paper", *kept.values())
+    found["wrong value"] = run(save, "mine", *{**kept, "refine_at": "soon"}.values())
+    found["nothing written"] = not file.exists()
+    found["saved"] = run(save, " <b>mine ", *kept.values())
+    found["file"] = json.loads(file.read_text("utf-8"))
+    found["chosen"] = [plain(value) for value in run(choice, "<b>mine")[0]]
+    shared.opts.clora_begin_on, shared.opts.clora_begin_preset = True, "<b>mine"
+    found["begin as wished"] = run(begin)
+    found["choices on the settings page"] = shared.opts.data_labels["clora_begin_preset"].component_args()
+    found["delete built in"] = run(delete, "paper")
+    found["deleted"] = run(delete, "<b>mine")
+    found["deleted again"] = run(delete, "<b>mine")
+    found["begin without it"] = run(begin)
+    found["chosen when gone"] = run(choice, "<b>mine")
+    shared.opts.clora_begin_on, shared.opts.clora_begin_preset = False, "default"
+    return found
 
 
 def plain_value(setting: Any, value: Any) -> Any:
