@@ -30,7 +30,7 @@
 
     document.addEventListener("click", (event) => {
         const row = event.target.closest && event.target.closest(".clora-table tbody tr");
-        if (!row || !row.dataset.words || event.target.closest(CELL)) return;
+        if (!row || !row.dataset.words || event.target.closest(`${CELL}, .clora-take`)) return;
         const box = part(row, "prompt");
         const range = box && place(box.value, row.dataset.words);
         if (!range) return;
@@ -74,6 +74,14 @@
         const {lora, key} = cell.dataset;
         box.value = JSON.stringify({lora, key, value: cell.value, at: Date.now()});
         box.dispatchEvent(new Event("input", {bubbles: true}));
+    });
+
+    document.addEventListener("click", (event) => {
+        const offer = event.target.closest && event.target.closest(".clora-take");
+        if (!offer) return;
+        const cell = offer.parentElement.querySelector(CELL);
+        cell.value = offer.dataset.value;
+        cell.dispatchEvent(new Event("change", {bubbles: true}));
     });
 
     // The answer replaces the table, and with it the cell that a keyboard user has just gone to.

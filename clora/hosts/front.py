@@ -5,7 +5,6 @@ With `a1111.py` and `forge/` all that imports the WebUI's `modules.*`; imported 
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from modules.prompt_parser import SdConditioning
 
 from ..errors import CLoRAError
 from ..lora.file import read_metadata
+from ..lora.notes import LoraNotes, read_notes
 from .webui import Encoded
 
 __all__ = ["AlwaysVisible", "Script", "SdConditioning", "queue_lock", "script_callbacks", "scripts"]
@@ -163,12 +163,17 @@ class HostLoras(Mapping[str, Path]):
             path = self[name]
         except KeyError:
             return ()
-        texts = []
-        with suppress(OSError, ValueError, AttributeError):
-            texts.append(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")).get("activation text", ""))
+        texts = [read_notes(path).activation]
         with suppress(CLoRAError):
-            texts.append(read_metadata(path).get("modelspec.trigger_phrase", ""))
-        return tuple(text.strip() for text in texts if isinstance(text, str) and text.strip())
+            texts.append(read_metadata(path).get("modelspec.trigger_phrase", "").strip())
+        return tuple(text for text in texts if text)
+
+    def notes(self, name: str) -> LoraNotes:
+        """The user's notes beside the file."""
+        try:
+            return read_notes(self[name])
+        except KeyError:
+            return LoraNotes()
 
 
 # ---------------------------------------------------------------------------------------------------- models

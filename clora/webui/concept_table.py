@@ -61,7 +61,15 @@ def _text_cell(row: ReportRow, key: str) -> str:
         return f'<span title="The tag says so.">{html.escape(value)}</span>'
     shown = html.escape(row.typed_words if key == "words" else value, quote=True)
     hint = ' placeholder="anywhere"' if key == "place" else ""
-    return f'<input type="text" value="{shown}"{hint} {_marks(row, key)}>'
+    cell = f'<input type="text" value="{shown}"{hint} {_marks(row, key)}>'
+    return cell + _offer(row) if key == "trigger" and row.offered else cell
+
+
+def _offer(row: ReportRow) -> str:
+    """A button that puts the user's own activation text into the cell before it."""
+    words = html.escape(row.offered, quote=True)
+    title = "Take the activation text from this LoRA's notes."
+    return f'<button type="button" class="clora-take" data-value="{words}" title="{title}">+ {words}</button>'
 
 
 def _role_cell(row: ReportRow) -> str:

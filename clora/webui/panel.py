@@ -14,8 +14,11 @@ from ..infotext import PREFIX, field_name
 from ..settings import PRESETS, SETTINGS, Setting
 from .concept_table import edited, message_html, table_html
 from .controls import build_controls, settings_of, shown
+from .corrected_prompt import written_into
+from .messages import note_html, problem_html
 from .preset_bar import Keeping, PresetBar, choose
 from .report import Report
+from .request import read_corrections, write_corrections
 
 Reader = Callable[..., Report]
 """(prompt, negative prompt, corrections, then the values of `Page.also`) -> report."""
@@ -62,6 +65,7 @@ def build(
         refresh = gr.Button("Read the prompt", elem_id=f"{tab}_clora_refresh", size="sm")
         message = gr.HTML("", elem_id=f"{tab}_clora_message", elem_classes=["clora-message"])
         table = gr.HTML(table_html(()), elem_id=f"{tab}_clora_table")
+        write = gr.Button("Write the table into the prompt", elem_id=f"{tab}_clora_write", size="sm")
         corrections = gr.Textbox(
             "", label="Corrections", lines=2, elem_id=f"{tab}_clora_corrections",
             placeholder="blackcat: words=cat, trigger=sks, place=left",
@@ -86,6 +90,8 @@ def build(
     if page is not None:
         told = [page.prompt, page.negative, corrections, page.steps, *settings, *page.also]
         shown = [message, table]
+        written = [page.prompt, corrections, message]
+        write.click(_write, [page.prompt, corrections], written, show_progress=False)
         refresh.click(_read_with(reader), told, shown, show_progress=False)
         page.generate.click(_read_if_on(reader), [enabled, *told], shown, show_progress=False, queue=False)
         # After a wrong correction the table stays, for the cell to be corrected again.
@@ -122,6 +128,18 @@ def _edit(change: str, corrections: str) -> tuple[Any, Any]:
         return edited(change, corrections), gr.update()
     except CLoRAError as error:
         return gr.update(), message_html(Report(False, problem=str(error)))
+
+
+def _write(prompt: str, corrections: str) -> tuple[Any, Any, Any]:
+    """The prompt with the corrections in its tags, the corrections that are left, and a message."""
+    try:
+        given = read_corrections(corrections or "")
+        text, rest = written_into(prompt or "", given)
+    except CLoRAError as error:
+        return gr.update(), gr.update(), problem_html(str(error))
+    if len(rest) == len(given):
+        return gr.update(), gr.update(), note_html("No cell of the table differs from the prompt.")
+    return text, write_corrections(rest), gr.update()
 
 
 def _read_with(reader: Reader, *, keep_table: bool = False) -> Callable[..., tuple[str, Any]]:

@@ -137,7 +137,7 @@ def read_prompt(prompt: str, negative: str, corrections: Any) -> Report:
         return Report(False, problem=str(error))
     return report(
         prompt, negative, corrections=given, activation_text=loras.activation_texts,
-        check=lambda composition: check_names(composition, loras), layout=_layout(),
+        check=lambda composition: check_names(composition, loras), layout=_layout(), noted=loras.notes,
     )  # fmt: skip
 
 

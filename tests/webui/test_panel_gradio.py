@@ -198,6 +198,20 @@ def test_a_changed_cell_becomes_a_correction(page: dict[str, Any]) -> None:
     assert "cannot be read" in message
 
 
+def test_the_table_is_written_into_the_prompt(page: dict[str, Any]) -> None:
+    same = {"__type__": "update"}
+    ((prompt, corrections, message),) = page["written"]
+    assert prompt == "a <lora:cat:1:words=cat:trigger=sks> cat and a <lora:dog:1> dog on grass"
+    assert (corrections, message) == ("cow: words=dog", same)
+    ((prompt, corrections, message),) = page["nothing to write"]
+    assert (prompt, corrections) == (same, same)
+    assert "No cell" in message
+    ((prompt, corrections, message),) = page["wrong to write"]
+    assert (prompt, corrections) == (same, same)
+    assert "&lt;b&gt;" in message
+    assert "clora-problem" in message
+
+
 def test_generating_reads_the_prompt_while_clora_is_on(page: dict[str, Any]) -> None:
     assert page["generate"] == page["read"]
     ((message, table),) = page["generate while off"]

@@ -632,6 +632,22 @@ def test_a_prompt_is_read_with_tokens(host: Host) -> None:
     assert "nearest names" in read_prompt("a <lora:cta:1> cat and a <lora:dog:1> dog", "", "").problem
 
 
+def test_notes_beside_a_lora_are_read(host: Host) -> None:
+    import networks
+
+    from clora.webui.script import read_prompt
+
+    beside = Path(networks.available_networks["cat"].filename).with_suffix(".json")
+    beside.write_text('{"activation text": "sks", "preferred weight": 0.6}', encoding="utf-8")
+    try:
+        found = read_prompt(PROMPT, "", "")
+    finally:
+        beside.unlink()
+    assert [row.offered for row in found.rows] == ["sks", ""]
+    assert found.notes == ('Your notes prefer the weight 0.6 for the LoRA "cat"; the prompt has 1.',)
+    assert found.as_json()["rows"][0]["offered"] == "sks"
+
+
 def test_axes_of_the_plot_vary_a_job(host: Host) -> None:
     from clora.webui import xyz
 
