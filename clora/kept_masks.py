@@ -35,5 +35,6 @@ class KeptMasks:
         return self.latest
 
     def _of(self, book: MapBook, image: int, plan: ImagePlan, size: tuple[int, int]) -> Tensor:
-        masks = cut_masks([book.of(image, v, tokens) for v, tokens in enumerate(plan.mask_tokens)], self._options)
+        maps = [book.of(image, v, tokens) for v, tokens in enumerate(plan.mask_tokens)]
+        masks = cut_masks(maps, self._options, size)
         return confine_masks(resize_masks(masks, size), plan.places, self._hints)

@@ -19,6 +19,8 @@ class MaskOptions:
     `threshold` (lambda of equation 4) is relative to the map's maximum (`relative_to="max"`) or, after min-max
     scaling, to its range (`"range"`). `smooth` is a 3 x 3 Gaussian before the cut. `overlap` says what happens
     where several concepts claim a place: `"average"` keeps all of them, `"argmax"` gives it to the strongest map.
+    `grid` is where they are cut: on the `"map"` grid, or on the `"latent"`'s after maps are enlarged smoothly, so that
+    contours follow a subject and not the map's cells.
     """
 
     threshold: float = 0.3
@@ -29,6 +31,7 @@ class MaskOptions:
     erode: bool = False
     opening: bool = False
     closing: bool = False
+    grid: str = "map"
 
 
 def _dilate(mask: Tensor) -> Tensor:
@@ -63,6 +66,13 @@ def smooth_maps(maps: Tensor) -> Tensor:
     return F.conv2d(padded, kernel[None, None])[:, 0]
 
 
+def enlarge_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (T, h_a, w_a) at `size` (h, w), bilinear."""
+    if not len(maps):
+        return maps.new_zeros(0, *size)
+    return F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+
+
 def _scaled(maps: Tensor, relative_to: str) -> Tensor:
     """Maps (T, h_a, w_a) with 1 at each one's maximum; an all-zero or constant map claims nothing."""
     high = maps.amax(dim=(1, 2), keepdim=True)
@@ -79,13 +89,17 @@ def _cut(maps: Tensor, options: MaskOptions) -> Tensor:
     return (_scaled(maps, "range") > options.threshold).any(dim=0)
 
 
-def cut_masks(token_maps: Sequence[Tensor], options: MaskOptions) -> Tensor:
-    """Masks (V, h_a, w_a) of 0 and 1 from `token_maps[v]` (T_v, h_a, w_a), the maps of variant v's mask tokens.
+def cut_masks(token_maps: Sequence[Tensor], options: MaskOptions, size: tuple[int, int] | None = None) -> Tensor:
+    """Masks (V, h, w) of 0 and 1 from `token_maps[v]` (T_v, h_a, w_a), the maps of variant v's mask tokens.
+
+    They have the latent's `size` (h, w); without one, or cut on the map grid, they have the maps'.
 
     Variant 0 is the base: its mask is 1 where its own tokens say so (usually none) and exactly where no other
     mask is 1, so that every place is covered. Source: paper equation 4; order of steps as in the authors' code.
     """
     maps = [smooth_maps(m) if options.smooth and len(m) else m for m in token_maps]
+    if size is not None and options.grid == "latent":
+        maps = [enlarge_maps(m, size) for m in maps]
     shape = maps[0].shape[-2:]
     masks = torch.zeros((len(maps), *shape), device=maps[0].device, dtype=maps[0].dtype)
     for variant, own in enumerate(maps):
@@ -130,5 +144,5 @@ def confine_masks(masks: Tensor, places: Sequence[Box | None], how: str) -> Tens
 
 
 def resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks (V, h_a, w_a) at the latent's `size` (h, w), nearest neighbour (a place has a value, never a blend)."""
+    """Masks (V, h', w') at the latent's `size` (h, w), nearest neighbour (a place has a value, never a blend)."""
     return F.interpolate(masks[:, None], size, mode="nearest")[:, 0]

@@ -73,5 +73,5 @@ class Settings:
         return MaskOptions(
             threshold=self.mask_threshold, relative_to=self.mask_scale, smooth=self.mask_smooth,
             overlap=self.mask_overlap, dilate=self.mask_dilate, erode=self.mask_erode,
-            opening=self.mask_open, closing=self.mask_close,
+            opening=self.mask_open, closing=self.mask_close, grid=self.mask_grid,
         )  # fmt: skip

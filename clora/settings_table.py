@@ -106,6 +106,14 @@ SETTINGS: tuple[Setting, ...] = (
         "What the threshold is relative to: the map's maximum, or its range after min-max scaling.",
         choices=("max", "range"),
     ),
+    Setting(
+        "mask_grid",
+        "choice",
+        "map",
+        "Cut masks on",
+        "The map grid, in whole cells as the authors do; or the latent grid, after maps are enlarged smoothly.",
+        choices=("map", "latent"),
+    ),
     Setting("mask_smooth", "bool", True, "Smooth maps", "Smooth maps with a 3 x 3 Gaussian before cutting masks."),
     Setting(
         "mask_overlap",

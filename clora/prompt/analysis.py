@@ -9,6 +9,7 @@ from dataclasses import replace
 from clora.errors import CLoRAError
 from clora.place import Box, parse_place
 from clora.prompt.composition import Composition, Concept, LoraUse, Variant, WordsOverride
+from clora.prompt.known_triggers import Added, missing_triggers, told
 from clora.prompt.removal import Edit, Rendered, render
 from clora.prompt.subjects import Subject, find_subjects, group_subjects, subject_of_style
 from clora.prompt.tags import LoraTag, Role, parse_role, parse_tags
@@ -48,8 +49,9 @@ def analyze(
     if len(groups) < 2:
         return reader.step_aside(groups)
     _refuse_and(reader.base.resolved.text)
-    find_subjects(prompt, reader.base.resolved, tags, groups, others, _texts_of(activation_text))
-    return reader.compose(groups)
+    texts = _texts_of(activation_text)
+    find_subjects(prompt, reader.base.resolved, tags, groups, others, texts)
+    return reader.compose(groups, missing_triggers(reader.base.resolved, tags, groups, texts))
 
 
 class _Reader:
@@ -59,17 +61,23 @@ class _Reader:
         self.prompt, self.negative, self.tags, self.dropped = prompt, negative, tags, dropped
         self.base = self._render({})
 
-    def _render(self, triggers: Mapping[int, str]) -> Rendered:
+    def _render(self, triggers: Mapping[int, str], added: Sequence[Added] = ()) -> Rendered:
+        return render(self.prompt, self._edits(triggers, added))
+
+    def _edits(self, triggers: Mapping[int, str], added: Sequence[Added]) -> list[Edit]:
         edits = [Edit(tag.span, triggers.get(i, "")) for i, tag in enumerate(self.tags)]
         edits += [Edit(span) for span in self.dropped]
-        return render(self.prompt, sorted(edits, key=lambda edit: edit.span))
+        edits += [Edit(Span(one.at, one.at), one.words) for one in added]
+        return sorted(edits, key=lambda edit: edit.span)
 
     def _uses(self, role: Role) -> tuple[LoraUse, ...]:
         return _unique(_use(tag) for tag in self.tags if tag.role is role)
 
     def _composition(
-        self, concepts: tuple[Concept, ...], variants: tuple[Variant, ...], host_text: str, note: str = ""
-    ) -> Composition:
+        self, concepts: tuple[Concept, ...], variants: tuple[Variant, ...], host_text: str, note: str = "",
+        added: Sequence[Sequence[Added]] = (),
+    ) -> Composition:  # fmt: skip
+        sentences = [told(one, c.words) for c, own in zip(concepts, added, strict=False) for one in own]
         return Composition(
             source=self.prompt,
             text=variants[0].text,
@@ -80,14 +88,14 @@ class _Reader:
             background=self._uses(Role.BACKGROUND),
             off=self._uses(Role.OFF),
             variants=variants,
-            merged=self._merged(),
-            warnings=_warnings(self.tags, self.negative, composes=not note),
+            merged=self._merged([one for own in added for one in own]),
+            warnings=(*_warnings(self.tags, self.negative, composes=not note), *sentences),
             note=note,
         )
 
-    def _merged(self) -> Variant:
+    def _merged(self, added: Sequence[Added]) -> Variant:
         """All triggers and all LoRAs at once, besides those that are on everywhere (styles, role=off)."""
-        rendered = self._render({i: tag.trigger or "" for i, tag in enumerate(self.tags)})
+        rendered = self._render({i: tag.trigger or "" for i, tag in enumerate(self.tags)}, added)
         own = _unique(_use(tag) for tag in self.tags if tag.role not in (Role.STYLE, Role.OFF))
         return Variant(rendered.resolved.text, self.negative, own, (), ())
 
@@ -96,20 +104,20 @@ class _Reader:
         variant = Variant(self.base.resolved.text, self.negative, (), ((),) * len(concepts), ())
         return self._composition(concepts, (variant,), self.prompt, _why_aside(self.tags, groups))
 
-    def compose(self, groups: Sequence[Subject]) -> Composition:
+    def compose(self, groups: Sequence[Subject], added: Sequence[Sequence[Added]]) -> Composition:
         base = self.base.resolved
         styles: list[list[int]] = [[] for _ in groups]
         for i, tag in enumerate(self.tags):
             if tag.role is Role.SUBJECT_STYLE:
                 styles[subject_of_style(base, tag, groups, self.tags)].append(i)
-        concepts = tuple(_concept(self.tags, group, own) for group, own in zip(groups, styles, strict=True))
+        concepts = tuple(_concept(self.tags, *of) for of in zip(groups, styles, added, strict=True))
         background = [i for i, tag in enumerate(self.tags) if tag.role is Role.BACKGROUND]
         variants = [self._variant(groups, [], background, self._uses(Role.BACKGROUND))]
-        for group, own, concept in zip(groups, styles, concepts, strict=True):
-            variants.append(self._variant(groups, group.tags, own, _unique((*concept.loras, *concept.styles))))
+        for group, own, new, concept in zip(groups, styles, added, concepts, strict=True):
+            variants.append(self._variant(groups, group.tags, own, _unique((*concept.loras, *concept.styles)), new))
         left_to_host = (Role.STYLE, Role.OFF)
         host = render(self.prompt, [Edit(tag.span) for tag in self.tags if tag.role not in left_to_host])
-        return self._composition(concepts, tuple(variants), host.resolved.text)
+        return self._composition(concepts, tuple(variants), host.resolved.text, added=added)
 
     def _variant(
         self,
@@ -117,14 +125,15 @@ class _Reader:
         own: Sequence[int],
         besides: Sequence[int],
         loras: tuple[LoraUse, ...],
+        added: Sequence[Added] = (),
     ) -> Variant:
-        """The variant that keeps the triggers of the tags `own` (a concept's) and `besides` (styles)."""
+        """The variant that keeps the triggers of the tags `own` (a concept's) and `besides` (styles), and `added`."""
         everywhere = [i for i, tag in enumerate(self.tags) if tag.role is Role.STYLE]
         triggers = {i: self.tags[i].trigger or "" for i in (*own, *besides, *everywhere)}
-        rendered = self._render(triggers)
-        # Edits are sorted by place; tags are too, so the edit of tag i is found by its rank among all edits.
-        spans = sorted([tag.span for tag in self.tags] + list(self.dropped))
-        places = [rendered.inserted[spans.index(self.tags[i].span)] for i in own]
+        edits = self._edits(triggers, added)
+        rendered = render(self.prompt, edits)
+        mine = {*(self.tags[i].span for i in own), *(Span(one.at, one.at) for one in added)}
+        places = [place for edit, place in zip(edits, rendered.inserted, strict=True) if edit.span in mine]
         return Variant(
             text=rendered.resolved.text,
             negative=self.negative,
@@ -142,7 +151,9 @@ def _with_row(tag: LoraTag, row: WordsOverride | None) -> LoraTag:
         tag = replace(tag, role=role, role_words=role_words)
     if row.place and tag.place is None:
         tag = replace(tag, place=parse_place(row.place, f'the panel\'s row of "{tag.name}"'))
-    return tag if tag.trigger or not row.trigger else replace(tag, trigger=row.trigger.strip())
+    if tag.trigger or not row.trigger:
+        return tag
+    return replace(tag, trigger=row.trigger.strip(), trigger_given=True)
 
 
 def _texts_of(activation_text: ActivationText | None) -> Callable[[str], list[str]]:
@@ -163,14 +174,14 @@ def _unique(uses: Iterable[LoraUse]) -> tuple[LoraUse, ...]:
     return tuple(dict.fromkeys(uses))
 
 
-def _concept(tags: Sequence[LoraTag], group: Subject, styles: Sequence[int]) -> Concept:
+def _concept(tags: Sequence[LoraTag], group: Subject, styles: Sequence[int], added: Sequence[Added] = ()) -> Concept:
     own = [tags[i] for i in group.tags]
     return Concept(
         loras=_unique(_use(tag) for tag in own),
         words=group.words,
         occurrence=group.occurrence or 1,
         rule=group.rule,
-        triggers=tuple(tag.trigger for tag in own if tag.trigger),
+        triggers=(*(tag.trigger for tag in own if tag.trigger), *(one.words for one in added)),
         styles=_unique(_use(tags[i]) for i in styles),
         place=_place(own),
     )

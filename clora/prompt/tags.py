@@ -46,6 +46,7 @@ class LoraTag:
     dyn: int | None = None
     words: str | None = None
     trigger: str | None = None
+    trigger_given: bool = False
     place: Box | None = None
     role: Role = Role.CONCEPT
     role_words: str | None = None
@@ -116,6 +117,7 @@ def _parse_tag(match: re.Match[str]) -> LoraTag:
         dyn=_rank(own.get("dyn", positional[2] if len(positional) > 2 else None), where),
         words=words,
         trigger=own.get("trigger", "").strip() or None,
+        trigger_given="trigger" in own,
         place=parse_place(own["place"], where) if "place" in own else None,
         role=role,
         role_words=role_words,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -101,3 +102,32 @@ def test_resize_is_nearest_and_keeps_aspect() -> None:
     assert torch.equal(big[0].nonzero().amin(0), torch.tensor([4, 16]))
     assert torch.equal(big[0].nonzero().amax(0), torch.tensor([7, 19]))
     assert set(big.unique().tolist()) == {0.0, 1.0}
+
+
+def ramp(size: int = 8) -> list[torch.Tensor]:
+    """Maps of the base and one concept, whose map rises from left to right."""
+    return [torch.zeros(0, size, size), torch.linspace(0, 1, size).expand(1, size, size).clone()]
+
+
+def test_masks_of_the_latent_grid_end_inside_a_map_cell() -> None:
+    options = MaskOptions(0.5, "range")
+    cells = resize_masks(cut_masks(ramp(), options, (32, 32)), (32, 32))
+    fine = cut_masks(ramp(), replace(options, threshold=0.43, grid="latent"), (32, 32))
+    assert cells.shape == fine.shape == (2, 32, 32)
+    assert int(cells[1, 0].sum()) % 4 == 0
+    assert int(fine[1, 0].sum()) % 4 != 0
+    assert torch.equal(fine.sum(0), torch.ones(32, 32))
+    assert fine[1, 0, -1] == 1
+    assert fine[1, 0, 0] == 0
+
+
+def test_the_latent_grid_keeps_the_shape_of_odd_pictures_and_needs_a_size() -> None:
+    options = MaskOptions(0.5, "range", overlap="argmax", grid="latent")
+    maps = [torch.zeros(0, 3, 5), torch.rand(2, 3, 5, generator=torch.Generator().manual_seed(0))]
+    assert cut_masks(maps, options, (11, 18)).shape == (2, 11, 18)
+    assert cut_masks(maps, options).shape == (2, 3, 5)
+    points = [torch.zeros(0, 4, 4), torch.zeros(1, 4, 4), torch.zeros(1, 4, 4)]
+    points[1][0, 0, 0] = points[2][0, 3, 3] = 1.0
+    masks = cut_masks(points, options, (16, 16))
+    assert masks[1, :4, :4].sum() == masks[1].sum() > 0
+    assert masks[2, 12:, 12:].sum() == masks[2].sum() > 0
