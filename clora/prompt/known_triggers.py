@@ -63,6 +63,6 @@ def _missing(base: ResolvedText, group: Subject, groups: Sequence[Subject], text
 def told(added: Added, subject: str) -> str:
     """The sentence for the user."""
     return (
-        f'The trigger "{added.words}" of the LoRA "{added.name}" is not in the prompt, so it was put before "{subject}" '
-        "in this LoRA's own variant; an empty trigger= in its tag leaves it out."
+        f'The trigger "{added.words}" of the LoRA "{added.name}" is not in the prompt, so it was put before '
+        f'"{subject}" in this LoRA\'s own variant; an empty trigger= in its tag leaves it out.'
     )

@@ -76,7 +76,9 @@ def _role_cell(row: ReportRow) -> str:
     if "role" in row.fixed:
         return f'<span title="The tag says so.">{html.escape(row.role)}</span>'
     options = "".join(
-        f"<option{' selected' if role == row.role else ''}>{html.escape(role)}</option>"
+        # With a value of its own: a WebUI in another language may translate the text.
+        f'<option value="{html.escape(role, quote=True)}"{" selected" if role == row.role else ""}>'
+        f"{html.escape(role)}</option>"
         for role in (ROLES if row.role in ROLES else (*ROLES, row.role))
     )
     return f"<select {_marks(row, 'role')}>{options}</select>"

@@ -92,7 +92,7 @@ def report(
 
 def _offering(row: ReportRow, text: str, noted: Callable[[str], LoraNotes] | None) -> ReportRow:
     """The row with what may be its trigger; words that stand in the prompt are read by every variant already."""
-    if noted is None or row.role != "concept" or row.trigger:
+    if noted is None or row.role != "concept" or row.trigger or "trigger" in row.fixed:
         return row
     words = noted(row.lora).activation
     there = re.search(rf"(?<!\w){re.escape(words)}(?!\w)", " ".join(text.split()), re.IGNORECASE)
@@ -111,7 +111,7 @@ def _preferred_weights(rows: Sequence[ReportRow], noted: Callable[[str], LoraNot
 def _said_by_tags(prompt: str) -> dict[str, tuple[str, ...]]:
     said: dict[str, tuple[str, ...]] = {}
     for tag in parse_tags(prompt):
-        given = {"words": tag.words, "trigger": tag.trigger, "role": tag.role_given, "place": tag.place}
+        given = {"words": tag.words, "trigger": tag.trigger_given, "role": tag.role_given, "place": tag.place}
         said[tag.name] = (*said.get(tag.name, ()), *(key for key, value in given.items() if value))
     return said
 

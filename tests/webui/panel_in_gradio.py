@@ -12,6 +12,7 @@ import sys
 import urllib.error
 import urllib.request
 import warnings
+from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -117,7 +118,9 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
     tabs = {"txt2img": classes[0](), "img2img": classes[0]()}
     tabs["txt2img"].is_txt2img = tabs["img2img"].is_img2img = True
     with gr.Blocks() as page:
+        first = gr.State()
         inputs = {tab: build(gr, script, tab) for tab, script in tabs.items()}
+        last = gr.State()
     fields = tabs["txt2img"].infotext_fields  # the host takes them at once
     again = []
     for _ in range(2):  # the host builds each script twice more, on pages that nobody sees
@@ -190,6 +193,7 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "restored nothing": [read({"Steps": "20"}) for _, read in fields],
         "changed": [plain_value(s, getattr(changed, s.name)) for s in SETTINGS],
         "defaults": [plain_value(s, s.default) for s in SETTINGS],
+        "texts": page_texts(config, first._id, last._id),
         "labels": [setting.label for setting in SETTINGS],
         "page": len(urllib.request.urlopen(url, timeout=30).read()),
         "route settings": sorted(call(f"{url}/clora/v1/settings")["properties"]),
@@ -198,6 +202,49 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "route analyze wrong": call(f"{url}/clora/v1/analyze", {"promt": PROMPT}),
         "jobs": jobs(tabs["txt2img"], values),
     }
+
+
+class _Texts(HTMLParser):
+    """What of an HTML text a WebUI's translation replaces: text, titles, placeholders; no code, no option."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+        self._inside = [""]
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("input", "br"):
+            self._inside.append(tag)
+        self.found |= {str(value) for name, value in attrs if name in ("title", "placeholder")}
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self._inside[-1] not in ("code", "option", "td", "button", "span") and data.strip():
+            self.found.add(data.strip())
+
+
+def page_texts(config: dict[str, Any], before: int, after: int) -> list[str]:
+    """Every English text of the panel: labels, hints, buttons, accordions and the table's own words."""
+    from clora.lora.notes import LoraNotes
+    from clora.webui.concept_table import table_html
+    from clora.webui.report import report
+
+    found: set[str] = set()
+    for component in config["components"]:
+        if not before < component["id"] < after:
+            continue
+        props = component["props"]
+        found |= {props.get(name) for name in ("label", "info", "placeholder")}
+        if component["type"] == "button":
+            found.add(props["value"])
+        elif component["type"] == "html":
+            found |= _Texts(props["value"]).found
+    rows = report(PROMPT.replace("dog:1", "dog:1:words=dog"), noted=lambda name: LoraNotes("7")).rows
+    found |= _Texts(table_html(rows)).found
+    return sorted(text for text in found if text)
 
 
 def own_presets(run: Any, folder: Path, shared: Any) -> dict[str, Any]:

@@ -102,6 +102,7 @@ def noted(name: str) -> LoraNotes:
     [
         ("a <lora:cat:0.7> cat and a <lora:dog:1> dog", ["sks <b>", "brown dog"]),
         ("a <lora:cat:0.7:trigger=x> cat and a <lora:dog:1> dog", ["", "brown dog"]),
+        ("a <lora:cat:0.7:trigger=> cat and a <lora:dog:1> dog", ["", "brown dog"]),
         # What all variants read already would stand there twice.
         ("a <lora:cat:0.7> cat and a <lora:dog:1> Brown  dog", ["sks <b>", ""]),
         ("a <lora:cat:0.7> cat and a <lora:dog:1> brown dogfish", ["sks <b>", "brown dog"]),
@@ -131,6 +132,7 @@ def test_another_weight_than_the_preferred_one_is_noted() -> None:
     ("row", "tag"),
     [
         (WordsOverride(words="ball#2", trigger="sks"), "<lora:two:1:words=ball:trigger=sks:nth=2>"),
+        (WordsOverride(words="it"), "<lora:two:1:words=it>"),
         (WordsOverride(role="style@ball#1"), "<lora:two:1:role=style@ball:nth=1>"),
         (WordsOverride(words="ball #2", place="left"), "<lora:two:1:words=ball:place=left:nth=2>"),
     ],

@@ -162,6 +162,18 @@ def test_a_tab_begins_as_its_user_wishes(page: dict[str, Any]) -> None:
     assert controls == [{"__type__": "update"}] * len(SETTINGS)
 
 
+def test_every_text_of_the_panel_has_a_german_one(page: dict[str, Any]) -> None:
+    german = json.loads((ROOT / "localizations" / "de_DE.json").read_text("utf-8"))
+    hosts = {"Steps", "Prompt", "Generate"}  # of the page that stands in for the host's
+    options = {label for label, *_ in page["options"].values()}
+    english = ({*page["texts"]} | options) - hosts - {"CLoRA", "LoRA"}
+    assert english - {*german} == set(), "not translated"
+    assert {*german} - english == set(), "left over"
+    same = {text for text, other in german.items() if text == other}
+    assert same <= {"Name", "Tokens"}
+    assert all(other.strip() == other and other for other in german.values())
+
+
 def _choices(update: dict[str, Any]) -> list[str]:
     """Names in a dropdown's update: gradio 4 has pairs of what is shown and the value."""
     return [choice if isinstance(choice, str) else choice[1] for choice in update["choices"]]

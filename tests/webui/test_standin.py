@@ -638,14 +638,20 @@ def test_notes_beside_a_lora_are_read(host: Host) -> None:
     from clora.webui.script import read_prompt
 
     beside = Path(networks.available_networks["cat"].filename).with_suffix(".json")
-    beside.write_text('{"activation text": "sks", "preferred weight": 0.6}', encoding="utf-8")
+    beside.write_text('{"activation text": "sks, sitting", "preferred weight": 0.6}', encoding="utf-8")
     try:
         found = read_prompt(PROMPT, "", "")
     finally:
         beside.unlink()
-    assert [row.offered for row in found.rows] == ["sks", ""]
-    assert found.notes == ('Your notes prefer the weight 0.6 for the LoRA "cat"; the prompt has 1.',)
-    assert found.as_json()["rows"][0]["offered"] == "sks"
+    assert [row.trigger for row in found.rows] == ["sks", ""]
+    assert [note[:28] for note in found.notes] == ['The trigger "sks" of the LoR', "Your notes prefer the weight"]
+    long = "one two three four five six seven"  # more than is put into a variant unasked
+    beside.write_text(f'{{"activation text": "{long}"}}', encoding="utf-8")
+    try:
+        found = read_prompt(PROMPT, "", "")
+    finally:
+        beside.unlink()
+    assert [row.offered for row in found.rows] == [long, ""]
 
 
 def test_axes_of_the_plot_vary_a_job(host: Host) -> None:
