@@ -98,13 +98,16 @@
         if (again) again.focus();
     }
 
-    // Each tab begins as its user wants it; the page is built once for all.
-    if (typeof onUiLoaded === "function") {
-        onUiLoaded(() => ["txt2img", "img2img"].forEach((tab) => {
-            const button = gradioApp().querySelector(`#${tab}_clora_begin`);
-            if (button) button.click();
-        }));
+    // Each tab begins as its user wants it; the page is built once for all. A button that is pressed before gradio
+    // listens does nothing, so it is pressed until the answer is there.
+    function begin(tab, tries) {
+        const find = (end) => gradioApp().querySelector(`#${tab}_clora_${end}`);
+        if (!find("begin") || find("preset_said .clora-begun") || !tries) return;
+        find("begin").click();
+        setTimeout(() => begin(tab, tries - 1), 1000);
     }
+
+    if (typeof onUiLoaded === "function") onUiLoaded(() => ["txt2img", "img2img"].forEach((tab) => begin(tab, 20)));
 
     if (typeof onAfterUiUpdate === "function") onAfterUiUpdate(restoreFocus);
 })();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
@@ -22,11 +23,10 @@ def drawn_alone(p: Any) -> list[Any]:
         return []
     again = copy(p)
     setattr(again, ALONE, True)
-    again.prompt, again.negative_prompt = list(p.all_prompts), list(p.all_negative_prompts)
+    again.prompt, again.negative_prompt = list(p.all_prompts), _one(p.all_negative_prompts)
     again.seed, again.subseed, again.styles = list(p.all_seeds), list(p.all_subseeds), []
     if getattr(p, "enable_hr", False):
-        again.hr_prompt = list(p.all_hr_prompts)
-        again.hr_negative_prompt = list(p.all_hr_negative_prompts)
+        again.hr_prompt, again.hr_negative_prompt = _one(p.all_hr_prompts), _one(p.all_hr_negative_prompts)
     again.do_not_save_samples = again.do_not_save_grid = True
     # What the copy writes into these must not show under the job's own pictures.
     again.extra_generation_params, again.comments = dict(p.extra_generation_params), dict(p.comments)
@@ -36,3 +36,10 @@ def drawn_alone(p: Any) -> list[Any]:
     if shared.state.interrupted:
         return []
     return list(processed.images[processed.index_of_first_image :])
+
+
+def _one(texts: Sequence[str]) -> str | list[str]:
+    """One text where all are the same: the WebUI's own scripts take hires prompts, and what an empty one falls back to,
+    for text.
+    """
+    return texts[0] if len(set(texts)) == 1 else list(texts)

@@ -23,6 +23,10 @@ class Keeping:
     begin: Callable[[], tuple[bool, str]]
 
 
+_BEGUN = '<span class="clora-begun"></span>'
+"""Tells javascript/clora.js that the page has begun."""
+
+
 def choose(preset: Any, controls: list[Any]) -> None:
     """Wire the choice of a built-in preset, on a page that keeps none of the user's."""
     preset.input(lambda name: all_shown(Settings(name)), [preset], controls, show_progress=False)
@@ -78,7 +82,7 @@ class PresetBar:
         """The user's presets and wishes, at each load of the page: the page itself is built once for all tabs."""
         own = self._read()
         on, name = self.keeping.begin()
-        said, controls = notes_html(own.problems), _same()
+        said, controls = _BEGUN + notes_html(own.problems), _same()
         try:
             settings = own.named(name)
             if settings != Settings():

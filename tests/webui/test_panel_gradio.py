@@ -17,6 +17,7 @@ import pytest
 from clora.settings import PRESETS, SETTINGS, Settings
 
 ROOT = Path(__file__).parents[2]
+BEGUN = '<span class="clora-begun"></span>'
 HOSTS = {"3.41.2": "a1111", "4.40.0": "forge"}
 
 
@@ -118,7 +119,7 @@ def test_presets_of_the_users_own(page: dict[str, Any]) -> None:
     own, built_in = page["own presets"], list(PRESETS)
     unchanged = [{"__type__": "update"}] * len(SETTINGS)
     ((said, enabled, preset, *controls),) = own["begin"]
-    assert (said, enabled, controls) == ("", {"__type__": "update"}, unchanged)
+    assert (said, enabled, controls) == (BEGUN, {"__type__": "update"}, unchanged)
     assert (preset["value"], _choices(preset)) == ("default", built_in)
     for name, sentence in (
         ("no name", "needs a name"), ("built in", "&quot;paper&quot; is built in"), ("wrong value", "refine_at"),
@@ -144,7 +145,7 @@ def test_a_tab_begins_as_its_user_wishes(page: dict[str, Any]) -> None:
         "clora_begin_preset": ["Begin with this preset", "default", "Dropdown", ["clora", "CLoRA"]],
     }
     ((said, enabled, preset, *controls),) = own["begin as wished"]
-    assert (said, enabled["value"], preset["value"]) == ("", True, "<b>mine")
+    assert (said, enabled["value"], preset["value"]) == (BEGUN, True, "<b>mine")
     assert [control["value"] for control in controls] == page["changed"]
     assert own["choices on the settings page"] == {"choices": [*PRESETS, "<b>mine"]}
     ((said, _),) = own["delete built in"]
@@ -154,6 +155,7 @@ def test_a_tab_begins_as_its_user_wishes(page: dict[str, Any]) -> None:
     assert (preset["value"], _choices(preset)) == (None, list(PRESETS))
     assert "no preset" in own["deleted again"][0][0]
     ((said, _, preset, *controls),) = own["begin without it"]
+    assert said.startswith(BEGUN)
     assert "There is no preset &quot;&lt;b&gt;mine&quot; any more" in said
     assert preset["value"] == "default"
     assert controls == [{"__type__": "update"}] * len(SETTINGS)

@@ -73,8 +73,9 @@ class Processing:
         """What is asked for as lists goes first; seeds count up from one."""
         for name in ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"):
             given = getattr(self, name)
-            if isinstance(given, list):
-                setattr(self, f"all_{name}s", given)
+            if given:
+                texts = given if isinstance(given, list) else [given] * len(self.all_prompts)
+                setattr(self, f"all_{name}s", texts)
         one = isinstance(self.seed, int)
         self.all_seeds = [self.seed + n for n in range(len(self.all_prompts))] if one else list(self.seed)
         self.all_subseeds = [0] * len(self.all_prompts)
