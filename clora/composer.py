@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from .attention import AttentionTaps
 from .denoiser import Denoiser, Row
 from .errors import CLoRAError
+from .events import Event, Observer, Step, Updated
 from .kept_masks import KeptMasks
 from .lora.rows import RowLoras
-from .maps import MapBook
 from .masks import resize_masks
 from .memory import RowLimit
 from .plan import ImagePlan, rows_of
@@ -22,56 +22,10 @@ from .prediction import Predicted, Predictor
 from .schedule import schedule
 from .settings import Settings
 from .single_pass import SinglePass
-from .update import Gradient, LatentUpdate
+from .update import LatentUpdate
+from .vanishing import VanishingSubjects
 
-
-@dataclass(frozen=True)
-class Updated:
-    """One latent update is done: number `index` of `total` at `step`; more than one is a refine step."""
-
-    step: int
-    index: int
-    total: int
-    gradient: Gradient
-    before: Tensor
-    after: Tensor
-
-    @property
-    def loss(self) -> float:
-        """Mean loss over the batch's images."""
-        return float(self.gradient.losses.mean())
-
-    @property
-    def phase(self) -> str:
-        """For progress: "refining 3/21, loss 0.83"."""
-        doing = f"refining {self.index + 1}/{self.total}" if self.total > 1 else f"step {self.step + 1}"
-        return f"{doing}, loss {self.loss:.2f}"
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a sampler step gets: the moved latent (B, C, h, w), fused predictions and what they were made of.
-
-    `uncond` is None without guidance. `masks[image]` (V, h, w) is None while predictions are averaged (before
-    `fuse_from`, and for the methods that have no masks). `predicted.rows[image, variant, conditional]` (C, h, w).
-    """
-
-    index: int
-    latent: Tensor
-    cond: Tensor
-    uncond: Tensor | None
-    plans: tuple[ImagePlan, ...]
-    masks: tuple[Tensor | None, ...]
-    predicted: Predicted = field(repr=False)
-
-    @property
-    def book(self) -> MapBook | None:
-        """The maps of the step's forward, None where it took none."""
-        return self.predicted.book
-
-
-Event = Updated | Step
-Observer = Callable[[Event], None]
+__all__ = ["Composer", "Event", "Observer", "Step", "Updated"]
 
 
 class Composer:
@@ -101,6 +55,7 @@ class Composer:
             self.taps, settings, limit, single_pass=self._single, extra_columns=record_columns, grid_order=grid_order
         )
         self._masks = KeptMasks(settings, self.schedule)
+        self._vanishing = VanishingSubjects(settings, self.schedule)
         self._half = any(p.dtype == torch.float16 for p in unet.parameters())
         self._observer = observer or (lambda event: None)
 
@@ -178,6 +133,9 @@ class Composer:
             new = self._masks.cut(predicted.book, plans, size)
             known = known if predicted.fused else new
         used: tuple[Tensor | None, ...] = (known if masked else None) or (None,) * len(plans)
+        if masks is None:
+            for sentence in self._vanishing.look(index, used, plans):
+                self._warn(sentence)
         cond = self._fused(predicted, used, True)
         uncond = self._fused(predicted, used, False) if guidance else None
         return Step(index, latent, cond, uncond, tuple(plans), used, predicted)

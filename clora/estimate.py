@@ -49,5 +49,7 @@ def estimate(settings: Settings, concepts: int, steps: int) -> Estimate:
             updates = sum(plan.updates(n, settings.refine_updates) for n in range(min(steps, plan.compose_until)))
     rows = max(most, variants if updates else 0)
     total = steps * step + updates * variants * _UPDATE[settings.update_layers]
+    if settings.show_merge:
+        total += 2 * steps
     at_most = bool(updates) and settings.refine_tolerance > 0.0
     return Estimate(total / (2 * steps), min(rows, settings.rows_per_forward or rows), at_most)

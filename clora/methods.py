@@ -18,6 +18,7 @@ class MethodVariant:
     subjects: tuple[tuple[Span, ...], ...] = ()
     triggers: tuple[Span, ...] = ()
     place: Box | None = None
+    label: str = ""
 
 
 def method_variants(composition: Composition, method: str) -> tuple[MethodVariant, ...]:
@@ -30,10 +31,10 @@ def method_variants(composition: Composition, method: str) -> tuple[MethodVarian
     """
     styles = (*composition.styles, *composition.off)
     if method == "clora" and composition.composes:
-        places = (None, *(concept.place for concept in composition.concepts))
+        own = [(None, ""), *((concept.place, concept.quoted) for concept in composition.concepts)]
         return tuple(
-            MethodVariant(v.text, v.negative, (*styles, *v.loras), v.subjects, v.triggers, place)
-            for v, place in zip(composition.variants, places, strict=True)
+            MethodVariant(v.text, v.negative, (*styles, *v.loras), v.subjects, v.triggers, place, label)
+            for v, (place, label) in zip(composition.variants, own, strict=True)
         )
     text, negative = composition.merged.text, composition.merged.negative
     if method in ("composite", "switch") and composition.composes:

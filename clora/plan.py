@@ -16,11 +16,13 @@ class ImagePlan:
     `group_tokens[concept][variant]`: positions of the maps in that concept's group (paper section 3.2).
     `mask_tokens[variant]`: positions whose maps cut that variant's mask; the base usually has none.
     `places[concept]`: where the user wants it, None anywhere; empty where no concept has a place.
+    `labels[concept]`: how sentences for the user name it; empty where nobody reads them.
     """
 
     group_tokens: tuple[tuple[tuple[int, ...], ...], ...]
     mask_tokens: tuple[tuple[int, ...], ...]
     places: tuple[Box | None, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if any(len(group) != self.variants for group in self.group_tokens):
@@ -40,7 +42,7 @@ class ImagePlan:
 
 def plan_image(
     subjects: Sequence[Sequence[Sequence[int]]], triggers: Sequence[Sequence[int]], mask_words: str,
-    places: Sequence[Box | None] = (),
+    places: Sequence[Box | None] = (), labels: Sequence[str] = (),
 ) -> ImagePlan:  # fmt: skip
     """A plan from positions: `subjects[variant][concept]` and `triggers[variant]` (empty for the base).
 
@@ -62,7 +64,7 @@ def plan_image(
         if mask_words == "all":
             words |= set(triggers[concept + 1])
         masks.append(tuple(sorted(words)))
-    return ImagePlan(tuple(groups), tuple(masks), tuple(places) if any(places) else ())
+    return ImagePlan(tuple(groups), tuple(masks), tuple(places) if any(places) else (), tuple(labels))
 
 
 def rows_of(plans: Sequence[ImagePlan], *, unconditional: bool) -> tuple[Row, ...]:

@@ -208,10 +208,26 @@ SETTINGS: tuple[Setting, ...] = (
         "bool",
         False,
         "Show maps",
-        "Add the attention maps that cut the masks to the gallery.",
+        "Add each concept's attention maps at the first step, the last update and the end.",
         webui_only=True,
     ),
     Setting("show_loss", "bool", False, "Show loss", "Add the curve of the loss to the gallery.", webui_only=True),
+    Setting(
+        "show_merge",
+        "bool",
+        False,
+        "Compare with merge",
+        "Draw the same prompt and seed without CLoRA too and add both side by side; takes that much longer.",
+        webui_only=True,
+    ),
+    Setting(
+        "preview_masks",
+        "bool",
+        False,
+        "Masks in preview",
+        "Show the masks in the live preview, as often as the WebUI shows one.",
+        webui_only=True,
+    ),
 )
 
 BY_NAME = {setting.name: setting for setting in SETTINGS}

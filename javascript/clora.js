@@ -30,7 +30,7 @@
 
     document.addEventListener("click", (event) => {
         const row = event.target.closest && event.target.closest(".clora-table tbody tr");
-        if (!row || !row.dataset.words || event.target.closest(CELL)) return;
+        if (!row || !row.dataset.words || event.target.closest(`${CELL}, .clora-take`)) return;
         const box = part(row, "prompt");
         const range = box && place(box.value, row.dataset.words);
         if (!range) return;
@@ -76,6 +76,14 @@
         box.dispatchEvent(new Event("input", {bubbles: true}));
     });
 
+    document.addEventListener("click", (event) => {
+        const offer = event.target.closest && event.target.closest(".clora-take");
+        if (!offer) return;
+        const cell = offer.parentElement.querySelector(CELL);
+        cell.value = offer.dataset.value;
+        cell.dispatchEvent(new Event("change", {bubbles: true}));
+    });
+
     // The answer replaces the table, and with it the cell that a keyboard user has just gone to.
     document.addEventListener("focusin", (event) => {
         left = event.target.closest && event.target.closest(CELL);
@@ -89,6 +97,17 @@
         );
         if (again) again.focus();
     }
+
+    // Each tab begins as its user wants it; the page is built once for all. A button that is pressed before gradio
+    // listens does nothing, so it is pressed until the answer is there.
+    function begin(tab, tries) {
+        const find = (end) => gradioApp().querySelector(`#${tab}_clora_${end}`);
+        if (!find("begin") || find("preset_said .clora-begun") || !tries) return;
+        find("begin").click();
+        setTimeout(() => begin(tab, tries - 1), 1000);
+    }
+
+    if (typeof onUiLoaded === "function") onUiLoaded(() => ["txt2img", "img2img"].forEach((tab) => begin(tab, 20)));
 
     if (typeof onAfterUiUpdate === "function") onAfterUiUpdate(restoreFocus);
 })();

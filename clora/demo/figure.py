@@ -14,20 +14,12 @@ from torch import Tensor
 from ..composer import Event, Step
 from ..denoiser import Row
 from ..hosts.diffusers import Composed, compose, decode
-from ..webui.pictures import concept_color
+from ..pictures import concept_color, flat, heat
 from .cli import DEMO_PROMPT, EMBEDDED_GUIDANCE
 from .models import EMBEDDED_LORAS, load_pipeline
 
 TILE, GAP, HEAD = 176, 14, 30
 TEXT_WIDTH = 250
-
-
-def heat(values: Tensor, color: tuple[int, int, int]) -> Image.Image:
-    """A map (h, w) from black over its colour, enlarged without smoothing, so that the map grid shows."""
-    scaled = (values - values.min()) / (values.max() - values.min()).clamp_min(1e-12)
-    pixels = scaled[..., None] * torch.tensor(color, dtype=scaled.dtype)
-    picture = Image.fromarray(pixels.round().to(torch.uint8).numpy())
-    return picture.resize((TILE, TILE), Image.Resampling.NEAREST)
 
 
 def clean_pictures(pipe: Any, step: Step, timestep: int, predictions: Sequence[Tensor]) -> list[Image.Image]:
@@ -64,21 +56,15 @@ def draw_figure(pipe: Any, composed: Composed, step: Step, timestep: int) -> Ima
         y = HEAD + (TILE + GAP) * number
         names = " + ".join(use.name for use in variant.loras) or "no LoRA"
         draw.text((GAP, y + TILE // 3), f"{variant.text}\n{names}", font=ImageFont.load_default(14), fill="white")
-        columns = [heat(maps, concept_color(c)) for c, maps in enumerate(_subject_maps(step, number))]
+        columns = [heat(maps, concept_color(c), (TILE, TILE)) for c, maps in enumerate(_subject_maps(step, number))]
         color = concept_color(number - 1) if number else (230, 230, 230)
-        columns += [heat_mask(masks[number], color), pictures[number]]
+        columns += [flat(masks[number], color, (TILE, TILE)), pictures[number]]
         for column, x in zip(columns, xs[1:], strict=False):
             sheet.paste(column, (x, y))
     middle = HEAD + (TILE + GAP) * (len(plan_variants) - 1) // 2
     draw.text((width, middle - 22), "fused by the masks", font=ImageFont.load_default(14), fill=(200, 200, 200))
     sheet.paste(pictures[-1], (width, middle))
     return sheet
-
-
-def heat_mask(mask: Tensor, color: tuple[int, int, int]) -> Image.Image:
-    """A mask (h, w) of 0 and 1 in its colour."""
-    pixels = (mask[..., None] * torch.tensor(color, dtype=mask.dtype)).to(torch.uint8)
-    return Image.fromarray(pixels.numpy()).resize((TILE, TILE), Image.Resampling.NEAREST)
 
 
 def _subject_maps(step: Step, variant: int) -> list[Tensor]:

@@ -8,7 +8,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..hosts.diffusers import Composed
 from ..infotext import infotext, infotext_fields
-from ..webui.pictures import masks_overlay, side_by_side
+from ..pictures import masks_overlay, side_by_side
 
 
 def concept_labels(composed: Composed, image: int = 0) -> list[str]:

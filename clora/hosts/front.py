@@ -5,7 +5,6 @@ With `a1111.py` and `forge/` all that imports the WebUI's `modules.*`; imported 
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,12 +13,13 @@ from typing import Any
 
 from fastapi import Depends, HTTPException
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
-from modules import errors, script_callbacks, scripts, sd_samplers, sd_samplers_common, shared
+from modules import errors, paths_internal, script_callbacks, scripts, sd_samplers, sd_samplers_common, shared
 from modules.call_queue import queue_lock
 from modules.prompt_parser import SdConditioning
 
 from ..errors import CLoRAError
 from ..lora.file import read_metadata
+from ..lora.notes import LoraNotes, read_notes
 from .webui import Encoded
 
 __all__ = ["AlwaysVisible", "Script", "SdConditioning", "queue_lock", "script_callbacks", "scripts"]
@@ -60,6 +60,20 @@ def input_accordion() -> Any:
 def option(name: str, default: Any) -> Any:
     """An option of the WebUI, which other versions may lack."""
     return getattr(shared.opts, name, default)
+
+
+def add_option(name: str, default: Any, label: str, component: Any, arguments: Any = None) -> None:
+    """An option of ours on the WebUI's settings page, in a section of its own.
+
+    `arguments` are those of the component, or a function that gives them each time the page is built.
+    """
+    section = ("clora", "CLoRA")
+    shared.opts.add_option(name, shared.OptionInfo(default, label, component, arguments, section=section))
+
+
+def data_folder() -> Path:
+    """Where the WebUI keeps its own settings."""
+    return Path(paths_internal.data_path)
 
 
 def stop_if_interrupted() -> None:
@@ -149,12 +163,17 @@ class HostLoras(Mapping[str, Path]):
             path = self[name]
         except KeyError:
             return ()
-        texts = []
-        with suppress(OSError, ValueError, AttributeError):
-            texts.append(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")).get("activation text", ""))
+        texts = [read_notes(path).activation]
         with suppress(CLoRAError):
-            texts.append(read_metadata(path).get("modelspec.trigger_phrase", ""))
-        return tuple(text.strip() for text in texts if isinstance(text, str) and text.strip())
+            texts.append(read_metadata(path).get("modelspec.trigger_phrase", "").strip())
+        return tuple(text for text in texts if text)
+
+    def notes(self, name: str) -> LoraNotes:
+        """The user's notes beside the file."""
+        try:
+            return read_notes(self[name])
+        except KeyError:
+            return LoraNotes()
 
 
 # ---------------------------------------------------------------------------------------------------- models

@@ -152,7 +152,7 @@ def _with_row(tag: LoraTag, row: WordsOverride | None) -> LoraTag:
         tag = replace(tag, role=role, role_words=role_words)
     if row.place and tag.place is None:
         tag = replace(tag, place=parse_place(row.place, f'the panel\'s row of "{tag.name}"'))
-    if tag.trigger or not row.trigger:
+    if tag.trigger_given or not row.trigger:
         return tag
     return replace(tag, trigger=row.trigger.strip(), trigger_given=True)
 

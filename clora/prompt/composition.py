@@ -51,7 +51,17 @@ class Concept:
     @property
     def label(self) -> str:
         """Words and LoRA names, for pictures: "sks ball (sunball)"."""
-        return f"{self.words} ({' + '.join(use.name for use in self.loras)})"
+        return f"{self.words} ({self.names})"
+
+    @property
+    def quoted(self) -> str:
+        """The same for sentences: '"sks ball" (sunball)'."""
+        return f'"{self.words}" ({self.names})'
+
+    @property
+    def names(self) -> str:
+        """Its LoRAs: "knight + armor"."""
+        return " + ".join(use.name for use in self.loras)
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,11 @@ class Composition:
     merged: Variant
     warnings: tuple[str, ...] = ()
     note: str = ""
+
+    @property
+    def variant_names(self) -> tuple[str, ...]:
+        """What is on in each variant, for pictures: "no LoRA", "sunball", ..."""
+        return ("no LoRA", *(concept.names for concept in self.concepts))
 
     @property
     def composes(self) -> bool:

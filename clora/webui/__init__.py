@@ -1,1 +1,1 @@
-"""What WebUIs, the command line and the page share: pictures, texts, panel."""
+"""The extension, and what the page shares with it: one job, its panel, the reading of prompts."""

@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import CLoRAError
+from ..pictures import concept_color
 from ..prompt import WordsOverride
-from .pictures import concept_color
+from .messages import notes_html, problem_html
 from .report import COLUMNS, Report, ReportRow
 from .request import CORRECTION, read_corrections, write_corrections
 
@@ -20,8 +21,8 @@ ROLES = ("concept", "style", "background", "off")
 def message_html(found: Report, cost: str = "") -> str:
     """What the user should know about the prompt, and what the picture will cost."""
     if found.problem:
-        return f'<p class="clora-problem">{html.escape(found.problem)}</p>'
-    notes = "".join(f'<p class="clora-note">{html.escape(note)}</p>' for note in found.notes)
+        return problem_html(found.problem)
+    notes = notes_html(found.notes)
     if found.composes:
         count = len(found.variants) - 1
         return f'<p class="clora-good">{count} concepts will be composed. {cost}</p>{notes}'
@@ -60,14 +61,24 @@ def _text_cell(row: ReportRow, key: str) -> str:
         return f'<span title="The tag says so.">{html.escape(value)}</span>'
     shown = html.escape(row.typed_words if key == "words" else value, quote=True)
     hint = ' placeholder="anywhere"' if key == "place" else ""
-    return f'<input type="text" value="{shown}"{hint} {_marks(row, key)}>'
+    cell = f'<input type="text" value="{shown}"{hint} {_marks(row, key)}>'
+    return cell + _offer(row) if key == "trigger" and row.offered else cell
+
+
+def _offer(row: ReportRow) -> str:
+    """A button that puts the user's own activation text into the cell before it."""
+    words = html.escape(row.offered, quote=True)
+    title = "Take the activation text from this LoRA's notes."
+    return f'<button type="button" class="clora-take" data-value="{words}" title="{title}">+ {words}</button>'
 
 
 def _role_cell(row: ReportRow) -> str:
     if "role" in row.fixed:
         return f'<span title="The tag says so.">{html.escape(row.role)}</span>'
     options = "".join(
-        f"<option{' selected' if role == row.role else ''}>{html.escape(role)}</option>"
+        # With a value of its own: a WebUI in another language may translate the text.
+        f'<option value="{html.escape(role, quote=True)}"{" selected" if role == row.role else ""}>'
+        f"{html.escape(role)}</option>"
         for role in (ROLES if row.role in ROLES else (*ROLES, row.role))
     )
     return f"<select {_marks(row, 'role')}>{options}</select>"

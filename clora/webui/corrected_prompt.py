@@ -28,11 +28,27 @@ def _additions(tag: LoraTag, row: WordsOverride | None) -> dict[str, str]:
     given = {
         "role": role,
         "words": (row.words or "").strip() if concept and not tag.words else "",
-        "trigger": (row.trigger or "").strip() if not tag.trigger else "",
+        "trigger": (row.trigger or "").strip() if not tag.trigger_given else "",
         "place": (row.place or "").strip() if concept and tag.place is None else "",
     }
     for key, value in given.items():
         for mark in ":<>":
             if mark in value:
                 raise CLoRAError(f'The {key} "{value}" of "{tag.name}" holds "{mark}": leave it out.')
-    return {key: value for key, value in given.items() if value}
+    return _counted({key: value for key, value in given.items() if value})
+
+
+def _counted(given: dict[str, str]) -> dict[str, str]:
+    """ "cat#2" as words=cat:nth=2: WebUIs take what follows a # in a prompt for a comment."""
+    for key in ("words", "role"):
+        words, mark, number = given.get(key, "").rpartition("#")
+        if mark and number.strip().isdecimal():
+            return {**given, key: words.strip(), "nth": number.strip()}
+    return given
+
+
+def written_into(prompt: str, corrections: Mapping[str, WordsOverride]) -> tuple[str, dict[str, WordsOverride]]:
+    """The corrected prompt, and the corrections of LoRAs that are not in it, which stay. Errors: CLoRAError."""
+    there = {tag.name for tag in parse_tags(prompt)}
+    rest = {name: row for name, row in corrections.items() if name not in there}
+    return corrected_prompt(prompt, corrections), rest

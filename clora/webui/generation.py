@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +10,11 @@ from torch import Tensor
 
 from ..errors import CLoRAError
 from ..hosts import front
+from ..hosts.preview import draw_over
 from ..loras import LoraLibrary
+from ..pictures import masks_overlay
 from ..prompt import Composition, analyze
+from ..record import ConceptMaps
 from .request import Request
 from .sampling import Outcome, SamplingPass
 from .texts import Length, encode_texts
@@ -19,11 +22,12 @@ from .texts import Length, encode_texts
 
 @dataclass
 class Shown:
-    """What one picture has to show: final masks (V, h, w), maps (h_a, w_a) by concept, labels, losses, refine marks."""
+    """What one picture has to show: final masks (V, h, w), titled maps, losses, refine marks; names to it."""
 
     masks: Tensor | None
-    maps: tuple[Tensor, ...]
+    maps: list[tuple[str, ConceptMaps]]
     labels: tuple[str, ...]
+    variants: tuple[str, ...]
     losses: tuple[float, ...]
     refined: tuple[int, ...]
 
@@ -128,8 +132,18 @@ class Generation:
             masks = [mask for mask in self.first_pass.masks if mask is not None] or None
             if masks is None:
                 return
-        self._pass = SamplingPass(model, texts, settings, p.sampler.model_wrap_cfg, masks=masks, watch=self._watch)
+        preview = self._preview if settings.preview_masks and settings.method == "clora" else None
+        self._pass = SamplingPass(
+            model, texts, settings, p.sampler.model_wrap_cfg, masks=masks, watch=self._watch, preview=preview
+        )
         self._detach = model.attach(p, self._pass, self._pass.denoiser)
+
+    def _preview(self, masks: Sequence[Tensor | None]) -> None:
+        """The host's live preview with the masks of the batch's first picture over it."""
+        first = masks[0]
+        if first is not None:
+            labels = [concept.label for concept in self.compositions[0].concepts]
+            draw_over(lambda picture: masks_overlay(picture, first, labels))
 
     @staticmethod
     def _watch(text: str) -> None:
@@ -153,13 +167,13 @@ class Generation:
         if outcome is None:
             return
         for image, composition in enumerate(self.compositions):
-            labels = tuple(concept.label for concept in composition.concepts)
             masks = outcome.masks[image] if image < len(outcome.masks) else None
-            maps = outcome.maps[image] if image < len(outcome.maps) else ()
+            record = outcome.record
             self.shown.append(
                 Shown(
-                    None if masks is None else masks.float().cpu(), tuple(one.float().cpu() for one in maps), labels,
-                    tuple(outcome.losses), tuple(outcome.refined),
+                    None if masks is None else masks.float().cpu(), record.strip(image) if record else [],
+                    tuple(concept.label for concept in composition.concepts), composition.variant_names,
+                    tuple(record.losses) if record else (), tuple(record.refined) if record else (),
                 )
             )  # fmt: skip
 

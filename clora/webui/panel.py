@@ -11,9 +11,14 @@ import gradio as gr
 from ..errors import CLoRAError
 from ..estimate import estimate
 from ..infotext import PREFIX, field_name
-from ..settings import PRESETS, SETTINGS, Setting, Settings
+from ..settings import PRESETS, SETTINGS, Setting
 from .concept_table import edited, message_html, table_html
+from .controls import build_controls, settings_of, shown
+from .corrected_prompt import written_into
+from .messages import note_html, problem_html
+from .preset_bar import Keeping, PresetBar, choose
 from .report import Report
+from .request import read_corrections, write_corrections
 
 Reader = Callable[..., Report]
 """(prompt, negative prompt, corrections, then the values of `Page.also`) -> report."""
@@ -35,10 +40,6 @@ class Page:
     without: tuple[str, ...] = ()
 
 
-FIRST = ("method", "step_size", "update_until", "refine_updates", "mask_threshold", "mask_overlap")
-"""Settings in sight; the others are under "Advanced"."""
-
-
 @dataclass
 class Panel:
     """The inputs of the script, and what restores each from an infotext.
@@ -52,15 +53,19 @@ class Panel:
     reading: tuple[Any, ...] = ()
 
 
-def build(accordion: Callable[..., Any], reader: Reader, *, is_img2img: bool, page: Page | None) -> Panel:
+def build(
+    accordion: Callable[..., Any], reader: Reader, *, is_img2img: bool, page: Page | None,
+    keeping: Keeping | None = None,
+) -> Panel:  # fmt: skip
     """Build the panel into the page that is being built. Without `page` nothing is wired (the host builds
-    the panel once more to learn its defaults)."""
+    the panel once more to learn its defaults). `keeping` is for a page that keeps the user's own presets."""
     tab = "img2img" if is_img2img else "txt2img"
     with accordion(False, label="CLoRA", elem_id=f"{tab}_clora") as enabled:
         gr.HTML(_intro(), elem_classes=["clora-intro"])
         refresh = gr.Button("Read the prompt", elem_id=f"{tab}_clora_refresh", size="sm")
         message = gr.HTML("", elem_id=f"{tab}_clora_message", elem_classes=["clora-message"])
         table = gr.HTML(table_html(()), elem_id=f"{tab}_clora_table")
+        write = gr.Button("Write the table into the prompt", elem_id=f"{tab}_clora_write", size="sm")
         corrections = gr.Textbox(
             "", label="Corrections", lines=2, elem_id=f"{tab}_clora_corrections",
             placeholder="blackcat: words=cat, trigger=sks, place=left",
@@ -68,70 +73,31 @@ def build(accordion: Callable[..., Any], reader: Reader, *, is_img2img: bool, pa
         )  # fmt: skip
         # Written by javascript/clora.js when a cell of the table changes; hidden by style.css.
         cell = gr.Textbox("", show_label=False, elem_id=f"{tab}_clora_cell", elem_classes=["clora-hidden"])
-        components, preset = _settings(tab)
+        components, preset = build_controls(tab, keeping.file.read().names if keeping else list(PRESETS))
+        bar = PresetBar(tab, keeping) if keeping else None
         for name in page.without if page else ():
             components[name].visible = False
     inputs = [enabled, *(components[setting.name] for setting in SETTINGS), corrections]
     for component in (*components.values(), corrections, preset, cell):
         component.do_not_save_to_config = True
-    preset.change(_apply_preset, [preset], [components[s.name] for s in SETTINGS], show_progress=False)
+    settings = [components[setting.name] for setting in SETTINGS]
+    if bar is None:
+        choose(preset, settings)
+    else:
+        bar.wire(enabled, preset, settings)
     cell.change(_edit, [cell, corrections], [corrections, message], show_progress=False)
     panel = Panel(inputs, _infotext_fields(enabled, components, corrections))
     if page is not None:
-        settings = [components[setting.name] for setting in SETTINGS]
         told = [page.prompt, page.negative, corrections, page.steps, *settings, *page.also]
         shown = [message, table]
+        written = [page.prompt, corrections, message]
+        write.click(_write, [page.prompt, corrections], written, show_progress=False)
         refresh.click(_read_with(reader), told, shown, show_progress=False)
         page.generate.click(_read_if_on(reader), [enabled, *told], shown, show_progress=False, queue=False)
         # After a wrong correction the table stays, for the cell to be corrected again.
         corrections.change(_read_with(reader, keep_table=True), told, shown, show_progress=False)
         panel.reading = (_read_with(reader), told, shown)
     return panel
-
-
-def _settings(tab: str) -> tuple[dict[str, Any], Any]:
-    """The control of every setting by name, and the preset's, which is no setting of its own."""
-    by_name = {setting.name: setting for setting in SETTINGS}
-    components = {}
-    with gr.Row():
-        preset = gr.Dropdown(
-            list(PRESETS), value="default", label="Preset", elem_id=f"{tab}_clora_preset",
-            info="Sets all settings below at once.",
-        )  # fmt: skip
-        components[FIRST[0]] = _component(by_name[FIRST[0]], tab)
-    for first in range(1, len(FIRST), 2):
-        with gr.Row():
-            for name in FIRST[first : first + 2]:
-                components[name] = _component(by_name[name], tab)
-    with gr.Accordion("Advanced", open=False):
-        rest = [setting for setting in SETTINGS if setting.name not in FIRST]
-        for start in range(0, len(rest), 2):
-            with gr.Row():
-                for setting in rest[start : start + 2]:
-                    components[setting.name] = _component(setting, tab)
-    return components, preset
-
-
-def _component(setting: Setting, tab: str) -> Any:
-    """The control of one setting."""
-    common = {"label": setting.label, "info": setting.help, "elem_id": f"{tab}_clora_{setting.name}"}
-    if setting.kind == "bool":
-        return gr.Checkbox(setting.default, **common)
-    if setting.kind == "choice":
-        return gr.Dropdown(list(setting.choices), value=setting.default, **common)
-    if setting.kind == "fractions":
-        return gr.Textbox(setting.text(setting.default), **common)
-    step = 1 if setting.kind == "int" else setting.step
-    return gr.Slider(setting.low, setting.high, value=setting.default, step=step, **common)
-
-
-def _apply_preset(name: str) -> list[Any]:
-    settings = Settings(name)
-    return [gr.update(value=_shown(setting, getattr(settings, setting.name))) for setting in SETTINGS]
-
-
-def _shown(setting: Setting, value: Any) -> Any:
-    return setting.text(value) if setting.kind == "fractions" else value
 
 
 def _infotext_fields(enabled: Any, components: Mapping[str, Any], corrections: Any) -> list[tuple[Any, Any]]:
@@ -143,7 +109,7 @@ def _infotext_fields(enabled: Any, components: Mapping[str, Any], corrections: A
                 return None
             text = found.get(field_name(setting))
             try:
-                return _shown(setting, setting.default if text is None else setting.parse(text))
+                return shown(setting, setting.default if text is None else setting.parse(text))
             except CLoRAError:
                 return None  # a value that this version does not know leaves the control alone
 
@@ -164,14 +130,25 @@ def _edit(change: str, corrections: str) -> tuple[Any, Any]:
         return gr.update(), message_html(Report(False, problem=str(error)))
 
 
+def _write(prompt: str, corrections: str) -> tuple[Any, Any, Any]:
+    """The prompt with the corrections in its tags, the corrections that are left, and a message."""
+    try:
+        given = read_corrections(corrections or "")
+        text, rest = written_into(prompt or "", given)
+    except CLoRAError as error:
+        return gr.update(), gr.update(), problem_html(str(error))
+    if len(rest) == len(given):
+        return gr.update(), gr.update(), note_html("No cell of the table differs from the prompt.")
+    return text, write_corrections(rest), gr.update()
+
+
 def _read_with(reader: Reader, *, keep_table: bool = False) -> Callable[..., tuple[str, Any]]:
     def read(prompt: str, negative: str, corrections: str, steps: float, *values: Any) -> tuple[str, Any]:
         found = reader(prompt or "", negative or "", corrections or "", *values[len(SETTINGS) :])
         cost = ""
         if found.composes:
             try:
-                settings = Settings(**dict(zip([s.name for s in SETTINGS], values, strict=False)))
-                cost = estimate(settings, len(found.variants) - 1, int(steps)).sentence
+                cost = estimate(settings_of(values), len(found.variants) - 1, int(steps)).sentence
             except CLoRAError as error:
                 found = replace(found, problem=str(error))
         table = gr.update() if keep_table and found.problem and not found.rows else table_html(found.rows)

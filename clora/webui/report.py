@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import CLoRAError
+from ..lora.notes import LoraNotes
 from ..prompt import Composition, LoraUse, PromptTokens, ResolvedText, WordsOverride, analyze, parse_tags
 from ..prompt.analysis import ActivationText
 
@@ -29,6 +30,8 @@ class ReportRow:
     place: str = ""
     fixed: tuple[str, ...] = ()
     """What the tag itself says ("words", "trigger", "role", "place"), which no correction changes."""
+    offered: str = ""
+    """The user's own activation text, where nothing is the trigger and the prompt does not have it."""
 
     @property
     def weight(self) -> str:
@@ -62,9 +65,11 @@ class Report:
 def report(
     prompt: str, negative: str = "", *, corrections: Mapping[str, WordsOverride] | None = None,
     activation_text: ActivationText | None = None, check: Callable[[Composition], None] | None = None,
-    layout: Layout | None = None,
+    layout: Layout | None = None, noted: Callable[[str], LoraNotes] | None = None,
 ) -> Report:  # fmt: skip
-    """Read a prompt for a user. `check` may refuse it further; `layout` tells the tokens where a model is loaded."""
+    """Read a prompt for a user. `check` may refuse it further; `layout` tells the tokens where a model is loaded, and
+    `noted` what the user noted about a LoRA.
+    """
     try:
         composition = analyze(
             prompt, negative, activation_text=activation_text, overrides=corrections, drop_other_tags=True
@@ -72,7 +77,8 @@ def report(
         if check is not None:
             check(composition)
         said = _said_by_tags(prompt)
-        rows = tuple(replace(row, fixed=said.get(row.lora, ())) for row in _rows(composition, layout))
+        found = [replace(row, fixed=said.get(row.lora, ())) for row in _rows(composition, layout)]
+        rows = tuple(_offering(row, composition.text, noted) for row in found)
     except CLoRAError as error:
         return Report(False, problem=str(error))
     notes = (composition.note,) if composition.note else composition.warnings
@@ -80,14 +86,32 @@ def report(
         composition.composes,
         rows,
         tuple(variant.text for variant in composition.variants),
-        tuple(notes),
+        (*notes, *_preferred_weights(rows, noted)),
     )
+
+
+def _offering(row: ReportRow, text: str, noted: Callable[[str], LoraNotes] | None) -> ReportRow:
+    """The row with what may be its trigger; words that stand in the prompt are read by every variant already."""
+    if noted is None or row.role != "concept" or row.trigger or "trigger" in row.fixed:
+        return row
+    words = noted(row.lora).activation
+    there = re.search(rf"(?<!\w){re.escape(words)}(?!\w)", " ".join(text.split()), re.IGNORECASE)
+    return row if there else replace(row, offered=words)
+
+
+def _preferred_weights(rows: Sequence[ReportRow], noted: Callable[[str], LoraNotes] | None) -> list[str]:
+    weights = {row.lora: row.unet for row in rows}
+    return [
+        f'Your notes prefer the weight {noted(lora).weight:g} for the LoRA "{lora}"; the prompt has {weight:g}.'
+        for lora, weight in weights.items()
+        if noted is not None and noted(lora).weight > 0 and abs(noted(lora).weight - weight) > 1e-6
+    ]
 
 
 def _said_by_tags(prompt: str) -> dict[str, tuple[str, ...]]:
     said: dict[str, tuple[str, ...]] = {}
     for tag in parse_tags(prompt):
-        given = {"words": tag.words, "trigger": tag.trigger, "role": tag.role_given, "place": tag.place}
+        given = {"words": tag.words, "trigger": tag.trigger_given, "role": tag.role_given, "place": tag.place}
         said[tag.name] = (*said.get(tag.name, ()), *(key for key, value in given.items() if value))
     return said
 

@@ -14,6 +14,7 @@ from ..denoiser import Row
 from ..errors import CLoRAError
 from ..hosts.webui import Evaluation, HostDenoiser, Place, WebUIModel
 from ..lora.rows import RowLoras
+from ..record import Record
 from ..settings import Settings
 from .texts import Texts
 
@@ -50,12 +51,10 @@ class Progress:
 
 @dataclass
 class Outcome:
-    """What a pass leaves: its last step's masks and the map of each concept, and what it wants to tell."""
+    """What a pass leaves: its last step's masks, the record of its steps, and what it wants to tell."""
 
     masks: tuple[Tensor | None, ...] = ()
-    maps: tuple[tuple[Tensor, ...], ...] = ()
-    losses: list[float] = field(default_factory=list)
-    refined: list[int] = field(default_factory=list)
+    record: Record | None = None
     warnings: list[str] = field(default_factory=list)
     ended: str = ""
 
@@ -64,12 +63,14 @@ class SamplingPass:
     """`clora.hosts.webui.Evaluator`: updates, predictions, masks and fusion for one pass of the host's sampler.
 
     `masks` are those of an earlier pass, which this pass uses as they are and without updates (hires).
-    `watch` is called after each update with the phase in words; what it raises ends the pass.
+    `watch` is called after each update with the phase in words; what it raises ends the pass. `preview` is called
+    after each evaluation with its masks.
     """
 
     def __init__(
         self, model: WebUIModel, texts: Texts, settings: Settings, host_denoiser: object, *,
         masks: Sequence[Tensor] | None = None, watch: Callable[[str], None] | None = None,
+        preview: Callable[[Sequence[Tensor | None]], None] | None = None,
     ) -> None:  # fmt: skip
         self.model, self.texts, self.settings = model, texts, settings
         self.loras = RowLoras("unet", model.unet, texts.sets)
@@ -77,6 +78,7 @@ class SamplingPass:
         self.outcome = Outcome()
         self.progress = Progress()
         self._masks, self._watch = masks, watch or (lambda text: None)
+        self._preview = preview
         self._composer: Composer | None = None
         self._now: tuple[int, bool] = (0, True)
         self._step: Step | None = None
@@ -95,6 +97,7 @@ class SamplingPass:
                 "turn off the extension that changes the batch (tiled diffusion, for instance)."
             )
         if self._composer is None:
+            self.outcome.record = Record(self.settings, place.steps)
             self._composer = Composer(
                 self.model.unet, self.settings, place.steps, loras=self.loras, observer=self._observe,
                 warnings=self.outcome.warnings,
@@ -112,12 +115,6 @@ class SamplingPass:
             step = composer.predict(self._now[0], x, self._plans, self.denoiser, guidance=guidance, masks=self._masks)
         self._step = step
         self.outcome.masks = step.masks
-        if step.book is not None:
-            book = step.book
-            self.outcome.maps = tuple(
-                tuple(book.of(image, v, tokens).mean(0) for v, tokens in enumerate(plan.mask_tokens) if tokens)
-                for image, plan in enumerate(self._plans)
-            )
         return step.cond, step.uncond
 
     def unconditional(self) -> Tensor:
@@ -132,6 +129,8 @@ class SamplingPass:
         before = self._step.latent
         with self._installed() as composer:
             after = composer.after(self._step, self.denoiser, update=self._now[1]).latent
+        if self._preview is not None:
+            self._preview(self._step.masks)
         self._step = None
         return None if after is before else after
 
@@ -144,10 +143,9 @@ class SamplingPass:
         return _Installed(self._composer, self.loras)
 
     def _observe(self, event: Updated | Step) -> None:
+        assert self.outcome.record is not None
+        self.outcome.record(event)
         if isinstance(event, Updated):
-            self.outcome.losses.append(event.loss)
-            if event.total > 1:
-                self.outcome.refined.append(len(self.outcome.losses) - 1)
             self._watch(f"CLoRA: {event.phase}")
 
 

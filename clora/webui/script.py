@@ -11,10 +11,12 @@ from typing import Any
 
 from ..errors import CLoRAError
 from ..hosts import front
+from ..hosts.again import ALONE, drawn_alone
 from ..infotext import PREFIX, infotext_fields
 from ..settings import Settings
-from . import api, gallery, panel, xyz
+from . import api, gallery, options, panel, xyz
 from .generation import Generation, check_names
+from .preset_bar import Keeping
 from .report import Report, report
 from .request import Request, read_corrections, read_request, write_corrections
 
@@ -45,7 +47,8 @@ class Script(front.Script):  # type: ignore[misc]
         """The panel's inputs, in the order of `read_request`."""
         known = self.__dict__.get("boxes", {})
         page = panel.Page(*(known[name] for name in _ON_THE_TAB)) if len(known) == len(_ON_THE_TAB) else None
-        built = panel.build(front.input_accordion(), read_prompt, is_img2img=is_img2img, page=page)
+        keeping = Keeping(options.preset_file(), options.begin)
+        built = panel.build(front.input_accordion(), read_prompt, is_img2img=is_img2img, page=page, keeping=keeping)
         self.infotext_fields = built.infotext_fields
         self.paste_field_names: list[str] = []
         return built.inputs
@@ -59,7 +62,7 @@ class Script(front.Script):  # type: ignore[misc]
 
         def begin() -> None:
             request = _asked(p, args)
-            if request is not None and not getattr(p, "_ad_inner", False):
+            if request is not None and not getattr(p, "_ad_inner", False) and not getattr(p, ALONE, False):
                 setattr(p, _KEY, Generation(request))
 
         refusal = _caught(begin)
@@ -120,7 +123,7 @@ class Script(front.Script):  # type: ignore[misc]
         """All pictures are there: add what the user wants to see."""
         generation = _of(p)
         if generation is not None:
-            gallery.add(processed, generation)
+            gallery.add(processed, generation, _alone(p, generation))
             processed.comments += "".join(f"{note}\n" for note in generation.notes if note not in processed.comments)
         _finish(p)
 
@@ -134,7 +137,7 @@ def read_prompt(prompt: str, negative: str, corrections: Any) -> Report:
         return Report(False, problem=str(error))
     return report(
         prompt, negative, corrections=given, activation_text=loras.activation_texts,
-        check=lambda composition: check_names(composition, loras), layout=_layout(),
+        check=lambda composition: check_names(composition, loras), layout=_layout(), noted=loras.notes,
     )  # fmt: skip
 
 
@@ -163,6 +166,18 @@ def _end_stale() -> None:
     """After a job that broke off the host calls no script: its hooks are taken away when the next one begins."""
     while _running:
         _running.pop().end_pass()
+
+
+def _alone(p: Any, generation: Generation) -> list[Any]:
+    """The pictures without CLoRA where they are asked for and would differ; a failure there keeps CLoRA's pictures."""
+    if not (generation.request.settings.show_merge and generation.shown):
+        return []
+    try:
+        return drawn_alone(p)
+    except Exception as error:
+        front.log_error("CLoRA's comparison failed")
+        generation.notes.append(f"The picture without CLoRA could not be drawn ({type(error).__name__}: {error}).")
+        return []
 
 
 def _asked(p: Any, args: tuple[Any, ...]) -> Request | None:
@@ -228,4 +243,5 @@ def register() -> None:
             xyz.add_axes(module)
 
     front.script_callbacks.on_before_ui(axes)
+    front.script_callbacks.on_ui_settings(options.add)
     front.script_callbacks.on_app_started(lambda demo, app: api.add_routes(app, read_prompt))

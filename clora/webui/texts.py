@@ -53,7 +53,8 @@ class Texts:
         tokens = [self.layouts[row, _active(self.timetables[row], evaluation)] for row in rows]
         subjects = [[t.positions(spans) for spans in v.subjects] for v, t in zip(own, tokens, strict=True)]
         triggers = [t.positions(v.triggers) for v, t in zip(own, tokens, strict=True)]
-        return plan_image(subjects, triggers, self.settings.mask_words, [variant.place for variant in own[1:]])
+        places, labels = [v.place for v in own[1:]], [v.label for v in own[1:]]
+        return plan_image(subjects, triggers, self.settings.mask_words, places, labels)
 
     @property
     def warnings(self) -> tuple[str, ...]:

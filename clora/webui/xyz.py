@@ -18,7 +18,7 @@ def add_axes(module: Any) -> None:
         return
     module.axis_options.append(module.AxisOption("[CLoRA] Preset", str, _vary("preset"), choices=lambda: list(PRESETS)))
     for setting in SETTINGS:
-        if setting.name.startswith("show_"):
+        if setting.name.startswith(("show_", "preview_")):
             continue
         choices = _choices(setting)
         options: dict[str, Any] = {"choices": partial(list, choices)} if choices else {}

@@ -46,6 +46,13 @@ def clora(world: Path, tmp_path: Path, *arguments: str, model: str = "model") ->
     )  # fmt: skip
 
 
+def test_a_subject_without_a_place_is_told(world: Path, tmp_path: Path, capsys: Any) -> None:
+    assert clora(world, tmp_path, PROMPT, "--mask-threshold", "1") == 0
+    assert 'The subject "cat" (cat) has no place in the picture: try another seed' in capsys.readouterr().err
+    assert clora(world, tmp_path, PROMPT.replace("=sks", "=sks:place=left"), "--mask-threshold", "1") == 0
+    assert '"cat"' not in capsys.readouterr().err
+
+
 def test_compose_writes_picture_masks_and_parameters(world: Path, tmp_path: Path, capsys: Any) -> None:
     assert clora(world, tmp_path, PROMPT, "--seed", "7", "--mask-threshold", "0.3", "--negative", "bad") == 0
     out = tmp_path / "out"

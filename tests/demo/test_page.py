@@ -34,10 +34,10 @@ from clora.demo.page.markup import (
 from clora.demo.page.serve import assets
 from clora.demo.page.session import Session, composition_of, lora_folders, path_of, read_prompt
 from clora.errors import CLoRAError
+from clora.pictures import concept_color
 from clora.prompt import WordsOverride, analyze
 from clora.settings import Settings
 from clora.webui.corrected_prompt import corrected_prompt
-from clora.webui.pictures import concept_color
 from tests.demo import page_browser
 from tests.hosts.tiny import tiny_sd, write_lora
 

@@ -12,6 +12,7 @@ import sys
 import urllib.error
 import urllib.request
 import warnings
+from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -102,21 +103,24 @@ def jobs(script: Any, defaults: list[Any]) -> dict[str, Any]:
 def facts(host: str, folder: Path) -> dict[str, Any]:
     """Everything that the test looks at."""
     import gradio as gr
-    from modules import script_callbacks, scripts, shared, tiny_a1111, tiny_forge
+    from modules import paths_internal, script_callbacks, scripts, shared, tiny_a1111, tiny_forge
 
     from clora.infotext import infotext_fields
     from clora.settings import SETTINGS, Settings
 
     shared.sd_model = (tiny_a1111 if host == "a1111" else tiny_forge).load()
     write_loras(folder, shared.sd_model)
+    paths_internal.data_path = str(folder)
     names = runpy.run_path(str(ROOT / "scripts" / "clora.py"))
     classes = [one for one in names.values() if isinstance(one, type) and issubclass(one, scripts.Script)]
-    for callback in script_callbacks.before_ui:
+    for callback in (*script_callbacks.before_ui, *script_callbacks.ui_settings):
         callback()
     tabs = {"txt2img": classes[0](), "img2img": classes[0]()}
     tabs["txt2img"].is_txt2img = tabs["img2img"].is_img2img = True
     with gr.Blocks() as page:
+        first = gr.State()
         inputs = {tab: build(gr, script, tab) for tab, script in tabs.items()}
+        last = gr.State()
     fields = tabs["txt2img"].infotext_fields  # the host takes them at once
     again = []
     for _ in range(2):  # the host builds each script twice more, on pages that nobody sees
@@ -161,7 +165,13 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "inputs": {tab: [describe(component) for component in of] for tab, of in inputs.items()},
         "again": again,
         "without boxes": without_boxes,
-        "presets": {name: [plain(v) for v in run(presets, name)[0]] for name in ("default", "exact", "fast", "paper")},
+        "presets": {
+            name: [plain(v) for v in run(presets, name)[0][1:]] for name in ("default", "exact", "fast", "paper")
+        },
+        "own presets": own_presets(run, folder, shared),
+        "options": {
+            k: [i.label, i.default, i.component.__name__, i.section] for k, i in shared.opts.data_labels.items()
+        },
         "read": run(refresh, *told(PROMPT)),
         "read wrong": run(refresh, *told("a <lora:cta:1> cat and a <lora:dog:1> dog")),
         "read nothing": run(refresh, *told("")),
@@ -171,6 +181,9 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "edited": run("txt2img_clora_cell", '{"lora": "cat", "key": "words", "value": "grass"}', "dog: words=dog"),
         "emptied": run("txt2img_clora_cell", '{"lora": "cat", "key": "words", "value": ""}', "cat: words=grass"),
         "edited wrong": run("txt2img_clora_cell", '{"lora": "cat"}', "cat: words=grass"),
+        "written": run("txt2img_clora_write", PROMPT, "cat: words=cat, trigger=sks\ncow: words=dog"),
+        "nothing to write": run("txt2img_clora_write", PROMPT, "cow: words=dog"),
+        "wrong to write": run("txt2img_clora_write", PROMPT, "cat: trigger=<b>"),
         "generate": run("txt2img_generate", True, *told(PROMPT)),
         "generate while off": run("txt2img_generate", False, *told(PROMPT)),
         "said by the tag": run(refresh, *told(PROMPT.replace("cat:1", "cat:1:words=cat:role=concept"))),
@@ -182,6 +195,7 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "restored nothing": [read({"Steps": "20"}) for _, read in fields],
         "changed": [plain_value(s, getattr(changed, s.name)) for s in SETTINGS],
         "defaults": [plain_value(s, s.default) for s in SETTINGS],
+        "texts": page_texts(config, first._id, last._id),
         "labels": [setting.label for setting in SETTINGS],
         "page": len(urllib.request.urlopen(url, timeout=30).read()),
         "route settings": sorted(call(f"{url}/clora/v1/settings")["properties"]),
@@ -190,6 +204,76 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "route analyze wrong": call(f"{url}/clora/v1/analyze", {"promt": PROMPT}),
         "jobs": jobs(tabs["txt2img"], values),
     }
+
+
+class _Texts(HTMLParser):
+    """What of an HTML text a WebUI's translation replaces: text, titles, placeholders; no code, no option."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+        self._inside = [""]
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("input", "br"):
+            self._inside.append(tag)
+        self.found |= {str(value) for name, value in attrs if name in ("title", "placeholder")}
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self._inside[-1] not in ("code", "option", "td", "button", "span") and data.strip():
+            self.found.add(data.strip())
+
+
+def page_texts(config: dict[str, Any], before: int, after: int) -> list[str]:
+    """Every English text of the panel: labels, hints, buttons, accordions and the table's own words."""
+    from clora.lora.notes import LoraNotes
+    from clora.webui.concept_table import table_html
+    from clora.webui.report import report
+
+    found: set[str] = set()
+    for component in config["components"]:
+        if not before < component["id"] < after:
+            continue
+        props = component["props"]
+        found |= {props.get(name) for name in ("label", "info", "placeholder")}
+        if component["type"] == "button":
+            found.add(props["value"])
+        elif component["type"] == "html":
+            found |= _Texts(props["value"]).found
+    rows = report(PROMPT.replace("dog:1", "dog:1:words=dog"), noted=lambda name: LoraNotes("7")).rows
+    found |= _Texts(table_html(rows)).found
+    return sorted(text for text in found if text)
+
+
+def own_presets(run: Any, folder: Path, shared: Any) -> dict[str, Any]:
+    """What Save, Delete and a page that is loaded answer, one after the other."""
+    from clora.settings import SETTINGS
+
+    kept = {s.name: plain_value(s, s.parse(other_value(s))) for s in SETTINGS}
+    file, begin = folder / "clora-presets.json", "txt2img_clora_begin"
+    save, delete, choice = (f"txt2img_clora_preset{end}" for end in ("_save", "_delete", ""))
+    found: dict[str, Any] = {"begin": run(begin)}
+    found["no name"] = run(save, " ", *kept.values())
+    found["built in"] = run(save, "paper", *kept.values())
+    found["wrong value"] = run(save, "mine", *{**kept, "refine_at": "soon"}.values())
+    found["nothing written"] = not file.exists()
+    found["saved"] = run(save, " <b>mine ", *kept.values())
+    found["file"] = json.loads(file.read_text("utf-8"))
+    found["chosen"] = [plain(value) for value in run(choice, "<b>mine")[0]]
+    shared.opts.clora_begin_on, shared.opts.clora_begin_preset = True, "<b>mine"
+    found["begin as wished"] = run(begin)
+    found["choices on the settings page"] = shared.opts.data_labels["clora_begin_preset"].component_args()
+    found["delete built in"] = run(delete, "paper")
+    found["deleted"] = run(delete, "<b>mine")
+    found["deleted again"] = run(delete, "<b>mine")
+    found["begin without it"] = run(begin)
+    found["chosen when gone"] = run(choice, "<b>mine")
+    shared.opts.clora_begin_on, shared.opts.clora_begin_preset = False, "default"
+    return found
 
 
 def plain_value(setting: Any, value: Any) -> Any:

@@ -8,7 +8,10 @@ from html.parser import HTMLParser
 import pytest
 
 from clora.errors import CLoRAError
+from clora.lora.notes import LoraNotes
+from clora.prompt import WordsOverride
 from clora.webui.concept_table import edited, message_html, table_html
+from clora.webui.corrected_prompt import written_into
 from clora.webui.report import Report, report
 from clora.webui.request import read_corrections
 
@@ -88,6 +91,62 @@ def test_a_place_is_shown_as_it_is_written() -> None:
     assert ("one", "place") not in Cells(table_html(fixed)).values
     wrong = report("a <lora:one:1> cat and a <lora:two:1> dog", corrections=read_corrections("one: place=50 0 60 50"))
     assert "outside the picture" in wrong.problem
+
+
+def noted(name: str) -> LoraNotes:
+    return {"cat": LoraNotes("sks <b>", 0.7), "dog": LoraNotes("brown dog", 1.0)}.get(name, LoraNotes())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "offered"),
+    [
+        ("a <lora:cat:0.7> cat and a <lora:dog:1> dog", ["sks <b>", "brown dog"]),
+        ("a <lora:cat:0.7:trigger=x> cat and a <lora:dog:1> dog", ["", "brown dog"]),
+        ("a <lora:cat:0.7:trigger=> cat and a <lora:dog:1> dog", ["", "brown dog"]),
+        # What all variants read already would stand there twice.
+        ("a <lora:cat:0.7> cat and a <lora:dog:1> Brown  dog", ["sks <b>", ""]),
+        ("a <lora:cat:0.7> cat and a <lora:dog:1> brown dogfish", ["sks <b>", "brown dog"]),
+        ("a <lora:cat:0.7> cat and a <lora:bird:1> bird", ["sks <b>", ""]),
+    ],
+)
+def test_the_activation_text_is_offered_as_trigger(prompt: str, offered: list[str]) -> None:
+    found = report(prompt, noted=noted)
+    assert [row.offered for row in found.rows] == offered
+    assert found.notes == ()
+    html = table_html(found.rows)
+    assert html.count("clora-take") == sum(bool(one) for one in offered)
+    assert "<b>" not in html
+    if offered[0]:
+        assert 'data-value="sks &lt;b&gt;"' in html
+        taken = read_corrections(edited(change("trigger", "sks <b>"), ""))
+        assert [row.offered for row in report(prompt, corrections=taken, noted=noted).rows] == ["", offered[1]]
+
+
+def test_another_weight_than_the_preferred_one_is_noted() -> None:
+    found = report("a <lora:cat:1> cat and a <lora:dog:1> dog, <lora:cat:1> cat", noted=noted)
+    assert found.notes == ('Your notes prefer the weight 0.7 for the LoRA "cat"; the prompt has 1.',)
+    assert report("a <lora:cat:1> cat and a <lora:dog:1> dog").notes == ()
+
+
+@pytest.mark.parametrize(
+    ("row", "tag"),
+    [
+        (WordsOverride(words="ball#2", trigger="sks"), "<lora:two:1:words=ball:trigger=sks:nth=2>"),
+        (WordsOverride(words="it"), "<lora:two:1:words=it>"),
+        (WordsOverride(role="style@ball#1"), "<lora:two:1:role=style@ball:nth=1>"),
+        (WordsOverride(words="ball #2", place="left"), "<lora:two:1:words=ball:place=left:nth=2>"),
+    ],
+)
+def test_written_tags_have_no_mark_of_a_comment(row: WordsOverride, tag: str) -> None:
+    """WebUIs take what follows # in a prompt for a comment."""
+    prompt = "a <lora:one:1> ball and a <lora:three:1> dog, a ball, <lora:two:1> it"
+    text, rest = written_into(prompt, {"two": row, "away": row})
+    assert text == prompt.replace("<lora:two:1>", tag)
+    assert rest == {"away": row}
+    by_tag, by_row = report(text), report(prompt, corrections={"two": row})
+    plain = [(one.lora, one.role, one.words, one.trigger, one.place) for one in by_tag.rows]
+    assert plain == [(one.lora, one.role, one.words, one.trigger, one.place) for one in by_row.rows]
+    assert not by_tag.problem
 
 
 def change(key: str, value: str, lora: str = "cat") -> str:

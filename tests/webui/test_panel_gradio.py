@@ -17,6 +17,7 @@ import pytest
 from clora.settings import PRESETS, SETTINGS, Settings
 
 ROOT = Path(__file__).parents[2]
+BEGUN = '<span class="clora-begun"></span>'
 HOSTS = {"3.41.2": "a1111", "4.40.0": "forge"}
 
 
@@ -114,6 +115,72 @@ def test_a_preset_sets_everything(page: dict[str, Any]) -> None:
     assert page["presets"]["default"] == page["defaults"]
 
 
+def test_presets_of_the_users_own(page: dict[str, Any]) -> None:
+    own, built_in = page["own presets"], list(PRESETS)
+    unchanged = [{"__type__": "update"}] * len(SETTINGS)
+    ((said, enabled, preset, *controls),) = own["begin"]
+    assert (said, enabled, controls) == (BEGUN, {"__type__": "update"}, unchanged)
+    assert (preset["value"], _choices(preset)) == ("default", built_in)
+    for name, sentence in (
+        ("no name", "needs a name"), ("built in", "&quot;paper&quot; is built in"), ("wrong value", "refine_at"),
+    ):  # fmt: skip
+        ((said, preset),) = own[name]
+        assert "clora-problem" in said
+        assert sentence in said
+        assert preset == {"__type__": "update"}
+    assert own["nothing written"]
+    ((said, preset),) = own["saved"]
+    assert "&lt;b&gt;mine" in said
+    assert "<b>" not in said
+    assert (preset["value"], _choices(preset)) == ("<b>mine", [*built_in, "<b>mine"])
+    assert list(own["file"]) == ["<b>mine"]
+    assert own["file"]["<b>mine"]["mask_threshold"] == page["changed"][page["labels"].index("Mask threshold")]
+    assert own["chosen"] == ["", *page["changed"]]
+
+
+def test_a_tab_begins_as_its_user_wishes(page: dict[str, Any]) -> None:
+    own = page["own presets"]
+    assert page["options"] == {
+        "clora_begin_on": ["Begin with CLoRA open and on", False, "Checkbox", ["clora", "CLoRA"]],
+        "clora_begin_preset": ["Begin with this preset", "default", "Dropdown", ["clora", "CLoRA"]],
+    }
+    ((said, enabled, preset, *controls),) = own["begin as wished"]
+    assert (said, enabled["value"], preset["value"]) == (BEGUN, True, "<b>mine")
+    assert [control["value"] for control in controls] == page["changed"]
+    assert own["choices on the settings page"] == {"choices": [*PRESETS, "<b>mine"]}
+    ((said, _),) = own["delete built in"]
+    assert "built in" in said
+    ((said, preset),) = own["deleted"]
+    assert "Deleted &quot;&lt;b&gt;mine&quot;" in said
+    assert (preset["value"], _choices(preset)) == (None, list(PRESETS))
+    assert "no preset" in own["deleted again"][0][0]
+    ((said, _, preset, *controls),) = own["begin without it"]
+    assert said.startswith(BEGUN)
+    assert "There is no preset &quot;&lt;b&gt;mine&quot; any more" in said
+    assert preset["value"] == "default"
+    assert controls == [{"__type__": "update"}] * len(SETTINGS)
+    ((said, *controls),) = own["chosen when gone"]
+    assert "any more" in said
+    assert controls == [{"__type__": "update"}] * len(SETTINGS)
+
+
+def test_every_text_of_the_panel_has_a_german_one(page: dict[str, Any]) -> None:
+    german = json.loads((ROOT / "localizations" / "de_DE.json").read_text("utf-8"))
+    hosts = {"Steps", "Prompt", "Generate"}  # of the page that stands in for the host's
+    options = {label for label, *_ in page["options"].values()}
+    english = ({*page["texts"]} | options) - hosts - {"CLoRA", "LoRA"}
+    assert english - {*german} == set(), "not translated"
+    assert {*german} - english == set(), "left over"
+    same = {text for text, other in german.items() if text == other}
+    assert same <= {"Name", "Tokens"}
+    assert all(other.strip() == other and other for other in german.values())
+
+
+def _choices(update: dict[str, Any]) -> list[str]:
+    """Names in a dropdown's update: gradio 4 has pairs of what is shown and the value."""
+    return [choice if isinstance(choice, str) else choice[1] for choice in update["choices"]]
+
+
 @pytest.mark.parametrize("name", ["read", "read in img2img"])
 def test_the_prompt_is_read(page: dict[str, Any], name: str) -> None:
     ((message, table),) = page[name]
@@ -143,6 +210,20 @@ def test_a_changed_cell_becomes_a_correction(page: dict[str, Any]) -> None:
     ((corrections, message),) = page["edited wrong"]
     assert corrections["__type__"] == "update"
     assert "cannot be read" in message
+
+
+def test_the_table_is_written_into_the_prompt(page: dict[str, Any]) -> None:
+    same = {"__type__": "update"}
+    ((prompt, corrections, message),) = page["written"]
+    assert prompt == "a <lora:cat:1:words=cat:trigger=sks> cat and a <lora:dog:1> dog on grass"
+    assert (corrections, message) == ("cow: words=dog", same)
+    ((prompt, corrections, message),) = page["nothing to write"]
+    assert (prompt, corrections) == (same, same)
+    assert "No cell" in message
+    ((prompt, corrections, message),) = page["wrong to write"]
+    assert (prompt, corrections) == (same, same)
+    assert "&lt;b&gt;" in message
+    assert "clora-problem" in message
 
 
 def test_generating_reads_the_prompt_while_clora_is_on(page: dict[str, Any]) -> None:

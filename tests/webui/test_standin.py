@@ -83,6 +83,7 @@ class Host:
     def run(self, p: Any) -> Job:
         """Run a job; nothing may fail unnoticed in a script."""
         self.errors.reports.clear()
+        self.shared.state.begin()
         processed = self.processing.process_images(p)
         assert self.errors.reports == []
         return Job(p, processed)
@@ -383,6 +384,103 @@ def test_the_gallery_gets_masks_maps_and_losses(host: Host) -> None:
         assert len(job.processed.images) == len(job.processed.infotexts) == 4 * count
 
 
+def test_a_subject_without_a_place_is_told_under_the_picture(host: Host) -> None:
+    job = host.draw(clora={**FEW, "mask_threshold": 1.0})  # nothing exceeds a map's whole range
+    assert 'The subject "cat" (cat) has no place in the picture: try another seed' in job.processed.comments
+    assert job.processed.comments.count('The subject "dog" (dog)') == 1
+    placed = {**FEW, "mask_threshold": 1.0, "corrections": {name: {"place": "left"} for name in ("cat", "dog")}}
+    assert "The subject" not in host.draw(clora=placed).processed.comments
+
+
+COMPARED = {
+    "one": {},
+    "two prompts": {"prompt": [PROMPT, "on sand a <lora:horse:1> horse near a <lora:cat:0.8> cat"]},
+    "two batches": {"prompt": [PROMPT, PROMPT], "batch_size": 1},
+    "hires": {"enable_hr": True, "hr_scale": 1.5},
+    "Heun": {"sampler_name": "Heun"},
+}
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_the_comparison_is_the_hosts_own_picture(host: Host, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """What is drawn beside CLoRA's picture is what the host draws of the job without the extension."""
+    from clora.webui import gallery
+
+    sheets: list[Any] = []
+    real = gallery.side_by_side
+    monkeypatch.setattr(gallery, "side_by_side", lambda titled: sheets.append(titled) or real(titled))
+    plain, alone = host.draw(**COMPARED[name]), host.draw(clora=FEW, **COMPARED[name])
+    both = host.draw(clora={**FEW, "show_merge": True}, **COMPARED[name])
+    assert torch.equal(both.latent, alone.latent)
+    count = len(both.processed.latents)
+    assert len(both.processed.images) == len(both.processed.infotexts) == 2 * count
+    for number, ((left, theirs), (right, ours), (_, masks)) in enumerate(sheets):
+        assert (left, right) == ("without CLoRA", "CLoRA")
+        assert theirs.tobytes() == plain.processed.images[number].tobytes()
+        assert ours.tobytes() == alone.processed.images[number].tobytes()
+        assert masks.size[0] >= 512
+    assert "CLoRA compare with merge: true" in both.processed.infotexts[0]
+    assert "Hires prompt" not in both.processed.infotexts[0]
+    assert host.traces(both.p)["hooks"] == 0
+
+
+def test_nothing_is_compared_after_an_interrupt(host: Host) -> None:
+    p = host.job(clora={**FEW, "show_merge": True})
+    p.watch = lambda number, x: host.shared.state.interrupt() if number == 2 else None
+    assert len(host.run(p).processed.images) == 1
+
+
+def test_a_comparison_that_fails_keeps_the_picture(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    from clora.webui import script
+
+    def fail(p: Any) -> Any:
+        raise OSError("no memory")
+
+    monkeypatch.setattr(script, "drawn_alone", fail)
+    host.shared.state.begin()
+    processed = host.processing.process_images(host.job(clora={**FEW, "show_merge": True}))
+    assert len(processed.images) == 1
+    assert "without CLoRA could not be drawn (OSError: no memory)" in processed.comments
+    assert len(host.errors.reports) == 1
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_the_live_preview_shows_the_masks(host: Host, monkeypatch: pytest.MonkeyPatch, every: int) -> None:
+    from clora.pictures import concept_color
+
+    state = host.shared.state
+    monkeypatch.setattr(host.shared.opts, "show_progress_every_n_steps", every)
+    left: list[bool] = []
+    p = host.job(clora={**FEW, "preview_masks": True}, steps=6)
+    p.watch = lambda number, x: left.append(state.current_latent is not None)
+    composed = host.run(p)
+    assert torch.equal(composed.latent, host.draw(clora=FEW, steps=6).latent)
+    assert not any(left), "the host would draw its own preview over ours"
+    host.run(host.job(clora={**FEW, "preview_masks": True}, steps=6))
+    assert len(state.previews) == {1: 6, 3: 3}[every]  # the counted step lags: 0, 0, 1, 2, 3, 4
+    colours = {colour for _, colour in state.previews[-1].getcolors(1 << 20)}
+    assert {concept_color(0), concept_color(1)} & colours
+    host.draw(clora=FEW)
+    assert state.previews == []
+    assert state.current_latent is not None
+    monkeypatch.setattr(host.shared.opts, "live_previews_enable", False)
+    host.draw(clora={**FEW, "preview_masks": True})
+    assert state.previews == []
+
+
+def test_a_preview_that_fails_does_not_end_the_job(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    from modules import sd_samplers_common
+
+    def fail(latent: Any) -> Any:
+        raise RuntimeError("no VAE")
+
+    monkeypatch.setattr(sd_samplers_common, "sample_to_image", fail)
+    host.shared.state.begin()
+    processed = host.processing.process_images(host.job(clora={**FEW, "preview_masks": True}))
+    assert torch.equal(processed.latents[0], host.first(composed=True))
+    host.errors.reports.clear()
+
+
 def test_one_concept_is_left_to_the_host(host: Host) -> None:
     prompt = "a <lora:cat:1> cat on grass"
     ours, theirs = host.draw(prompt, FEW), host.draw(prompt)
@@ -532,6 +630,28 @@ def test_a_prompt_is_read_with_tokens(host: Host) -> None:
     assert found.composes
     assert [row.tokens for row in found.rows] == [(2,), (5,)]
     assert "nearest names" in read_prompt("a <lora:cta:1> cat and a <lora:dog:1> dog", "", "").problem
+
+
+def test_notes_beside_a_lora_are_read(host: Host) -> None:
+    import networks
+
+    from clora.webui.script import read_prompt
+
+    beside = Path(networks.available_networks["cat"].filename).with_suffix(".json")
+    beside.write_text('{"activation text": "sks, sitting", "preferred weight": 0.6}', encoding="utf-8")
+    try:
+        found = read_prompt(PROMPT, "", "")
+    finally:
+        beside.unlink()
+    assert [row.trigger for row in found.rows] == ["sks", ""]
+    assert [note[:28] for note in found.notes] == ['The trigger "sks" of the LoR', "Your notes prefer the weight"]
+    long = "one two three four five six seven"  # more than is put into a variant unasked
+    beside.write_text(f'{{"activation text": "{long}"}}', encoding="utf-8")
+    try:
+        found = read_prompt(PROMPT, "", "")
+    finally:
+        beside.unlink()
+    assert [row.offered for row in found.rows] == [long, ""]
 
 
 def test_axes_of_the_plot_vary_a_job(host: Host) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...webui.gallery import loss_curve, map_strip
-from ...webui.pictures import masks_overlay
+from ...pictures import loss_curve, map_strip, masks_overlay
 from ..output import concept_labels, parameters
 from .engine import Drawn, Job
 from .markup import Figure, result_html
@@ -53,9 +52,11 @@ def _figures(job: Job, drawn: Drawn) -> list[Figure]:
     if settings.show_masks and masks is not None:
         overlay = masks_overlay(image, masks, labels)
         figures.append(Figure(overlay, "where each LoRA drew", f"{stem}-masks.png", picture.text))
-    if settings.show_maps and record.maps and masks is not None:
-        figures.append(Figure(map_strip(record.maps, labels, image.size), "maps of the last step", f"{stem}-maps.png"))
+    maps = record.strip(0)
+    if settings.show_maps and maps and masks is not None:
+        strip = map_strip(maps, labels, composed.compositions[0].variant_names, image.size)
+        figures.append(Figure(strip, "maps of each variant", f"{stem}-maps.png"))
     if settings.show_loss and record.losses:
-        curve = loss_curve(tuple(record.losses), tuple(record.refined))
+        curve = loss_curve(record.losses, record.refined)
         figures.append(Figure(curve, "loss", f"{stem}-loss.png"))
     return figures

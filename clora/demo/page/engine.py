@@ -7,13 +7,14 @@ import queue
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...composer import Event, Updated
 from ...hosts.diffusers import Composed, Sampling, TextEncoding, compose
 from ...prompt import PromptTokens, ResolvedText
+from ...record import Record
 from ...settings import Settings
 from ..models import load_pipeline
 from .session import Session
@@ -50,15 +51,6 @@ class Drawn:
     composed: Composed
     merged: bool
     record: Record
-
-
-@dataclass
-class Record:
-    """Losses of all updates, which of them were refine steps, and each concept's last map (h_a, w_a)."""
-
-    losses: list[float] = field(default_factory=list)
-    refined: list[int] = field(default_factory=list)
-    maps: list[Any] = field(default_factory=list)
 
 
 class Stopped(Exception):
@@ -141,7 +133,7 @@ class Engine:
         total = job.steps * (2 if first else 1)
         for merged in (False, True) if first else (True,):
             settings = job.settings.replace(method="merge") if merged else job.settings
-            record = Record()
+            record = Record(settings, job.steps)
             watch = _watch(record, tell, stop, job.steps if merged and first else 0, total, settings.method)
             composed = compose(
                 pipe, job.prompt, loras=job.session.loras, negative_prompt=job.negative, seed=seed, steps=job.steps,
@@ -170,15 +162,10 @@ def _watch(
     def watch(event: Event) -> None:
         if stop.is_set():
             raise Stopped
+        record(event)
         if isinstance(event, Updated):
-            record.losses.append(event.loss)
-            if event.total > 1:
-                record.refined.append(len(record.losses) - 1)
             tell(Progress(f"{title}: {event.phase}", before + event.step, total))
             return
-        if event.book is not None:
-            plan, book = event.plans[0], event.book
-            record.maps = [book.of(0, v, own).mean(0).cpu() for v, own in enumerate(plan.mask_tokens) if own]
         tell(Progress(f"{title}: step {event.index + 1}", before + event.index + 1, total))
 
     return watch

@@ -25,6 +25,8 @@ from .session import Session, composition_of, lora_folders, path_of, read_prompt
 
 GUIDANCE = 7.5
 """Of real checkpoints."""
+_ELSEWHERE = ("hires", "show_merge", "preview_masks")
+"""Settings that mean nothing here: the page has no hires pass and no live preview, and always draws plain merge."""
 _INTRO = "Each LoRA draws its own subject. Ctrl+Enter generates, from anywhere on the page."
 
 
@@ -53,7 +55,7 @@ class Page:
                     "will be here.</p>",
                     elem_id="clora_result",
                 )
-        ours = panel.Page(self.prompt, self.negative, self.steps, self.generate, (self.session,), ("hires",))
+        ours = panel.Page(self.prompt, self.negative, self.steps, self.generate, (self.session,), _ELSEWHERE)
         self.panel = panel.build(_always_on, self._read, is_img2img=False, page=ours)
         self._model_part()
         self._wire()

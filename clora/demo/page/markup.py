@@ -11,8 +11,8 @@ from html import escape
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ...pictures import concept_color
 from ...prompt import Composition
-from ...webui.pictures import concept_color
 from .cards import Card
 from .engine import Progress
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...errors import CLoRAError
 from ...lora.file import read_metadata
+from ...lora.notes import LoraNotes, read_notes
 from ...loras import LoraLibrary
 from ...prompt import Composition, LoraUse, analyze
 from ...webui.corrected_prompt import corrected_prompt
@@ -29,9 +30,14 @@ class Session:
         return LoraLibrary(self.loras)
 
     def phrases(self, name: str) -> tuple[str, ...]:
-        """What a LoRA's own metadata offers as its words; its tensors are not read."""
-        phrase = read_metadata(self.files.path(name)).get("modelspec.trigger_phrase", "").strip()
-        return (phrase,) if phrase else ()
+        """What a LoRA's own metadata and the notes beside it offer as its words; its tensors are not read."""
+        path = self.files.path(name)
+        phrases = (read_notes(path).activation, read_metadata(path).get("modelspec.trigger_phrase", "").strip())
+        return tuple(phrase for phrase in phrases if phrase)
+
+    def notes(self, name: str) -> LoraNotes:
+        """What the user noted about a LoRA in a file beside it."""
+        return read_notes(self.files.path(name))
 
 
 def read_prompt(
@@ -46,6 +52,7 @@ def read_prompt(
     return report(
         prompt, negative, corrections=given, activation_text=session.phrases,
         check=lambda composition: _check_names(composition, session), layout=layout(session.model),
+        noted=session.notes,
     )  # fmt: skip
 
 

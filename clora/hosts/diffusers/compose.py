@@ -160,7 +160,8 @@ def _plan(own: Sequence[MethodVariant], tokens: Sequence[PromptTokens], settings
         return ImagePlan((), ((),) * len(own))
     subjects = [[t.positions(spans) for spans in v.subjects] for v, t in zip(own, tokens, strict=True)]
     triggers = [t.positions(v.triggers) for v, t in zip(own, tokens, strict=True)]
-    return plan_image(subjects, triggers, settings.mask_words, [variant.place for variant in own[1:]])
+    places, labels = [v.place for v in own[1:]], [v.label for v in own[1:]]
+    return plan_image(subjects, triggers, settings.mask_words, places, labels)
 
 
 def _check_words(

@@ -10,11 +10,11 @@ from typing import Any
 import networks
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from modules import prompt_parser, sd_samplers, shared
 from modules.scripts import ScriptRunner
+from modules.sd_samplers_common import sample_to_image
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Processing:
     all_prompts: list[str]
     all_negative_prompts: list[str] = field(default_factory=list)
     scripts: ScriptRunner = field(default_factory=ScriptRunner)
-    seed: int = 1
+    seed: int | list[int] = 1
     steps: int = 4
     cfg_scale: float = 4.0
     s_min_uncond: float = 0.0
@@ -54,13 +54,36 @@ class Processing:
     watch: Callable[[int, Tensor], None] = lambda number, x: None
 
     def __post_init__(self) -> None:
+        self.prompt: Any = ""
+        self.negative_prompt = self.hr_prompt = self.hr_negative_prompt = self.prompt
+        self.subseed: Any = -1
+        self.styles: list[str] = []
+        self.do_not_save_samples = self.do_not_save_grid = False
         self.all_negative_prompts = self.all_negative_prompts or [""] * len(self.all_prompts)
         self.all_hr_prompts = list(self.all_prompts)
+        self.all_hr_negative_prompts = list(self.all_negative_prompts)
+        self.all_seeds = self.all_subseeds = list[int]()
         self.extra_generation_params: dict[str, Any] = {}
         self.comments: dict[str, int] = {}
         self.is_hr_pass = False
         self.samplers: list[Any] = []
         self.prompts = self.negative_prompts = list[str]()
+
+    def settle(self) -> None:
+        """What is asked for as lists goes first; seeds count up from one."""
+        for name in ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"):
+            given = getattr(self, name)
+            if given:
+                texts = given if isinstance(given, list) else [given] * len(self.all_prompts)
+                setattr(self, f"all_{name}s", texts)
+        one = isinstance(self.seed, int)
+        self.all_seeds = [self.seed + n for n in range(len(self.all_prompts))] if one else list(self.seed)
+        self.all_subseeds = [0] * len(self.all_prompts)
+
+    @property
+    def n_iter(self) -> int:
+        """Number of batches."""
+        return len(self.all_prompts) // self.batch_size
 
     @property
     def sampler(self) -> Any:
@@ -112,7 +135,7 @@ class Processing:
         return x
 
     def _noise(self, first: int, h: int, w: int) -> Tensor:
-        seeds = range(self.seed + first, self.seed + first + len(self.prompts))
+        seeds = self.all_seeds[first : first + len(self.prompts)]
         made = [torch.randn(4, h, w, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.stack(made).double()
 
@@ -135,16 +158,16 @@ class Processing:
 
 def process_images(p: Processing) -> Processed:
     """Run a job. What is raised outside of scripts ends it."""
-    shared.state.begin()
-    torch.manual_seed(p.seed)
     p.scripts.call("before_process", p)
+    p.settle()
+    torch.manual_seed(p.all_seeds[0])
     p.scripts.call("process", p)
     processed = Processed()
     with ExitStack() as stack:
         if shared.sd_model.kind == "forge":
             stack.enter_context(torch.inference_mode())
         stack.enter_context(torch.no_grad())
-        for number in range(len(p.all_prompts) // p.batch_size):
+        for number in range(p.n_iter):
             p.iteration = number
             shared.state.skipped = False
             if shared.state.interrupted:
@@ -157,7 +180,7 @@ def process_images(p: Processing) -> Processed:
             p.scripts.call("after_extra_networks_activate", p, batch_number=p.iteration, prompts=p.prompts)
             p.scripts.call("process_batch", p, batch_number=p.iteration, prompts=p.prompts)
             latents = p.run_batch()
-            images = [_picture(latent) for latent in latents]
+            images = [sample_to_image(latents, image) for image in range(len(latents))]
             p.scripts.call("postprocess_batch", p, images, batch_number=p.iteration)
             processed.latents += [latent.detach().clone() for latent in latents]
             processed.images += images
@@ -172,8 +195,3 @@ def _infotext(p: Processing, number: int) -> str:
     if p.enable_hr and p.all_hr_prompts[number] != p.all_prompts[number]:
         fields["Hires prompt"] = p.all_hr_prompts[number]
     return p.all_prompts[number] + "\n" + ", ".join(f"{name}: {value}" for name, value in fields.items())
-
-
-def _picture(latent: Tensor) -> Any:
-    values = (latent[:3].sigmoid() * 255).round().byte().permute(1, 2, 0)
-    return Image.fromarray(values.numpy()).resize((latent.shape[2] * 8, latent.shape[1] * 8))

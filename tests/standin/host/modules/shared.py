@@ -13,6 +13,9 @@ class State:
     def __init__(self) -> None:
         self.interrupted = self.skipped = False
         self.sampling_step = 0
+        self.job_count = -1
+        self.current_latent: Any = None
+        self.previews: list[Any] = []
         self.told: list[str] = []
         self.on_told: Callable[[str], None] | None = None
 
@@ -30,14 +33,45 @@ class State:
     def begin(self) -> None:
         """A job begins."""
         self.interrupted = self.skipped = False
-        self.told = []
+        self.told, self.previews = [], []
+        self.job_count, self.current_latent = -1, None
+
+    def assign_current_image(self, image: Any) -> None:
+        """The live preview."""
+        self.previews.append(image)
 
     def interrupt(self) -> None:
         """The user's button."""
         self.interrupted = True
 
 
+class OptionInfo:
+    """An option on the settings page."""
+
+    def __init__(self, default: Any, label: str, component: Any, component_args: Any, section: tuple[str, str]) -> None:
+        self.default, self.label, self.component = default, label, component
+        self.component_args, self.section = component_args, section
+
+
+class Options(SimpleNamespace):
+    """Values by name."""
+
+    data_labels: dict[str, OptionInfo] = {}  # noqa: RUF012
+
+    def add_option(self, key: str, info: OptionInfo) -> None:
+        """An option of an extension has its default until the user changes it."""
+        self.data_labels[key] = info
+        if not hasattr(self, key):
+            setattr(self, key, info.default)
+
+
 state = State()
-opts = SimpleNamespace(comma_padding_backtrack=20, lora_add_hashes_to_infotext=True, CLIP_stop_at_last_layers=1)
-cmd_opts = SimpleNamespace(lowvram=False, medvram=False, api_auth=None)
+opts = Options(
+    comma_padding_backtrack=20,
+    lora_add_hashes_to_infotext=True,
+    CLIP_stop_at_last_layers=1,
+    live_previews_enable=True,
+    show_progress_every_n_steps=1,
+)
+cmd_opts = Options(lowvram=False, medvram=False, api_auth=None)
 sd_model: Any = None

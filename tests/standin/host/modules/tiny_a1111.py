@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from modules import shared
 from modules.prompt_parser import at_step
-from modules.sd_samplers_common import InterruptedException
+from modules.sd_samplers_common import InterruptedException, store_latent
 from modules.tiny_network import TextEngine, TextModel, alphas, networks
 
 
@@ -136,6 +136,7 @@ class CFGDenoiser(nn.Module):
         denoised = self.combine_denoised(x_out, batch, cond_scale)
         if not self.mask_before_denoising and self.mask is not None:
             denoised = denoised * self.nmask + self.init_latent * self.mask
+        store_latent(denoised)
         self.step += 1
         return denoised
 

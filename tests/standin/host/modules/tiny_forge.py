@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from modules import shared
 from modules.prompt_parser import at_step
 from modules.sd_hijack import EmbeddingDatabase
-from modules.sd_samplers_common import InterruptedException
+from modules.sd_samplers_common import InterruptedException, store_latent
 from modules.tiny_network import TextEngine, alphas, networks
 
 
@@ -186,6 +186,7 @@ class CFGDenoiser(nn.Module):
         if self.mask is not None:
             denoised = denoised * self.nmask + self.init_latent * self.mask
         self.sampler.last_latent = denoised
+        store_latent(denoised)
         self.step += 1
         if self.classic_ddim_eps_estimation:
             return (x - denoised) / sigma[:, None, None, None]

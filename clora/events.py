@@ -1,0 +1,62 @@
+"""What a composition tells its observer: updates and steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from .maps import MapBook
+from .plan import ImagePlan
+from .prediction import Predicted
+from .update import Gradient
+
+
+@dataclass(frozen=True)
+class Updated:
+    """One latent update is done: number `index` of `total` at `step`; more than one is a refine step."""
+
+    step: int
+    index: int
+    total: int
+    gradient: Gradient
+    before: Tensor
+    after: Tensor
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over the batch's images."""
+        return float(self.gradient.losses.mean())
+
+    @property
+    def phase(self) -> str:
+        """For progress: "refining 3/21, loss 0.83"."""
+        doing = f"refining {self.index + 1}/{self.total}" if self.total > 1 else f"step {self.step + 1}"
+        return f"{doing}, loss {self.loss:.2f}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a sampler step gets: the moved latent (B, C, h, w), fused predictions and what they were made of.
+
+    `uncond` is None without guidance. `masks[image]` (V, h, w) is None while predictions are averaged (before
+    `fuse_from`, and for the methods that have no masks). `predicted.rows[image, variant, conditional]` (C, h, w).
+    """
+
+    index: int
+    latent: Tensor
+    cond: Tensor
+    uncond: Tensor | None
+    plans: tuple[ImagePlan, ...]
+    masks: tuple[Tensor | None, ...]
+    predicted: Predicted = field(repr=False)
+
+    @property
+    def book(self) -> MapBook | None:
+        """The maps of the step's forward, None where it took none."""
+        return self.predicted.book
+
+
+Event = Updated | Step
+Observer = Callable[[Event], None]

@@ -1,0 +1,32 @@
+"""What a user noted about a LoRA: the JSON file that WebUIs write beside it ("Edit metadata")."""
+
+from __future__ import annotations
+
+import json
+import math
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class LoraNotes:
+    """`activation` is the text that wakes the LoRA, "" for none; `weight` the one the user prefers, 0 for none."""
+
+    activation: str = ""
+    weight: float = 0.0
+
+
+def read_notes(path: Path) -> LoraNotes:
+    """The notes beside a LoRA file (`name.json`); none where they are missing, damaged or of another kind."""
+    try:
+        found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return LoraNotes()
+    if not isinstance(found, dict):
+        return LoraNotes()
+    text, weight = found.get("activation text"), 0.0
+    with suppress(TypeError, ValueError, OverflowError):
+        weight = float(found.get("preferred weight") or 0.0)
+    activation = " ".join(text.split()).strip(" ,") if isinstance(text, str) else ""
+    return LoraNotes(activation, weight if math.isfinite(weight) else 0.0)

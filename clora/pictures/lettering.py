@@ -1,0 +1,45 @@
+"""Text in pictures, with no font but Pillow's own."""
+
+from __future__ import annotations
+
+from PIL import Image, ImageDraw, ImageFont
+
+
+def ink(text: str, size: int, limit: int = 0) -> Image.Image:
+    """The text's ink as a greyscale picture, about `size` pixels high; cut to `limit` pixels of width (0: not)."""
+    drawn = _drawn(text, size)
+    kept = text
+    while limit and drawn.width > limit and len(kept) > 1:
+        kept = kept[: max(1, min(len(kept) - 1, len(kept) * limit // drawn.width))]
+        drawn = _drawn(f"{kept.rstrip()}..", size)
+    return drawn
+
+
+def _drawn(text: str, size: int) -> Image.Image:
+    try:
+        font, scale = ImageFont.load_default(size), 1.0
+    except TypeError:  # Pillow before 10.1 has one small Latin font, which is scaled here
+        font, scale = ImageFont.load_default(), size / 11
+        text = text.encode("latin-1", "replace").decode("latin-1")
+    left, top, right, bottom = (int(edge) for edge in font.getbbox(text))
+    drawn = Image.new("L", (max(1, right - left), max(1, bottom - top)))
+    ImageDraw.Draw(drawn).text((-left, -top), text, font=font, fill=255)
+    return drawn if scale == 1.0 else drawn.resize((round(drawn.width * scale), round(drawn.height * scale)))
+
+
+def label(
+    draw: ImageDraw.ImageDraw,
+    center: tuple[float, float],
+    text: str,
+    size: int,
+    limit: tuple[int, int],
+    plate: tuple[int, int, int],
+) -> None:
+    """Text centred at a place, shifted so that it stays inside the picture, in black on a plate of its colour."""
+    drawn = ink(text, size)
+    width, height = drawn.size
+    pad = size // 4
+    x = min(max(center[0] - width / 2, pad), max(limit[0] - width - pad, pad))
+    y = min(max(center[1] - height / 2, pad), max(limit[1] - height - pad, pad))
+    draw.rounded_rectangle((x - pad, y - pad, x + width + pad, y + height + pad), radius=pad, fill=plate)
+    draw.bitmap((round(x), round(y)), drawn, fill=(0, 0, 0))

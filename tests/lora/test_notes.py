@@ -1,0 +1,30 @@
+"""The user's notes beside a LoRA file, as WebUIs write them, and whatever else may lie there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from clora.lora.notes import LoraNotes, read_notes
+
+
+def test_notes_as_a_webui_writes_them(tmp_path: Path) -> None:
+    written = {
+        "description": "", "sd version": "SD1", "activation text": " sks  ball, ", "preferred weight": 0.7,
+        "negative text": "", "notes": "",
+    }  # fmt: skip
+    (tmp_path / "sun.v1.json").write_text(json.dumps(written), encoding="utf-8")
+    assert read_notes(tmp_path / "sun.v1.safetensors") == LoraNotes("sks ball", 0.7)
+    assert read_notes(tmp_path / "moon.safetensors") == LoraNotes()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"3", b"\xff", b"[" * 100000, b'{"activation text": 3, "preferred weight": "much"}',
+     b'{"preferred weight": NaN}', b'{"preferred weight": [1]}', b'{"preferred weight": 1e999}'],
+)  # fmt: skip
+def test_other_files_are_no_notes(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "sun.json").write_bytes(content)
+    assert read_notes(tmp_path / "sun.safetensors") == LoraNotes()
