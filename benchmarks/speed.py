@@ -41,7 +41,6 @@ IN_MEMORY = (
     "authors' update",
     "authors' step",
 )
-EARLY = 0.03  # refine tolerance of the preset "fast"
 Work = Callable[[], Any]
 
 
@@ -92,7 +91,7 @@ def early_updates(steps: int) -> int:
     seen: list[Any] = []
     compose(
         load_pipeline(None), DEMO_PROMPT, loras=[EMBEDDED_LORAS], steps=steps, seed=0, guidance=EMBEDDED_GUIDANCE,
-        settings=Settings(refine_tolerance=EARLY),
+        settings=Settings(),
         observer=lambda event: seen.append(event) if isinstance(event, Updated) else None,
     )  # fmt: skip
     return len(seen)
@@ -104,7 +103,8 @@ def works(bench: Bench) -> dict[str, Work]:
     size = (x.shape[-2], x.shape[-1])
 
     def work(do: Callable[[Composer], Tensor], **settings: Any) -> Work:
-        composer = Composer(bench.unet, Settings(**settings), 50, loras=bench.loras)
+        values = {"fusion": "exact", "fuse_from": 0.0, **settings}
+        composer = Composer(bench.unet, Settings(**values), 50, loras=bench.loras)
         with torch.no_grad(), bench.loras.installed(), composer.installed():
             composer.taps.survey(size, lambda: bench.denoiser.predict(x, bench.rows[:1]))
 

@@ -15,6 +15,7 @@ KNOWN = {
     "composite": Settings(method="composite"),
     "switch": Settings(method="switch"),
     "clora": Settings(),
+    "exact": Settings(preset="exact"),
     "fast": Settings(preset="fast"),
     "paper": Settings(preset="paper"),
 }
