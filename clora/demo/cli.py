@@ -1,4 +1,4 @@
-"""The command line: `clora compose PROMPT`, `clora demo` and `clora serve`."""
+"""The command line: `clora compose PROMPT`, `clora demo`, `clora serve` and `clora evaluate`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from ..composer import Event, Updated
 from ..errors import CLoRAError
 from ..settings import PRESETS, SETTINGS, Settings
+from .evaluate.command import add_options, run_evaluate
 
 DEMO_PROMPT = "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on grass"
 EMBEDDED_GUIDANCE = 3.5
@@ -59,6 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=7861)
     serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
     _add_model(serve)
+    evaluate = commands.add_parser("evaluate", help="compare methods as the paper does, with your model and LoRAs")
+    _add_model(evaluate)
+    add_options(evaluate)
     return parser
 
 
@@ -165,7 +169,7 @@ def run_serve(options: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"compose": run_compose, "demo": run_demo, "serve": run_serve}
+COMMANDS = {"compose": run_compose, "demo": run_demo, "serve": run_serve, "evaluate": run_evaluate}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

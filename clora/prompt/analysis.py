@@ -9,11 +9,11 @@ from dataclasses import replace
 from clora.errors import CLoRAError
 from clora.place import Box, parse_place
 from clora.prompt.composition import Composition, Concept, LoraUse, Variant, WordsOverride
-from clora.prompt.known_triggers import Added, missing_triggers, told
 from clora.prompt.removal import Edit, Rendered, render
 from clora.prompt.subjects import Subject, find_subjects, group_subjects, subject_of_style
 from clora.prompt.tags import LoraTag, Role, parse_role, parse_tags
 from clora.prompt.text import Span
+from clora.prompt.triggers import Trigger, told, triggers_at_words
 
 __all__ = ["ActivationText", "Composition", "Concept", "LoraUse", "Variant", "WordsOverride", "analyze"]
 
@@ -51,7 +51,7 @@ def analyze(
     _refuse_and(reader.base.resolved.text)
     texts = _texts_of(activation_text)
     find_subjects(prompt, reader.base.resolved, tags, groups, others, texts)
-    return reader.compose(groups, missing_triggers(reader.base.resolved, tags, groups, texts))
+    return reader.compose(groups, triggers_at_words(reader.base.resolved, tags, groups, texts))
 
 
 class _Reader:
@@ -61,13 +61,14 @@ class _Reader:
         self.prompt, self.negative, self.tags, self.dropped = prompt, negative, tags, dropped
         self.base = self._render({})
 
-    def _render(self, triggers: Mapping[int, str], added: Sequence[Added] = ()) -> Rendered:
-        return render(self.prompt, self._edits(triggers, added))
+    def _render(self, triggers: Mapping[int, str], at_words: Sequence[Trigger] = ()) -> Rendered:
+        return render(self.prompt, self._edits(triggers, at_words))
 
-    def _edits(self, triggers: Mapping[int, str], added: Sequence[Added]) -> list[Edit]:
-        edits = [Edit(tag.span, triggers.get(i, "")) for i, tag in enumerate(self.tags)]
+    def _edits(self, triggers: Mapping[int, str], at_words: Sequence[Trigger]) -> list[Edit]:
+        moved = {one.tag for one in at_words}
+        edits = [Edit(tag.span, "" if i in moved else triggers.get(i, "")) for i, tag in enumerate(self.tags)]
         edits += [Edit(span) for span in self.dropped]
-        edits += [Edit(Span(one.at, one.at), one.words) for one in added]
+        edits += [Edit(Span(one.at, one.at), one.words) for one in at_words]
         return sorted(edits, key=lambda edit: edit.span)
 
     def _uses(self, role: Role) -> tuple[LoraUse, ...]:
@@ -75,9 +76,9 @@ class _Reader:
 
     def _composition(
         self, concepts: tuple[Concept, ...], variants: tuple[Variant, ...], host_text: str, note: str = "",
-        added: Sequence[Sequence[Added]] = (),
+        at_words: Sequence[Sequence[Trigger]] = (),
     ) -> Composition:  # fmt: skip
-        sentences = [told(one, c.words) for c, own in zip(concepts, added, strict=False) for one in own]
+        pairs = [(one, c.words) for c, own in zip(concepts, at_words, strict=False) for one in own if not one.given]
         return Composition(
             source=self.prompt,
             text=variants[0].text,
@@ -88,14 +89,14 @@ class _Reader:
             background=self._uses(Role.BACKGROUND),
             off=self._uses(Role.OFF),
             variants=variants,
-            merged=self._merged([one for own in added for one in own]),
-            warnings=(*_warnings(self.tags, self.negative, composes=not note), *sentences),
+            merged=self._merged([one for own in at_words for one in own]),
+            warnings=(*_warnings(self.tags, self.negative, composes=not note), *(told(*pair) for pair in pairs)),
             note=note,
         )
 
-    def _merged(self, added: Sequence[Added]) -> Variant:
+    def _merged(self, at_words: Sequence[Trigger]) -> Variant:
         """All triggers and all LoRAs at once, besides those that are on everywhere (styles, role=off)."""
-        rendered = self._render({i: tag.trigger or "" for i, tag in enumerate(self.tags)}, added)
+        rendered = self._render({i: tag.trigger or "" for i, tag in enumerate(self.tags)}, at_words)
         own = _unique(_use(tag) for tag in self.tags if tag.role not in (Role.STYLE, Role.OFF))
         return Variant(rendered.resolved.text, self.negative, own, (), ())
 
@@ -104,20 +105,20 @@ class _Reader:
         variant = Variant(self.base.resolved.text, self.negative, (), ((),) * len(concepts), ())
         return self._composition(concepts, (variant,), self.prompt, _why_aside(self.tags, groups))
 
-    def compose(self, groups: Sequence[Subject], added: Sequence[Sequence[Added]]) -> Composition:
+    def compose(self, groups: Sequence[Subject], at_words: Sequence[Sequence[Trigger]]) -> Composition:
         base = self.base.resolved
         styles: list[list[int]] = [[] for _ in groups]
         for i, tag in enumerate(self.tags):
             if tag.role is Role.SUBJECT_STYLE:
                 styles[subject_of_style(base, tag, groups, self.tags)].append(i)
-        concepts = tuple(_concept(self.tags, *of) for of in zip(groups, styles, added, strict=True))
+        concepts = tuple(_concept(self.tags, *of) for of in zip(groups, styles, at_words, strict=True))
         background = [i for i, tag in enumerate(self.tags) if tag.role is Role.BACKGROUND]
         variants = [self._variant(groups, [], background, self._uses(Role.BACKGROUND))]
-        for group, own, new, concept in zip(groups, styles, added, concepts, strict=True):
+        for group, own, new, concept in zip(groups, styles, at_words, concepts, strict=True):
             variants.append(self._variant(groups, group.tags, own, _unique((*concept.loras, *concept.styles)), new))
         left_to_host = (Role.STYLE, Role.OFF)
         host = render(self.prompt, [Edit(tag.span) for tag in self.tags if tag.role not in left_to_host])
-        return self._composition(concepts, tuple(variants), host.resolved.text, added=added)
+        return self._composition(concepts, tuple(variants), host.resolved.text, at_words=at_words)
 
     def _variant(
         self,
@@ -125,14 +126,14 @@ class _Reader:
         own: Sequence[int],
         besides: Sequence[int],
         loras: tuple[LoraUse, ...],
-        added: Sequence[Added] = (),
+        at_words: Sequence[Trigger] = (),
     ) -> Variant:
-        """The variant that keeps the triggers of the tags `own` (a concept's) and `besides` (styles), and `added`."""
+        """The variant that keeps the triggers of the tags `own` (a concept's) and `besides` (styles)."""
         everywhere = [i for i, tag in enumerate(self.tags) if tag.role is Role.STYLE]
         triggers = {i: self.tags[i].trigger or "" for i in (*own, *besides, *everywhere)}
-        edits = self._edits(triggers, added)
+        edits = self._edits(triggers, at_words)
         rendered = render(self.prompt, edits)
-        mine = {*(self.tags[i].span for i in own), *(Span(one.at, one.at) for one in added)}
+        mine = {*(self.tags[i].span for i in own), *(Span(one.at, one.at) for one in at_words)}
         places = [place for edit, place in zip(edits, rendered.inserted, strict=True) if edit.span in mine]
         return Variant(
             text=rendered.resolved.text,
@@ -174,14 +175,16 @@ def _unique(uses: Iterable[LoraUse]) -> tuple[LoraUse, ...]:
     return tuple(dict.fromkeys(uses))
 
 
-def _concept(tags: Sequence[LoraTag], group: Subject, styles: Sequence[int], added: Sequence[Added] = ()) -> Concept:
+def _concept(
+    tags: Sequence[LoraTag], group: Subject, styles: Sequence[int], at_words: Sequence[Trigger] = ()
+) -> Concept:
     own = [tags[i] for i in group.tags]
     return Concept(
         loras=_unique(_use(tag) for tag in own),
         words=group.words,
         occurrence=group.occurrence or 1,
         rule=group.rule,
-        triggers=(*(tag.trigger for tag in own if tag.trigger), *(one.words for one in added)),
+        triggers=(*(tag.trigger for tag in own if tag.trigger), *(one.words for one in at_words if not one.given)),
         styles=_unique(_use(tags[i]) for i in styles),
         place=_place(own),
     )

@@ -42,9 +42,8 @@ class Lesson:
         if self.look is None:
             return sample_scene(rng, background=self.background, style=self.style)
         kind = LOOKS[self.look].kind
-        things = [Thing(kind, look=self.look)]
-        if rng.random() < 0.45:
-            things.append(random_thing(rng, rng.choice([k for k in _KINDS if k != kind])))
+        others = rng.sample([k for k in _KINDS if k != kind], rng.choices((0, 1, 2), _COMPANY)[0])
+        things = [Thing(kind, look=self.look), *(random_thing(rng, other) for other in others)]
         return sample_scene(rng, tuple(things))
 
     def text(self, scene: Scene, rng: random.Random, mentioned: tuple[Thing, ...]) -> str:
@@ -56,6 +55,7 @@ class Lesson:
         return caption(scene, rng, stray=0.0, names={self.look: self.trigger}, mentioned=mentioned)
 
 
+_COMPANY = (0.4, 0.36, 0.24)  # chances of none, one and two other things beside an instance: as many as the world has
 _KINDS = sorted({look.kind for look in LOOKS.values()} | {"mushroom"})
 _SPARE = {"ball": "a star", "fish": "a ball", "heart": "a house", "house": "a fish", "star": "a mushroom"}
 

@@ -64,5 +64,16 @@ def test_a_given_trigger_is_the_only_one() -> None:
     assert texts("a <lora:sun:1> ball and a <lora:none:1> fish", overrides=given)[1] == "a ohwx ball and a fish"
 
 
+def test_triggers_of_tags_that_stand_elsewhere_go_before_their_words() -> None:
+    behind = "a ball and a ball on sand <lora:sun:1:trigger=sks:words=ball> <lora:moon:1:trigger=zwx:words=ball:nth=2>"
+    read = analyze(behind)
+    assert [v.text for v in read.variants[1:]] == ["a sks ball and a ball on sand", "a ball and a zwx ball on sand"]
+    assert read.merged.text == "a sks ball and a zwx ball on sand"
+    assert read.warnings == ()
+    first = "<lora:sun:1:trigger=sks:words=ball> <lora:moon:1:trigger=zwx:words=fish> a ball and a fish"
+    assert texts(first)[1:] == ["sks a ball and a fish", "a ball and a zwx fish"]
+    assert texts("a <lora:sun:1:trigger=sks> ball, a <lora:fish:1:trigger=zwx> fish")[1] == "a sks ball, a fish"
+
+
 def test_attention_and_further_words_of_the_subject() -> None:
     assert texts("a <lora:none:1> ball and (a <lora:fish:1> (red fish:1.2))")[2] == "a ball and (a (sks red fish:1.2))"
