@@ -112,22 +112,27 @@ class Composer:
     ) -> Step:  # fmt: skip
         """All variants' predictions at `latent`, their masks and the fused predictions.
 
-        `masks` (V, h', w') per image are used instead of new ones (the hires pass has the first pass's).
+        `masks` (V, h', w') per image are used instead of new ones, from the first step on (the hires pass has the
+        first pass's).
         """
         size = (latent.shape[-2], latent.shape[-1])
-        masked = self._composes(index) and self.settings.method == "clora" and index >= self.schedule.fuse_from
+        composes = self._composes(index) and self.settings.method == "clora"
+        masked = composes and (masks is not None or index >= self.schedule.fuse_from)
         kept = self._masks.latest
         if masks is not None:
             kept = tuple(resize_masks(mask.to(latent.device), size) for mask in masks)
-        cut = masked and masks is None and self._masks.wanted(index)
+        # A single pass can average too, and its last step before masks count cuts the first ones.
+        averaged = composes and not masked and self._single is not None
+        first = averaged and index + 1 == self.schedule.fuse_from
+        cut = (masked or first) and masks is None and self._masks.wanted(index)
         # Maps of both halves need both, whatever the host asks for.
         rows = self._rows(index, plans, guidance or (cut and self.settings.maps == "both"))
-        known = kept if masked else None
+        known = kept if masked else _even(latent, plans) if averaged else None
         predicted = self._predicted(index, latent, rows, known, plans, denoiser, cut)
         if predicted.book is not None:
             new = self._masks.cut(predicted.book, plans, size)
             known = known if predicted.fused else new
-        used: tuple[Tensor | None, ...] = known or (None,) * len(plans)
+        used: tuple[Tensor | None, ...] = (known if masked else None) or (None,) * len(plans)
         if masks is None:
             for sentence in self._vanishing.look(index, used, plans):
                 self._warn(sentence)
@@ -141,6 +146,7 @@ class Composer:
         predicted, known = step.predicted, tuple(mask for mask in step.masks if mask is not None)
         if all(row.conditional for row in predicted.rows):
             rows = tuple(row for row in self._rows(step.index, step.plans, True) if not row.conditional)
+            known = known or (_even(step.latent, step.plans) if predicted.fused else ())
             predicted = self._predicted(step.index, step.latent, rows, known, step.plans, denoiser, False)
         return self._fused(predicted, step.masks, False)
 
@@ -208,3 +214,8 @@ class Composer:
     def _fused(predicted: Predicted, masks: tuple[Tensor | None, ...], conditional: bool) -> Tensor:
         """One prediction for each image, (B, C, h, w)."""
         return torch.stack([predicted.picture(image, conditional, mask) for image, mask in enumerate(masks)])
+
+
+def _even(latent: Tensor, plans: Sequence[ImagePlan]) -> tuple[Tensor, ...]:
+    """Masks (V, h, w) that average the variants everywhere."""
+    return tuple(latent.new_ones(plan.variants, *latent.shape[-2:]) for plan in plans)

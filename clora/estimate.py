@@ -41,7 +41,8 @@ def estimate(settings: Settings, concepts: int, steps: int) -> Estimate:
         base = 2.0
         step = base + (most - base) / settings.variants_every
         if settings.fusion == "single-pass":
-            most, step = 2, base * (1.0 + _VARIANT * variants)
+            first = 0 if settings.updates or settings.fuse_from else most  # the first masks need all rows
+            most, step = max(2, first), base * (1.0 + _VARIANT * variants)
         step = settings.compose_until * step + (1.0 - settings.compose_until) * base
         plan = schedule(settings, steps)
         if settings.updates:

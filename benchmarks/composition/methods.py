@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks.judge import Judge
 from clora.demo.cli import EMBEDDED_GUIDANCE
-from clora.demo.models import EMBEDDED_LORAS, load_pipeline
+from clora.demo.models import EMBEDDED_LORAS, EMBEDDED_MODEL, load_pipeline
 from clora.hosts.diffusers import compose
 from clora.settings import SETTINGS, Settings
 
@@ -26,6 +26,7 @@ BASELINE: dict[str, Any] = {
     "refine_tolerance": 0.0, "update_cap": 0.0, "temperature": 0.5, "maps": "conditional", "noise": "fresh",
     "fuse_from": 0.0, "mask_words": "subject", "mask_threshold": 0.5, "mask_scale": "range", "mask_smooth": True,
     "mask_overlap": "argmax", "mask_dilate": False, "mask_erode": False, "mask_open": False, "mask_close": False,
+    "mask_grid": "map", "fusion": "exact",
 }  # fmt: skip
 
 
@@ -41,6 +42,14 @@ class Workplace:
     def pipe(self) -> Any:
         """The embedded model, loaded when the first picture is drawn."""
         return load_pipeline(None, device=self.device)
+
+    @cached_property
+    def assets(self) -> str:
+        """Names the model and its LoRAs by their weights."""
+        digest = hashlib.sha256()
+        for path in sorted((*EMBEDDED_MODEL.rglob("*.safetensors"), *EMBEDDED_LORAS.glob("*.safetensors"))):
+            digest.update(path.name.encode() + path.read_bytes())
+        return digest.hexdigest()[:12]
 
     @cached_property
     def judge(self) -> Judge:
@@ -78,7 +87,8 @@ class Method:
 
     def key(self, place: Workplace, text: str, seed: int) -> str:
         """Names one picture by all that decides it: other defaults give other keys, settings added later do not."""
-        values = [self.name, text, seed, place.steps, place.guidance, sorted(self._deciding().items())]
+        deciding = sorted(self._deciding().items())
+        values = [self.name, place.assets, text, seed, place.steps, place.guidance, deciding]
         return hashlib.sha256(json.dumps(values, default=str).encode()).hexdigest()[:20]
 
     def _deciding(self) -> dict[str, Any]:
@@ -93,8 +103,8 @@ _ALL = (
     Method("switch", "Switch", Settings(method="switch")),
     Method("paper", "CLoRA, paper preset", Settings(preset="paper")),
     Method("default", "CLoRA, default"),
-    Method("fast", "CLoRA fast", Settings(preset="fast")),
-    Method("no-update", "CLoRA without update", Settings(update_until=0.0)),
+    Method("exact", "CLoRA, exact", Settings(preset="exact")),
+    Method("fast", "CLoRA fast (no update)", Settings(preset="fast")),
     Method("no-masks", "CLoRA without masks", Settings(fuse_from=1.0)),
     Method("boxes", "boxes given (bound)", Settings(update_until=0.0), by_boxes),
 )

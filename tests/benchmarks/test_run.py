@@ -99,6 +99,9 @@ def test_what_decides_a_picture_is_in_its_key() -> None:
         replace(method, settings=Settings(step_size=1.0)).key(place, "a", 0),
     ]
     assert len({key, *others}) == 6
+    retrained = Workplace()
+    retrained.__dict__["assets"] = "other weights"
+    assert method.key(retrained, "a", 0) != key
     assert replace(method, settings=Settings(show_maps=True)).key(place, "a", 0) == key
 
 
@@ -133,10 +136,10 @@ def test_a_sheet(tmp_path: Path) -> None:
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--limit", "1", "--seeds", "1", "--steps", "2", "--methods", "merge", "no-update", "boxes"]
+    arguments = ["--limit", "1", "--seeds", "1", "--steps", "2", "--methods", "merge", "fast", "boxes"]
     arguments += ["--out", str(tmp_path / "o"), "--json", str(tmp_path / "r.json"), "--sheets", str(tmp_path / "s")]
     assert command.main(arguments) == 0
     assert "| plain merge |" in capsys.readouterr().out
     told = json.loads((tmp_path / "r.json").read_text())
-    assert set(told["groups"]["all"]) == {"merge", "no-update", "boxes"}
+    assert set(told["groups"]["all"]) == {"merge", "fast", "boxes"}
     assert len(list((tmp_path / "s").iterdir())) == 1

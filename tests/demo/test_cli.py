@@ -54,7 +54,7 @@ def test_a_subject_without_a_place_is_told(world: Path, tmp_path: Path, capsys: 
 
 
 def test_compose_writes_picture_masks_and_parameters(world: Path, tmp_path: Path, capsys: Any) -> None:
-    assert clora(world, tmp_path, PROMPT, "--seed", "7", "--mask-threshold", "0.4", "--negative", "bad") == 0
+    assert clora(world, tmp_path, PROMPT, "--seed", "7", "--mask-threshold", "0.3", "--negative", "bad") == 0
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == ["picture-masks.png", "picture.png"]
     assert capsys.readouterr().out.split() == [str(out / "picture.png"), str(out / "picture-masks.png")]
@@ -62,7 +62,7 @@ def test_compose_writes_picture_masks_and_parameters(world: Path, tmp_path: Path
         assert picture.size == (128, 128)
         text = picture.text["parameters"]  # type: ignore[attr-defined]
     assert text.startswith(f"{PROMPT}\nNegative prompt: bad\nSteps: 2, CFG scale: 7.5, Seed: 7, Size: 128x128, ")
-    assert "CLoRA: on, CLoRA refine updates: 1, CLoRA mask threshold: 0.4" in text
+    assert "CLoRA: on, CLoRA refine updates: 1, CLoRA mask threshold: 0.3" in text
 
 
 def test_the_same_seed_gives_the_same_picture(world: Path, tmp_path: Path) -> None:

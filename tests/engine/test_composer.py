@@ -84,7 +84,7 @@ def test_schedule_updates_and_refines(latent: torch.Tensor) -> None:
 
 def test_refining_ends_when_the_loss_hardly_falls(latent: torch.Tensor) -> None:
     def losses(**values: Any) -> list[float]:
-        options = {"refine_at": (0.0,), "refine_updates": 12, "step_size": 30.0, **values}
+        options = {"refine_at": (0.0,), "refine_updates": 12, "step_size": 30.0, "refine_tolerance": 0.0, **values}
         return [event.loss for event in run_step(toy(), latent, [PLAN, PLAN], **options)[1]]
 
     whole, ended = losses(), losses(refine_tolerance=0.05)
@@ -172,7 +172,7 @@ def test_constant_maps_are_told(latent: torch.Tensor) -> None:
     for block in denoiser.unet.blocks:
         torch.nn.init.zeros_(block.attn2.to_q.weight)
         torch.nn.init.zeros_(block.attn2.to_q.bias) if block.attn2.to_q.bias is not None else None
-    step, _, composer = run_step(denoiser, latent, [PLAN, PLAN])
+    step, _, composer = run_step(denoiser, latent, [PLAN, PLAN], fuse_from=0.0)
     assert composer.warnings == ["Some attention maps are constant and were left out of the loss."]
     assert step.masks[0] is not None
     assert step.masks[0][0].all()

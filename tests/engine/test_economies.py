@@ -29,7 +29,7 @@ def latent() -> Tensor:
 
 def steps_of(denoiser: ToyDenoiser, latent: Tensor, count: int = 10, **values: Any) -> list[Step]:
     """Steps over latents that change, as a sampler's do."""
-    composer = Composer(denoiser.unet, Settings(**{"update_until": 0.0, **values}), count)
+    composer = Composer(denoiser.unet, Settings(**{"update_until": 0.0, "fuse_from": 0.0, **values}), count)
     with composer.installed():
         return [composer.step(i, latent * (1.0 - 0.05 * i), [PLAN], denoiser) for i in range(count)]
 

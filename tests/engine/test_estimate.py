@@ -9,7 +9,8 @@ import pytest
 from clora.estimate import estimate
 from clora.settings import Settings
 
-NO_UPDATE = {"update_until": 0.0}
+EXACT = {"fusion": "exact"}
+NO_UPDATE = {"update_until": 0.0, **EXACT}
 
 
 @pytest.mark.parametrize(
@@ -23,11 +24,13 @@ NO_UPDATE = {"update_until": 0.0}
         ({**NO_UPDATE, "shared_uncond": True}, 2, 2.0, 4),
         ({**NO_UPDATE, "variants_every": 2}, 2, 2.0, 6),
         ({**NO_UPDATE, "compose_until": 0.5}, 2, 2.0, 6),
-        ({**NO_UPDATE, "fusion": "single-pass"}, 2, 1.12, 2),
+        ({"update_until": 0.0}, 2, 1.12, 2),
+        # Without steps that average, the first masks need a step with all rows.
+        ({"update_until": 0.0, "fuse_from": 0.0}, 2, 1.12, 6),
         # 10 updates of 3 rows at 1.2 each, over 20 steps of 2 rows.
-        ({"refine_at": ()}, 2, 3.0 + 36 / 40, 6),
-        ({"refine_at": (), "fusion": "single-pass"}, 2, 1.12 + 36 / 40, 3),
-        ({"refine_at": (), "update_layers": "down"}, 2, 3.0 + 18 / 40, 6),
+        ({"refine_at": (), **EXACT}, 2, 3.0 + 36 / 40, 6),
+        ({"refine_at": ()}, 2, 1.12 + 36 / 40, 3),
+        ({"refine_at": (), "update_layers": "down", **EXACT}, 2, 3.0 + 18 / 40, 6),
     ],
 )
 def test_time_and_rows(settings: dict[str, Any], concepts: int, time: float, rows: int) -> None:
@@ -37,5 +40,6 @@ def test_time_and_rows(settings: dict[str, Any], concepts: int, time: float, row
 
 
 def test_the_sentence_says_when_it_may_be_less() -> None:
-    assert estimate(Settings(), 2, 20).sentence.startswith("About 9.3 times the time of a plain picture, 6 rows")
-    assert estimate(Settings("fast"), 2, 20).sentence.startswith("At most about")
+    assert estimate(Settings("exact"), 2, 20).sentence.startswith("About 9.3 times the time of a plain picture, 6 rows")
+    assert estimate(Settings(), 2, 20).sentence.startswith("At most about")
+    assert estimate(Settings("fast"), 2, 20).sentence.startswith("About 1.1 times")

@@ -77,7 +77,7 @@ def test_half_and_half_draws_both() -> None:
 
 def test_the_first_masks_come_from_an_exact_step_and_then_from_the_pass_itself() -> None:
     denoiser = Denoiser("thin", "thin")
-    composer = Composer(denoiser.unet, Settings(fusion="single-pass", update_until=0.0), 10, loras=denoiser.loras)
+    composer = Composer(denoiser.unet, Settings(fuse_from=0.0, update_until=0.0), 10, loras=denoiser.loras)
     with denoiser.loras.installed(), composer.installed():
         steps = [composer.step(index, latents(1), [PLAN], denoiser) for index in range(3)]
     assert denoiser.rows_seen == [6, 2, 2]
@@ -90,7 +90,7 @@ def test_the_first_masks_come_from_an_exact_step_and_then_from_the_pass_itself()
 
 def test_masks_of_an_update_serve_the_first_pass() -> None:
     denoiser = Denoiser("thin", "thin")
-    settings = Settings(fusion="single-pass", refine_at=())
+    settings = Settings(fuse_from=0.0, refine_at=())
     composer = Composer(denoiser.unet, settings, 10, loras=denoiser.loras)
     with denoiser.loras.installed(), composer.installed():
         step = composer.step(0, latents(1), [PLAN], denoiser)
@@ -98,11 +98,27 @@ def test_masks_of_an_update_serve_the_first_pass() -> None:
     assert step.masks[0] is not None
 
 
+def test_a_single_pass_averages_before_masks_count_and_cuts_the_first_ones() -> None:
+    denoiser = Denoiser("thin", "thin")
+    even = [torch.ones(CONCEPTS + 1, *SIZE, dtype=torch.float64)]
+    composer = Composer(denoiser.unet, Settings(fuse_from=0.2, update_until=0.0), 10, loras=denoiser.loras)
+    with denoiser.loras.installed(), composer.installed():
+        first = composer.predict(0, latents(1), [PLAN], denoiser, guidance=False)
+        late = composer.unconditional(first, denoiser)
+        steps = [first, *(composer.step(index, latents(1), [PLAN], denoiser) for index in (1, 2, 3))]
+    assert denoiser.rows_seen == [1, 1, 2, 2, 2]
+    assert [step.masks[0] is None for step in steps] == [True, True, False, False]
+    assert [step.book is None for step in steps] == [True, False, False, False]
+    averaged = run(denoiser, even)
+    torch.testing.assert_close(first.cond, averaged.cond, rtol=0, atol=1e-12)
+    torch.testing.assert_close(late, averaged.uncond, rtol=0, atol=1e-12)
+
+
 def test_maps_of_the_pass_are_each_variants_own() -> None:
     """With one variant everywhere the latent path is that variant's, so its map is the exact one."""
     denoiser = Denoiser("thin", "full")
-    exact = run(denoiser)
-    composer = Composer(denoiser.unet, Settings(fusion="single-pass"), 10, loras=denoiser.loras)
+    exact = run(denoiser, fusion="exact", fuse_from=0.0)
+    composer = Composer(denoiser.unet, Settings(fuse_from=0.0), 10, loras=denoiser.loras)
     composer._masks.latest = (whole(2),)
     with denoiser.loras.installed(), composer.installed():
         step = composer.predict(0, latents(1), [PLAN], denoiser)

@@ -165,7 +165,9 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "inputs": {tab: [describe(component) for component in of] for tab, of in inputs.items()},
         "again": again,
         "without boxes": without_boxes,
-        "presets": {name: [plain(v) for v in run(presets, name)[0][1:]] for name in ("default", "fast", "paper")},
+        "presets": {
+            name: [plain(v) for v in run(presets, name)[0][1:]] for name in ("default", "exact", "fast", "paper")
+        },
         "own presets": own_presets(run, folder, shared),
         "options": {
             k: [i.label, i.default, i.component.__name__, i.section] for k, i in shared.opts.data_labels.items()
