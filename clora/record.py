@@ -25,8 +25,8 @@ class Snapshot:
 class Record:
     """An observer of one pass of `steps` steps (see `clora.composer.Composer`).
 
-    Maps are kept with `show_maps` only: those of the first step, of the last step that updates and of the last one,
-    or of the nearest step before that cut new masks.
+    Maps are kept with `show_maps` only: those of the first step that cuts masks, of the last step that updates and of
+    the last one, or of the nearest step before that cut new masks.
     """
 
     def __init__(self, settings: Settings, steps: int) -> None:

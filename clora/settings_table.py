@@ -208,7 +208,7 @@ SETTINGS: tuple[Setting, ...] = (
         "bool",
         False,
         "Show maps",
-        "Add each concept's attention maps at the first step, the last update and the end.",
+        "Add each concept's attention maps at the first masks, the last update and the end.",
         webui_only=True,
     ),
     Setting("show_loss", "bool", False, "Show loss", "Add the curve of the loss to the gallery.", webui_only=True),

@@ -72,7 +72,7 @@ def test_pictures_of_a_batch_are_told_apart() -> None:
 
 def run(**values: object) -> tuple[Composer, Record, list[Step], int]:
     """A run of 6 steps of the toy: the composer, a record, its steps and how many updates it had."""
-    settings = Settings(**{"refine_at": (0.0,), "refine_updates": 2, "update_until": 0.5, **values})
+    settings = Settings(**{"refine_at": (0.0,), "refine_updates": 2, "update_until": 0.5, "fuse_from": 0.0, **values})
     denoiser, record = toy(), Record(settings, 6)
     steps, updates = list[Step](), list[Updated]()
 

@@ -450,13 +450,14 @@ def test_the_live_preview_shows_the_masks(host: Host, monkeypatch: pytest.Monkey
 
     state = host.shared.state
     monkeypatch.setattr(host.shared.opts, "show_progress_every_n_steps", every)
+    early: dict[str, Any] = {**FEW, "fuse_from": 0.0}  # there are masks from the first step on
     left: list[bool] = []
-    p = host.job(clora={**FEW, "preview_masks": True}, steps=6)
+    p = host.job(clora={**early, "preview_masks": True}, steps=6)
     p.watch = lambda number, x: left.append(state.current_latent is not None)
     composed = host.run(p)
-    assert torch.equal(composed.latent, host.draw(clora=FEW, steps=6).latent)
+    assert torch.equal(composed.latent, host.draw(clora=early, steps=6).latent)
     assert not any(left), "the host would draw its own preview over ours"
-    host.run(host.job(clora={**FEW, "preview_masks": True}, steps=6))
+    host.run(host.job(clora={**early, "preview_masks": True}, steps=6))
     assert len(state.previews) == {1: 6, 3: 3}[every]  # the counted step lags: 0, 0, 1, 2, 3, 4
     colours = {colour for _, colour in state.previews[-1].getcolors(1 << 20)}
     assert {concept_color(0), concept_color(1)} & colours
@@ -464,7 +465,7 @@ def test_the_live_preview_shows_the_masks(host: Host, monkeypatch: pytest.Monkey
     assert state.previews == []
     assert state.current_latent is not None
     monkeypatch.setattr(host.shared.opts, "live_previews_enable", False)
-    host.draw(clora={**FEW, "preview_masks": True})
+    host.draw(clora={**early, "preview_masks": True})
     assert state.previews == []
 
 
