@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .place import Box
+from .place import Place
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _strongest(maps: Sequence[Tensor], masks: Tensor, relative_to: str) -> Tenso
     return torch.zeros_like(masks).scatter_(0, winner, 1.0)
 
 
-def confine_masks(masks: Tensor, places: Sequence[Box | None], how: str) -> Tensor:
+def confine_masks(masks: Tensor, places: Sequence[Place | None], how: str) -> Tensor:
     """Masks (V, h, w) with the user's places of the concepts (variant v draws concept v - 1).
 
     "multiply" keeps what of a mask lies in its place. "replace" makes the place the mask, and takes it from the masks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .place import Box
+from .place import Place
 from .prompt import Composition, LoraUse, Span
 
 
@@ -17,7 +17,7 @@ class MethodVariant:
     loras: tuple[LoraUse, ...]
     subjects: tuple[tuple[Span, ...], ...] = ()
     triggers: tuple[Span, ...] = ()
-    place: Box | None = None
+    place: Place | None = None
     label: str = ""
 
 

@@ -1,10 +1,11 @@
-"""Where the user wants a subject: a box in the picture, by name or in percent."""
+"""Where the user wants a subject: a box in the picture, by name or in percent, or a painted mask."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import CLoRAError
@@ -31,6 +32,25 @@ class Box:
         named = next((name for name, box in NAMED.items() if box == self), None)
         return named or " ".join(f"{100 * part:g}" for part in (self.left, self.top, self.width, self.height))
 
+
+@dataclass(frozen=True, eq=False)
+class Painted:
+    """A painted part of the picture: `mask` (H, W) from 0 to 1, of any size; it is stretched over the picture."""
+
+    mask: Tensor
+
+    def grid(self, height: int, width: int) -> Tensor:
+        """1 where at least half of a cell is painted, else 0, (height, width); the most painted cell always has 1."""
+        share = F.interpolate(self.mask[None, None].float(), (height, width), mode="area")[0, 0]
+        return (share >= min(0.5, float(share.max()))).float()
+
+    @property
+    def text(self) -> str:
+        """For tables; no tag can say it."""
+        return "painted"
+
+
+Place = Box | Painted
 
 NAMED = {
     "left": Box(0.0, 0.0, 0.5, 1.0),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .denoiser import Row
-from .place import Box
+from .place import Place
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ImagePlan:
 
     group_tokens: tuple[tuple[tuple[int, ...], ...], ...]
     mask_tokens: tuple[tuple[int, ...], ...]
-    places: tuple[Box | None, ...] = ()
+    places: tuple[Place | None, ...] = ()
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ class ImagePlan:
 
 def plan_image(
     subjects: Sequence[Sequence[Sequence[int]]], triggers: Sequence[Sequence[int]], mask_words: str,
-    places: Sequence[Box | None] = (), labels: Sequence[str] = (),
+    places: Sequence[Place | None] = (), labels: Sequence[str] = (),
 ) -> ImagePlan:  # fmt: skip
     """A plan from positions: `subjects[variant][concept]` and `triggers[variant]` (empty for the base).
 

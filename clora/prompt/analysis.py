@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from clora.errors import CLoRAError
-from clora.place import Box, parse_place
+from clora.place import Place, parse_place
 from clora.prompt.composition import Composition, Concept, LoraUse, Variant, WordsOverride
 from clora.prompt.removal import Edit, Rendered, render
 from clora.prompt.subjects import Subject, find_subjects, group_subjects, subject_of_style
@@ -150,8 +150,9 @@ def _with_row(tag: LoraTag, row: WordsOverride | None) -> LoraTag:
     if row.role and not tag.role_given:
         role, role_words = parse_role(row.role, f'the panel\'s row of "{tag.name}"')
         tag = replace(tag, role=role, role_words=role_words)
-    if row.place and tag.place is None:
-        tag = replace(tag, place=parse_place(row.place, f'the panel\'s row of "{tag.name}"'))
+    if tag.place is None and (row.painted or row.place):
+        where = f'the panel\'s row of "{tag.name}"'
+        tag = replace(tag, place=row.painted or parse_place(row.place or "", where))
     if tag.trigger_given or not row.trigger:
         return tag
     return replace(tag, trigger=row.trigger.strip(), trigger_given=True)
@@ -190,7 +191,7 @@ def _concept(
     )
 
 
-def _place(own: Sequence[LoraTag]) -> Box | None:
+def _place(own: Sequence[LoraTag]) -> Place | None:
     """The place of a concept. Errors: CLoRAError where its tags name two."""
     found = {tag.place: tag.name for tag in own if tag.place is not None}
     if len(found) > 1:

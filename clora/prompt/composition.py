@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clora.place import Box
+from clora.place import Painted, Place
 from clora.prompt.subjects import WordsRule
 from clora.prompt.text import Span
 
@@ -13,13 +13,14 @@ from clora.prompt.text import Span
 class WordsOverride:
     """The panel's row for one LoRA; what its tag says goes first.
 
-    All are written as in the tag.
+    All are written as in the tag, but for `painted`, a place that no tag can say.
     """
 
     words: str | None = None
     trigger: str | None = None
     role: str | None = None
     place: str | None = None
+    painted: Painted | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Concept:
     rule: WordsRule | None
     triggers: tuple[str, ...]
     styles: tuple[LoraUse, ...]
-    place: Box | None = None
+    place: Place | None = None
 
     @property
     def label(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clora.errors import CLoRAError
-from clora.place import Box, parse_place
+from clora.place import Place, parse_place
 from clora.prompt.removal import Edit, render
 from clora.prompt.text import Span
 
@@ -47,7 +47,7 @@ class LoraTag:
     words: str | None = None
     trigger: str | None = None
     trigger_given: bool = False
-    place: Box | None = None
+    place: Place | None = None
     role: Role = Role.CONCEPT
     role_words: str | None = None
     role_given: bool = False

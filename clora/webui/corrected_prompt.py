@@ -51,4 +51,5 @@ def written_into(prompt: str, corrections: Mapping[str, WordsOverride]) -> tuple
     """The corrected prompt, and the corrections of LoRAs that are not in it, which stay. Errors: CLoRAError."""
     there = {tag.name for tag in parse_tags(prompt)}
     rest = {name: row for name, row in corrections.items() if name not in there}
+    rest |= {name: WordsOverride(painted=row.painted) for name, row in corrections.items() if row.painted}
     return corrected_prompt(prompt, corrections), rest

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import CLoRAError
 from ..prompt import WordsOverride
 from ..settings import BY_NAME, SETTINGS, Settings
+from .painted import is_painted, read_painted
 
 CORRECTION = ("words", "trigger", "role", "place")
 FIELDS = ("enabled", "preset", "corrections", *BY_NAME)
@@ -59,7 +60,10 @@ def _from_dict(given: Mapping[str, Any]) -> Request | None:
 
 
 def read_corrections(given: Any) -> dict[str, WordsOverride]:
-    """Corrections from JSON ({"name": {"words": ..}}) or from lines `name: words=cat, trigger=sks, role=style`."""
+    """Corrections from JSON ({"name": {"words": ..}}) or from lines `name: words=cat, trigger=sks, role=style`.
+
+    In JSON a place may be a painted mask, as a data URL.
+    """
     if isinstance(given, str):
         text = given.strip()
         if not text.startswith("{"):
@@ -94,7 +98,11 @@ def _correction(name: str, given: Any) -> WordsOverride:
         raise CLoRAError(f'The correction of "{name}" cannot be {given!r}: give {", ".join(CORRECTION)}.')
     if any(not isinstance(value, str) for value in given.values()):
         raise CLoRAError(f'The correction of "{name}" holds a value that is not text: {given!r}.')
-    return WordsOverride(**{key: value for key, value in given.items() if value})
+    values = {key: value for key, value in given.items() if value}
+    if is_painted(values.get("place", "")):
+        painted = read_painted(values.pop("place"), name)
+        return WordsOverride(**values, painted=painted)
+    return WordsOverride(**values)
 
 
 def write_corrections(corrections: Mapping[str, WordsOverride]) -> str:

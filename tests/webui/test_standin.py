@@ -392,6 +392,16 @@ def test_a_subject_without_a_place_is_told_under_the_picture(host: Host) -> None
     assert "The subject" not in host.draw(clora=placed).processed.comments
 
 
+def test_a_painted_place_is_the_same_as_a_box(host: Host) -> None:
+    from tests.webui.test_painted import data_url, left_half
+
+    boxed = host.draw(clora={**FEW, "corrections": {"cat": {"place": "left"}}})
+    painted = host.draw(clora={**FEW, "corrections": {"cat": {"place": data_url(left_half())}}})
+    assert torch.equal(painted.latent, boxed.latent)
+    assert not torch.equal(boxed.latent, host.draw(clora=FEW).latent)
+    assert "data:image" not in painted.processed.infotexts[0]
+
+
 COMPARED = {
     "one": {},
     "two prompts": {"prompt": [PROMPT, "on sand a <lora:horse:1> horse near a <lora:cat:0.8> cat"]},
