@@ -15,7 +15,7 @@ from .errors import CLoRAError
 from .events import Event, Observer, Step, Updated
 from .kept_masks import KeptMasks
 from .lora.rows import RowLoras
-from .masks import resize_masks
+from .masks import even_masks, resize_masks
 from .memory import RowLimit
 from .plan import ImagePlan, rows_of
 from .prediction import Predicted, Predictor
@@ -121,13 +121,13 @@ class Composer:
         kept = self._masks.latest
         if masks is not None:
             kept = tuple(resize_masks(mask.to(latent.device), size) for mask in masks)
-        # A single pass can average too, and its last step before masks count cuts the first ones.
-        averaged = composes and not masked and self._single is not None
-        first = averaged and index + 1 == self.schedule.fuse_from
+        even = self._even(latent, plans) if composes and not masked else None
+        # The last single pass before masks count cuts the first ones.
+        first = even is not None and self._single is not None and index + 1 == self.schedule.fuse_from
         cut = (masked or first) and masks is None and self._masks.wanted(index)
         # Maps of both halves need both, whatever the host asks for.
         rows = self._rows(index, plans, guidance or (cut and self.settings.maps == "both"))
-        known = kept if masked else _even(latent, plans) if averaged else None
+        known = kept if masked else even if self._single is not None else None
         predicted = self._predicted(index, latent, rows, known, plans, denoiser, cut)
         if predicted.book is not None:
             new = self._masks.cut(predicted.book, plans, size)
@@ -136,19 +136,20 @@ class Composer:
         if masks is None:
             for sentence in self._vanishing.look(index, used, plans):
                 self._warn(sentence)
-        cond = self._fused(predicted, used, True)
-        uncond = self._fused(predicted, used, False) if guidance else None
+        cond = self._fused(predicted, even or used, True)
+        uncond = self._fused(predicted, even or used, False) if guidance else None
         return Step(index, latent, cond, uncond, tuple(plans), used, predicted)
 
     @torch.no_grad()
     def unconditional(self, step: Step, denoiser: Denoiser) -> Tensor:
         """The fused unconditional prediction of a step that was predicted without guidance."""
         predicted, known = step.predicted, tuple(mask for mask in step.masks if mask is not None)
+        if not known and self.settings.method == "clora" and self._composes(step.index):
+            known = self._even(step.latent, step.plans)
         if all(row.conditional for row in predicted.rows):
             rows = tuple(row for row in self._rows(step.index, step.plans, True) if not row.conditional)
-            known = known or (_even(step.latent, step.plans) if predicted.fused else ())
             predicted = self._predicted(step.index, step.latent, rows, known, step.plans, denoiser, False)
-        return self._fused(predicted, step.masks, False)
+        return self._fused(predicted, known or step.masks, False)
 
     @torch.no_grad()
     def after(self, step: Step, denoiser: Denoiser, *, update: bool = True) -> Step:
@@ -159,6 +160,10 @@ class Composer:
             step = replace(step, latent=moved)
         self._observer(step)
         return step
+
+    def _even(self, latent: Tensor, plans: Sequence[ImagePlan]) -> tuple[Tensor, ...]:
+        size, how = (latent.shape[-2], latent.shape[-1]), self.settings.hint_masks
+        return tuple(even_masks(plan.variants, size, plan.places, how).to(latent) for plan in plans)
 
     def _composes(self, index: int) -> bool:
         """Whether the concepts' LoRAs are on at step `index`."""
@@ -214,8 +219,3 @@ class Composer:
     def _fused(predicted: Predicted, masks: tuple[Tensor | None, ...], conditional: bool) -> Tensor:
         """One prediction for each image, (B, C, h, w)."""
         return torch.stack([predicted.picture(image, conditional, mask) for image, mask in enumerate(masks)])
-
-
-def _even(latent: Tensor, plans: Sequence[ImagePlan]) -> tuple[Tensor, ...]:
-    """Masks (V, h, w) that average the variants everywhere."""
-    return tuple(latent.new_ones(plan.variants, *latent.shape[-2:]) for plan in plans)

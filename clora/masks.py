@@ -143,6 +143,18 @@ def confine_masks(masks: Tensor, places: Sequence[Place | None], how: str) -> Te
     return masks
 
 
+def even_masks(variants: int, size: tuple[int, int], places: Sequence[Place | None], how: str) -> Tensor:
+    """Masks (V, h, w) of `size` for steps that have none yet: every variant counts everywhere, but for the places that
+    the user has given, with `how` as in `confine_masks`."""
+    masks = torch.ones(variants, *size)
+    if any(places):
+        outside = confine_masks(masks, places, how)
+        placed = [v for v, place in enumerate(places, start=1) if place]
+        outside[0] = 1 - outside[placed].amax(dim=0) if how == "replace" else 1.0
+        return outside
+    return masks
+
+
 def resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """Masks (V, h', w') at the latent's `size` (h, w), nearest neighbour (a place has a value, never a blend)."""
     return F.interpolate(masks[:, None], size, mode="nearest")[:, 0]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clora.errors import CLoRAError
 from clora.maps import MapBook
-from clora.masks import confine_masks
+from clora.masks import confine_masks, even_masks
 from clora.place import NAMED, Box, parse_place
 from clora.plan import ImagePlan, plan_image
 from clora.prompt import WordsOverride, analyze
@@ -79,6 +79,17 @@ def test_a_place_becomes_the_mask() -> None:
 def test_overlapping_places_share() -> None:
     found = confine_masks(masks(), (LEFT, Box(0, 0, 1, 1)), "replace")
     assert found.sum(0).tolist() == [[2, 2, 1, 1]] * 4
+
+
+def test_before_masks_count_a_place_is_kept_to() -> None:
+    assert even_masks(3, (4, 4), (), "replace").all()
+    found = even_masks(3, (4, 4), (LEFT, None), "replace")
+    left = LEFT.grid(4, 4)
+    assert torch.equal(found, torch.stack([1 - left, left, 1 - left]))
+    both = even_masks(3, (4, 4), (LEFT, Box(0.5, 0.0, 0.25, 1.0)), "replace")
+    assert both[:, 0].tolist() == [[0, 0, 0, 1], [1, 1, 0, 0], [0, 0, 1, 0]]
+    cut = even_masks(3, (4, 4), (LEFT, None), "multiply")
+    assert torch.equal(cut, torch.stack([torch.ones(4, 4), left, torch.ones(4, 4)]))
 
 
 def test_a_place_cuts_a_mask() -> None:

@@ -178,14 +178,14 @@ def test_generating_reads_the_prompt(page: Page, prompt: str) -> None:
 
 def test_preset_sets_the_settings(page: Page) -> None:
     page.open_panel()
-    before = page.value("#txt2img_clora_mask_threshold input[type=number]")
+    strength = "#txt2img_clora_step_size input[type=number]"
+    assert page.value(strength) == "10"
     page.all("#txt2img_clora_preset input")[0].click()
     options = page.wait(
         lambda: [one for one in page.all("#txt2img_clora_preset .options .item") if "paper" in one.text], "the presets"
     )
     options[0].click()
-    page.wait(lambda: page.value("#txt2img_clora_mask_threshold input[type=number]") == "0.4", "the paper's threshold")
-    assert before == "0.5"
+    page.wait(lambda: page.value(strength) == "20", "the paper's strength")
 
 
 def test_generating_and_pasting_back(page: Page, prompt: str) -> None:
