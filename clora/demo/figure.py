@@ -14,6 +14,7 @@ from torch import Tensor
 from ..composer import Event, Step
 from ..denoiser import Row
 from ..hosts.diffusers import Composed, compose, decode
+from ..settings import Settings
 from ..webui.pictures import concept_color
 from .cli import DEMO_PROMPT, EMBEDDED_GUIDANCE
 from .models import EMBEDDED_LORAS, load_pipeline
@@ -110,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=options.seed,
         steps=options.steps,
         guidance=EMBEDDED_GUIDANCE,
+        settings=Settings("exact"),  # a single pass has no prediction of each variant to show
         observer=keep,
     )
     index = min(round(options.at * options.steps), options.steps - 1)
