@@ -36,7 +36,7 @@ $(GRADIO): | $(VENV)/pyvenv.cfg
 setup: $(VENV)/.test
 
 demo: $(VENV)/.demo
-	$(BIN)/python -m clora.demo.cli demo --steps 20 --seed 3
+	$(BIN)/python -m clora.demo.cli demo --steps 20 --seed 2
 
 # The page; gradio stands before the environment's own packages for this process only.
 serve: $(VENV)/.demo $(VENV)/gradio-4.40.0/.done

@@ -15,6 +15,7 @@ from ..composer import Event, Step
 from ..denoiser import Row
 from ..hosts.diffusers import Composed, compose, decode
 from ..pictures import concept_color, flat, heat
+from ..settings import Settings
 from .cli import DEMO_PROMPT, EMBEDDED_GUIDANCE
 from .models import EMBEDDED_LORAS, load_pipeline
 
@@ -96,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=options.seed,
         steps=options.steps,
         guidance=EMBEDDED_GUIDANCE,
+        settings=Settings("exact"),  # a single pass has no prediction of each variant to show
         observer=keep,
     )
     index = min(round(options.at * options.steps), options.steps - 1)
