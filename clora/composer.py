@@ -184,7 +184,7 @@ class Composer:
         return self._predictor.all_rows(index, latent, rows, plans, denoiser, with_maps=cut, reuse=reuse)
 
     def _updates(self, index: int, update: bool) -> int:
-        if self.settings.method != "clora" or not update or not self._composes(index):
+        if self.settings.method != "clora" or not update or not self._composes(index) or not self.settings.updates:
             return 0
         return self.schedule.updates(index, self.settings.refine_updates)
 

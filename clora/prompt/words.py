@@ -12,7 +12,9 @@ Place = tuple[int, ...]
 
 _ATTENTION = r"(?:[\s()\[\]]|:[+-]?[\d.]+(?=[)\]]))"
 _ARTICLES = frozenset({"a", "an", "the"})
-_JOINING = frozenset({"and", "with", "in", "on", "at", "beside", "holding"})
+_JOINING = frozenset(
+    {"and", "with", "in", "on", "at", "beside", "holding", "near", "under", "behind", "above", "below", "between"}
+)
 _FOLLOWING = re.compile(
     r"""(?P<weight>:\s*[+-]?[\d.]+\s*(?=[)\]]))
     | (?P<open>[(\[])
