@@ -15,27 +15,31 @@ _VARIANT = 0.04
 
 @dataclass(frozen=True)
 class Estimate:
-    """`time` in plain pictures of the same steps (`at_most` where refine steps may end early); `rows` of the UNet at
-    once, where a plain picture has 2.
+    """`time` in plain pictures of the same steps, `least` where every refine step ends as early as it may; `rows` of
+    the UNet at once, where a plain picture has 2.
     """
 
     time: float
     rows: int
-    at_most: bool = False
+    least: float
 
     @property
     def sentence(self) -> str:
         """For the user."""
-        about = "At most about" if self.at_most else "About"
-        cost = f"{about} {self.time:.1f} times the time of a plain picture"
-        return f"{cost}, {self.rows} rows of the UNet at once (plain: 2)."
+        rows = f"{self.rows} rows of the UNet at once (plain: 2)"
+        if self.least == self.time:
+            return f"About {self.time:.1f} times the time of a plain picture, {rows}."
+        return (
+            f"From {self.least:.1f} to {self.time:.1f} times the time of a plain picture, the sooner updates have done "
+            f"their work, {rows}."
+        )
 
 
 def estimate(settings: Settings, concepts: int, steps: int) -> Estimate:
     """Cost of composing `concepts` over `steps` sampler steps with guidance, counted in rows of UNet forwards."""
     variants = {"clora": concepts + 1, "merge": 1, "composite": concepts, "switch": 1}[settings.method]
     most, step = 2 * variants, 2.0 * variants
-    updates = 0
+    updates = least = 0
     if settings.method == "clora":
         most = step = variants + 1 if settings.shared_uncond else 2 * variants
         base = 2.0
@@ -46,10 +50,11 @@ def estimate(settings: Settings, concepts: int, steps: int) -> Estimate:
         step = settings.compose_until * step + (1.0 - settings.compose_until) * base
         plan = schedule(settings, steps)
         if settings.updates:
-            updates = sum(plan.updates(n, settings.refine_updates) for n in range(min(steps, plan.compose_until)))
+            until = range(min(steps, plan.compose_until))
+            updates = least = sum(plan.updates(n, settings.refine_updates) for n in until)
+            if settings.refine_tolerance > 0.0:  # the second update of a refine step is the first that may end it
+                least = sum(min(plan.updates(n, settings.refine_updates), 2) for n in until)
     rows = max(most, variants if updates else 0)
-    total = steps * step + updates * variants * _UPDATE[settings.update_layers]
-    if settings.show_merge:
-        total += 2 * steps
-    at_most = bool(updates) and settings.refine_tolerance > 0.0
-    return Estimate(total / (2 * steps), min(rows, settings.rows_per_forward or rows), at_most)
+    each = variants * _UPDATE[settings.update_layers]
+    most_time, least_time = ((steps * step + count * each) / (2 * steps) for count in (updates, least))
+    return Estimate(most_time, min(rows, settings.rows_per_forward or rows), least_time)
