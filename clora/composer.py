@@ -97,12 +97,16 @@ class Composer:
             size = (latent.shape[-2], latent.shape[-1])
             first = rows_of(plans[:1], unconditional=False)[:1]
             self.taps.survey(size, lambda: denoiser.predict(latent[:1], first))
-        tolerance, known = self.settings.refine_tolerance, 0.0
+        tolerance, known = self.settings.refine_tolerance, None
+        # Each image ends by its own loss, so that it does not depend on the batch it is in.
+        moving = torch.ones(len(latent), dtype=torch.bool, device=latent.device)
         for number in range(updates - self._late(updates)):
-            latent, loss = self._updated(index, number, updates, latent, plans, denoiser)
-            if number and known - loss < tolerance * known and tolerance > 0.0:
+            latent, losses = self._updated(index, number, updates, latent, plans, denoiser, moving)
+            if known is not None and tolerance > 0.0:
+                moving = moving & ~(known - losses < tolerance * known)
+            if not bool(moving.any()):
                 break
-            known = loss
+            known = losses
         return latent
 
     @torch.no_grad()
@@ -193,23 +197,25 @@ class Composer:
         return 1 if updates and self.settings.noise == "stale" else 0
 
     def _updated(
-        self, step: int, number: int, total: int, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser
-    ) -> tuple[Tensor, float]:
-        """The latent moved once, and the loss before it."""
+        self, step: int, number: int, total: int, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser,
+        moving: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """The latent moved once (of the images `moving` (B,) alone), and the images' losses before it, (B,)."""
         gradient = self.update.gradient(latent, plans, denoiser, half=self._half)
-        loss = float(gradient.losses.mean())
         if gradient.left_out:
             self._warn("Some attention maps are constant and were left out of the loss.")
         if not gradient.finite:
             self._warn(
                 "A latent update was skipped because its gradient was not finite; try full precision (--no-half)."
             )
-            return latent, loss
+            return latent, gradient.losses
         if self._single is not None and self._masks.wanted(step):
             self._masks.cut(gradient.book, plans, (latent.shape[-2], latent.shape[-1]))
         after = self.update.moved(latent, gradient.value, denoiser.latent_scale)
+        if moving is not None:
+            after = torch.where(moving[:, None, None, None], after, latent)
         self._observer(Updated(step, number, total, gradient, latent, after))
-        return after, loss
+        return after, gradient.losses
 
     def _warn(self, text: str) -> None:
         if text not in self.warnings:

@@ -85,7 +85,7 @@ def test_schedule_updates_and_refines(latent: torch.Tensor) -> None:
 def test_refining_ends_when_the_loss_hardly_falls(latent: torch.Tensor) -> None:
     def losses(**values: Any) -> list[float]:
         options = {"refine_at": (0.0,), "refine_updates": 12, "step_size": 30.0, "refine_tolerance": 0.0, **values}
-        return [event.loss for event in run_step(toy(), latent, [PLAN, PLAN], **options)[1]]
+        return [event.loss for event in run_step(toy(), latent[:1], [PLAN], **options)[1]]
 
     whole, ended = losses(), losses(refine_tolerance=0.05)
     assert len(whole) == 13
@@ -93,6 +93,21 @@ def test_refining_ends_when_the_loss_hardly_falls(latent: torch.Tensor) -> None:
     assert ended == whole[: len(ended)]
     falls = [(a - b) / a for a, b in pairwise(ended)]
     assert min(falls[:-1], default=1.0) >= 0.05 > falls[-1]
+
+
+def test_an_image_ends_its_refining_by_itself_whatever_batch_it_is_in(latent: torch.Tensor) -> None:
+    values: dict[str, Any] = {
+        "refine_at": (0.0,), "refine_updates": 12, "step_size": 30.0, "refine_tolerance": 0.05, "fuse_from": 0.0,
+    }  # fmt: skip
+    latent = torch.cat([latent[:1], 3.0 * latent[1:]])
+    both, updates, _ = run_step(toy(), latent, [PLAN, PLAN], **values)
+    lengths = set()
+    for image in range(2):
+        alone, own, _ = run_step(toy(), latent[image : image + 1], [PLAN], **values)
+        lengths.add(len(own))
+        torch.testing.assert_close(both.latent[image : image + 1], alone.latent)
+    assert len(lengths) == 2
+    assert len(updates) == max(lengths)
 
 
 def test_fresh_noise_is_predicted_after_the_update_and_stale_noise_before(latent: torch.Tensor) -> None:
