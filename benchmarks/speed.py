@@ -84,8 +84,8 @@ def updates_of(steps: int) -> int:
 def early_updates(steps: int) -> int:
     """Updates of a run on the embedded model whose refine steps end early: random weights have nothing to converge."""
     from clora.composer import Updated
-    from clora.demo.cli import DEMO_PROMPT, EMBEDDED_GUIDANCE
-    from clora.demo.models import EMBEDDED_LORAS, load_pipeline
+    from clora.demo.embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE, EMBEDDED_LORAS
+    from clora.demo.models import load_pipeline
     from clora.hosts.diffusers import compose
 
     seen: list[Any] = []

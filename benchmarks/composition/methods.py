@@ -12,8 +12,8 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.judge import Judge
-from clora.demo.cli import EMBEDDED_GUIDANCE
-from clora.demo.models import EMBEDDED_LORAS, EMBEDDED_MODEL, load_pipeline
+from clora.demo.embedded import EMBEDDED_GUIDANCE, EMBEDDED_LORAS, EMBEDDED_MODEL
+from clora.demo.models import load_pipeline
 from clora.hosts.diffusers import compose
 from clora.settings import SETTINGS, Settings
 

@@ -11,10 +11,9 @@ from typing import Any
 from ..composer import Event, Updated
 from ..errors import CLoRAError
 from ..settings import PRESETS, SETTINGS, Settings
+from .embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE, EMBEDDED_LORAS
 from .evaluate.command import add_options, run_evaluate
 
-DEMO_PROMPT = "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on grass"
-EMBEDDED_GUIDANCE = 3.5
 """Classifier-free guidance that suits the embedded model; real checkpoints take the usual 7.5."""
 
 
@@ -110,7 +109,6 @@ def check_output(path: Path) -> None:
 def render(pipe: Any, options: argparse.Namespace, settings: Settings, title: str) -> Any:
     """Compose once, with a progress bar."""
     from ..hosts.diffusers import compose
-    from .models import EMBEDDED_LORAS
 
     progress = Progress(options.steps, title)
     guidance = options.guidance

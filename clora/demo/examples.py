@@ -14,8 +14,8 @@ from ..hosts.diffusers import Composed, compose
 from ..pictures import concept_color, masks_overlay
 from ..prompt.tags import Role, parse_tags
 from ..settings import Settings
-from .cli import DEMO_PROMPT, EMBEDDED_GUIDANCE
-from .models import EMBEDDED_LORAS, load_pipeline
+from .embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE, EMBEDDED_LORAS
+from .models import load_pipeline
 from .output import write_comparison
 from .sheet import INK, Color, below, beside, framed, text_block
 

@@ -16,8 +16,8 @@ from ..denoiser import Row
 from ..hosts.diffusers import Composed, compose, decode
 from ..pictures import concept_color, flat, heat
 from ..settings import Settings
-from .cli import DEMO_PROMPT, EMBEDDED_GUIDANCE
-from .models import EMBEDDED_LORAS, load_pipeline
+from .embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE, EMBEDDED_LORAS
+from .models import load_pipeline
 
 TILE, GAP, HEAD = 176, 14, 30
 TEXT_WIDTH = 250

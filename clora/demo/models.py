@@ -6,7 +6,6 @@ Nothing is ever downloaded: the configs of single files lie in `configs/`, their
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,17 +14,15 @@ from typing import Any, TypeAlias
 
 import torch
 from diffusers import DDIMScheduler, PNDMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
-from diffusers.utils import logging as diffusers_logging
 from safetensors import safe_open
 from transformers import CLIPTokenizer
-from transformers.utils import logging as transformers_logging
 
 from ..errors import CLoRAError
+from .embedded import EMBEDDED_MODEL
+from .libraries import quiet, working_device
 
 Pipeline: TypeAlias = "StableDiffusionPipeline | StableDiffusionXLPipeline"
 
-EMBEDDED_MODEL = Path(__file__).parent / "assets" / "model"
-EMBEDDED_LORAS = Path(__file__).parent / "assets" / "loras"
 CONFIGS = Path(__file__).parent / "configs"  # one folder per kind of single file: sd15, sd2, sdxl
 TOKENIZER = EMBEDDED_MODEL / "tokenizer"  # CLIP's vocabulary, the same for all kinds
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -75,46 +72,20 @@ def load_pipeline(
     """
     if prediction is not None and prediction not in PREDICTIONS:
         raise CLoRAError(f'The prediction "{prediction}" is unknown: use one of {", ".join(PREDICTIONS)}.')
-    place = _device(device)
+    place = working_device(device)
     dtype = dtype or (torch.float16 if place.type == "cuda" else torch.float32)
     path = EMBEDDED_MODEL if source is None else Path(source).expanduser()
     if source is None and not (path / "model_index.json").is_file():
         raise CLoRAError("The embedded model is missing: run `python -m clora.demo.training.base`, or name a model.")
     if not path.exists():
         raise CLoRAError(f"The model {path} does not exist: check its folder and its name.")
-    with _quiet():
+    with quiet():
         if path.is_dir():
             pipe = _from_folder(path, dtype).to(place)
             return pipe if prediction is None else _scheduled(pipe, prediction)
         checkpoint = _read_header(path)
         pipe = _from_checkpoint(checkpoint, dtype).to(place)
         return _fitted(checkpoint, pipe, prediction or _own_prediction(checkpoint, pipe))
-
-
-def _device(wanted: str | torch.device | None) -> torch.device:
-    try:
-        return torch.empty(0, device=wanted or ("cuda" if torch.cuda.is_available() else "cpu")).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise CLoRAError(f'The device "{wanted}" cannot be used here: use cpu, or leave it out.') from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """diffusers and transformers without warnings and progress bars; as they were afterwards."""
-    libraries = (diffusers_logging, transformers_logging)
-    before = [(library, library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
-    try:
-        for library in libraries:
-            library.set_verbosity(library.CRITICAL)  # what is wrong is raised, not logged
-            library.disable_progress_bar()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for library, verbosity, bars in before:
-            library.set_verbosity(verbosity)
-            if bars:
-                library.enable_progress_bar()
 
 
 def _from_folder(folder: Path, dtype: torch.dtype) -> Pipeline:

@@ -13,7 +13,7 @@ from PIL import Image
 from ..hosts.diffusers import Composed
 from ..pictures import masks_overlay
 from ..settings import BY_NAME, Settings
-from .cli import DEMO_PROMPT
+from .embedded import DEMO_PROMPT
 from .examples import GREY, render
 from .models import load_pipeline
 from .sheet import INK, below, beside, framed, text_block

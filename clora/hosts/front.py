@@ -1,6 +1,6 @@
 """The front that A1111 and Forge share: job state, options, LoRA files, prompts, callbacks.
 
-With `a1111.py` and `forge/` all that imports the WebUI's `modules.*`; imported inside a WebUI only.
+With `a1111.py`, `forge/` and `loaded.py` all that imports the WebUI's `modules.*`; imported inside a WebUI only.
 """
 
 from __future__ import annotations
@@ -174,23 +174,6 @@ class HostLoras(Mapping[str, Path]):
             return read_notes(self[name])
         except KeyError:
             return LoraNotes()
-
-
-# ---------------------------------------------------------------------------------------------------- models
-
-
-def loaded_model() -> Any:
-    """The adapter of the model that is loaded now: Forge's or A1111's. Errors: CLoRAError."""
-    model = shared.sd_model
-    if hasattr(model, "forge_objects"):
-        from .forge import ForgeModel
-
-        return ForgeModel(model)
-    if hasattr(model, "get_learned_conditioning") and hasattr(getattr(model, "model", None), "diffusion_model"):
-        from .a1111 import A1111Model
-
-        return A1111Model(model)
-    raise CLoRAError("No Stable Diffusion model is loaded: choose a checkpoint and wait until it is loaded.")
 
 
 def calls_of(p: Any, hires: bool) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import CLoRAError
 from ..hosts import front
+from ..hosts.loaded import loaded_model
 from ..hosts.preview import draw_over
 from ..loras import LoraLibrary
 from ..pictures import masks_overlay
@@ -121,7 +122,7 @@ class Generation:
         if hires and not (settings.hires and self.hires_compositions):
             return
         compositions = self.hires_compositions if hires else self.compositions
-        model = front.loaded_model()
+        model = loaded_model()
         model.check(settings)
         length = Length(front.calls_of(p, hires), front.calls_of(p, False) if hires else None)
         self._library = self._library or LoraLibrary(front.HostLoras())

@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import CLoRAError
 from ..hosts import front
 from ..hosts.again import ALONE, drawn_alone
+from ..hosts.loaded import loaded_model
 from ..infotext import PREFIX, infotext_fields
 from ..settings import Settings
 from . import api, gallery, options, panel, xyz
@@ -143,7 +144,7 @@ def read_prompt(prompt: str, negative: str, corrections: Any) -> Report:
 
 def _layout() -> Any:
     try:
-        return front.loaded_model().layout
+        return loaded_model().layout
     except (CLoRAError, AttributeError):
         return None
 

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.composition.boxes import LAYOUTS
 from benchmarks.composition.prompts import GROUPS, SINGLE, Prompt, choose, load_prompts
-from clora.demo.models import EMBEDDED_LORAS
+from clora.demo.embedded import EMBEDDED_LORAS
 from clora.demo.world import BACKGROUND_PHRASES, LOOKS
 from clora.loras import LoraLibrary
 from clora.prompt import analyze

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from clora.demo.cli import main
-from clora.demo.models import EMBEDDED_LORAS
+from clora.demo.embedded import EMBEDDED_LORAS
 from clora.demo.page.cards import Card, insertion, lora_cards
 from clora.demo.page.drawing import result_of, said_of
 from clora.demo.page.engine import Drawn, Engine, Job, Progress, Stopped

@@ -12,8 +12,8 @@ from pathlib import Path
 from ...errors import CLoRAError
 from ...loras import LoraLibrary
 from ...prompt import LoraUse
-from ..cli import EMBEDDED_GUIDANCE
-from ..models import EMBEDDED_LORAS, EMBEDDED_MODEL, _device
+from ..embedded import EMBEDDED_GUIDANCE, EMBEDDED_LORAS, EMBEDDED_MODEL
+from ..libraries import working_device
 from . import paper
 from .drawing import import_ray
 from .features import load_clip, load_dino
@@ -130,7 +130,7 @@ def make_studio(options: argparse.Namespace, files: Mapping[str, Path]) -> Studi
     guidance = options.guidance
     if guidance is None:
         guidance = 7.5 if options.model else EMBEDDED_GUIDANCE
-    device = options.device if options.ray is not None and options.device else str(_device(options.device))
+    device = options.device if options.ray is not None and options.device else str(working_device(options.device))
     model = options.model.expanduser().absolute() if options.model else None
     return Studio(
         model, dict(files), device, options.prediction, options.steps, guidance, options.width, options.height,

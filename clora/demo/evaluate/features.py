@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -12,8 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...errors import CLoRAError
-from ..models import _quiet as quiet
-from .store import digest
+from .pretrained import Hash, identity, load
 
 
 class Features(Protocol):
@@ -29,9 +26,6 @@ class Features(Protocol):
 
     def text(self, texts: Sequence[str]) -> Tensor:
         """Texts, cut to the model's length -> (B, D) float32 on the CPU, D as for pictures."""
-
-
-Hash = Callable[[Path], str]
 
 
 class TransformersDino:
@@ -94,30 +88,6 @@ def embedding(found: Any) -> Tensor:
     """What CLIP returns, (B, D) float32 on the CPU: a tensor, or in newer transformers an output that holds it."""
     tensor: Tensor = getattr(found, "pooler_output", found)
     return tensor.float().cpu()
-
-
-def load(source: str, what: str, model: Any, processor: Any) -> tuple[Any, Any]:
-    """A pretrained model in float32 and its processor, by folder or hub id. Errors: CLoRAError."""
-    try:
-        with quiet():
-            found = model.from_pretrained(source, torch_dtype=torch.float32).eval()
-            return found, processor.from_pretrained(source)
-    except Exception as error:  # what can go wrong is a library's affair: files, network, formats, shapes
-        reason = " ".join(str(error).split())[:160].rstrip(" .,:;")
-        raise CLoRAError(
-            f'The {what} model "{source}" cannot be loaded ({reason}): name a folder or a hub id that can be reached.'
-        ) from error
-
-
-def identity(kind: str, source: str, content: Hash, model: Any) -> str:
-    """Names a model: by its files where it is a folder or file, else by its id and the hub's revision."""
-    path = Path(source).expanduser()
-    if path.exists():
-        return digest([kind, content(path)])
-    revision = None
-    with suppress(AttributeError):
-        revision = model.config._commit_hash
-    return digest([kind, source, revision])
 
 
 def load_dino(source: str, content: Hash) -> Features:

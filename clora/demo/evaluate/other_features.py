@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...errors import CLoRAError
-from .features import Hash, identity
+from .pretrained import Hash, identity
 
 
 def _package(name: str, pip: str, source: str) -> Any:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...errors import CLoRAError
-from .features import Hash, identity, load
+from .pretrained import Hash, identity, load
 
 Box: TypeAlias = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels, the last two exclusive."""

@@ -16,7 +16,7 @@ from ...settings import SETTINGS, Settings
 from ...webui import panel
 from ...webui.corrected_prompt import corrected_prompt
 from ...webui.request import read_corrections
-from ..cli import DEMO_PROMPT, EMBEDDED_GUIDANCE
+from ..embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE
 from . import markup
 from .cards import lora_cards
 from .drawing import result_of, said_of

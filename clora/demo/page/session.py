@@ -14,7 +14,7 @@ from ...prompt import Composition, LoraUse, analyze
 from ...webui.corrected_prompt import corrected_prompt
 from ...webui.report import Layout, Report, report
 from ...webui.request import read_corrections
-from ..models import EMBEDDED_LORAS
+from ..embedded import EMBEDDED_LORAS
 
 
 @dataclass(frozen=True)

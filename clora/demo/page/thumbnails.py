@@ -5,7 +5,8 @@ from __future__ import annotations
 from PIL import Image
 
 from ...hosts.diffusers import compose
-from ..models import EMBEDDED_LORAS, load_pipeline
+from ..embedded import EMBEDDED_LORAS
+from ..models import load_pipeline
 from .cards import SIZE, THUMBNAILS
 
 PROMPTS = {"lava": "a <lora:lava:1> ball on lava", "sketch": "a <lora:sketch:1> house, sketch style"}
