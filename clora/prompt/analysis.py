@@ -9,6 +9,7 @@ from dataclasses import replace
 from clora.errors import CLoRAError
 from clora.place import Place, parse_place
 from clora.prompt.composition import Composition, Concept, LoraUse, Variant, WordsOverride
+from clora.prompt.remarks import unread, unused, why_aside
 from clora.prompt.removal import Edit, Rendered, render
 from clora.prompt.subjects import Subject, find_subjects, group_subjects, subject_of_style
 from clora.prompt.tags import LoraTag, Role, parse_role, parse_tags
@@ -47,11 +48,13 @@ def analyze(
     others = [Span(*match.span()) for match in _OTHER_TAG.finditer(prompt)]
     reader = _Reader(prompt, negative, tags, others if drop_other_tags else [])
     if len(groups) < 2:
-        return reader.step_aside(groups)
-    _refuse_and(reader.base.resolved.text)
-    texts = _texts_of(activation_text)
-    find_subjects(prompt, reader.base.resolved, tags, groups, others, texts)
-    return reader.compose(groups, triggers_at_words(reader.base.resolved, tags, groups, texts))
+        found = reader.step_aside(groups)
+    else:
+        _refuse_and(reader.base.resolved.text)
+        texts = _texts_of(activation_text)
+        find_subjects(prompt, reader.base.resolved, tags, groups, others, texts)
+        found = reader.compose(groups, triggers_at_words(reader.base.resolved, tags, groups, texts))
+    return replace(found, warnings=(*found.warnings, *unused(rows, tags)))
 
 
 class _Reader:
@@ -90,7 +93,7 @@ class _Reader:
             off=self._uses(Role.OFF),
             variants=variants,
             merged=self._merged([one for own in at_words for one in own]),
-            warnings=(*_warnings(self.tags, self.negative, composes=not note), *(told(*pair) for pair in pairs)),
+            warnings=(*unread(self.tags, self.negative, composes=not note), *(told(*pair) for pair in pairs)),
             note=note,
         )
 
@@ -103,7 +106,7 @@ class _Reader:
     def step_aside(self, groups: Sequence[Subject]) -> Composition:
         concepts = tuple(replace(_concept(self.tags, group, ()), rule=None) for group in groups)
         variant = Variant(self.base.resolved.text, self.negative, (), ((),) * len(concepts), ())
-        return self._composition(concepts, (variant,), self.prompt, _why_aside(self.tags, groups))
+        return self._composition(concepts, (variant,), self.prompt, why_aside(self.tags, groups))
 
     def compose(self, groups: Sequence[Subject], at_words: Sequence[Sequence[Trigger]]) -> Composition:
         base = self.base.resolved
@@ -225,27 +228,3 @@ def _refuse_and(text: str) -> None:
             f'AND is not supported yet, and stands in the prompt at "{near}": write "and" in lower case, or '
             "turn CLoRA off."
         )
-
-
-def _why_aside(tags: Sequence[LoraTag], groups: Sequence[Subject]) -> str:
-    if not groups:
-        return "CLoRA steps aside: the prompt has no concept LoRA, and two are needed."
-    names = " + ".join(f'"{tags[i].name}"' for i in groups[0].tags)
-    if len(groups[0].tags) > 1:
-        return (
-            f"CLoRA steps aside: the tags {names} stand side by side and make one concept; put each in "
-            "front of its own "
-            "subject's words, or give each its own words= (words=cat:nth=1 and words=cat:nth=2 for two cats)."
-        )
-    return f"CLoRA steps aside: the prompt has only one concept LoRA ({names}), and two are needed."
-
-
-def _warnings(tags: Sequence[LoraTag], negative: str, *, composes: bool) -> tuple[str, ...]:
-    warnings: list[str] = []
-    taken = [tag for tag in tags if tag.role not in (Role.STYLE, Role.OFF) and tag.ignored]
-    if composes and taken:
-        listed = "; ".join(f'{", ".join(tag.ignored)} of "{tag.name}"' for tag in taken)
-        warnings.append(f"CLoRA does not read these arguments of other extensions: {listed}.")
-    if re.search(r"<(?:lora|lyco):[^<>]*>", negative):
-        warnings.append("LoRA tags in the negative prompt are not read: they are plain text there.")
-    return tuple(warnings)

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from clora.composer import Step, Updated
 from clora.errors import CLoRAError
 from clora.hosts.diffusers import Text, TextEncoding, compose
-from clora.prompt import Span, schedule
+from clora.place import Painted
+from clora.prompt import Span, WordsOverride, schedule
 from clora.settings import Settings
 from tests.hosts.tiny import tiny_sd, tiny_sdxl, write_lora
 
@@ -161,6 +162,22 @@ def test_sizes_that_are_not_square(sd: Any, loras: Path, size: tuple[int, int]) 
     mask = composed.masks[0]
     assert mask is not None
     assert mask.shape == (3, size[1] // 8, size[0] // 8)
+
+
+def test_corrections_equal_what_the_tags_say(sd: Any, loras: Path) -> None:
+    left = torch.zeros(8, 8)
+    left[:, :4] = 1
+    tags = run(sd, "a <lora:cat:1:trigger=sks:place=left> cat and a <lora:dog:0.8:place=right> dog", loras)
+    plain = "a <lora:cat:1> cat and a <lora:dog:0.8> dog"
+    rows = {
+        "cat": WordsOverride(trigger="sks", painted=Painted(left)),
+        "dog": WordsOverride(place="right"),
+        "cta": WordsOverride(words="cat"),
+    }
+    given = run(sd, plain, loras, corrections=rows)
+    assert torch.equal(given.latents, tags.latents)
+    assert not torch.equal(given.latents, run(sd, plain, loras).latents)
+    assert any('"cta" have no effect' in warning for warning in given.warnings)
 
 
 def test_a_batch_equals_its_images_alone(loras: Path) -> None:

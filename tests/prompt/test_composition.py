@@ -100,6 +100,14 @@ def test_the_panel_gives_a_role_only_where_the_tag_has_none() -> None:
     assert analyze(text.format(":role=off"), overrides=rows).off == (LoraUse("z"),)
 
 
+@pytest.mark.parametrize("prompt", ["<lora:x:1> cat and <lora:y:1> dog", "<lora:x:1> cat"])
+def test_corrections_of_loras_that_are_not_in_the_prompt_are_told_of(prompt: str) -> None:
+    rows = {"x": WordsOverride(trigger="sks"), "z": WordsOverride(words="fox"), "left over": WordsOverride()}
+    (told,) = analyze(prompt, overrides=rows).warnings
+    assert told == 'The corrections of "z" have no effect: the prompt has no tag of that name.'
+    assert analyze(prompt, overrides={"x": WordsOverride(words="cat")}).warnings == ()
+
+
 def test_tags_side_by_side_are_one_concept() -> None:
     composition = analyze("a <lora:girl:1> <lora:w:0.5:role=style> (<lora:dress:0.7> queen:1.1) and <lora:d:1> dog")
     assert [use.name for use in composition.concepts[0].loras] == ["girl", "dress"]

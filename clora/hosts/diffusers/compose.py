@@ -16,7 +16,7 @@ from ...lora.apply import AppliedLora
 from ...loras import LoraLibrary, Source, lora_sets
 from ...methods import MethodVariant, method_variants
 from ...plan import ImagePlan, plan_image
-from ...prompt import Composition, PromptTokens, ResolvedText, analyze, schedule, scheduled_positions
+from ...prompt import Composition, PromptTokens, ResolvedText, WordsOverride, analyze, schedule, scheduled_positions
 from ...settings import Settings
 from .sampling import Conditioning, Prepared, Sampling, check_pipeline, decode, initial_latents, sample
 from .text import Encoded, Text, TextEncoding
@@ -49,10 +49,12 @@ def compose(
     pipe: Any, prompt: str | Sequence[str], *, loras: Source, negative_prompt: str = "", seed: int = 0,
     steps: int = 30, guidance: float = 7.5, guidance_rescale: float = 0.0, width: int = 0, height: int = 0,
     clip_skip: int = 0, settings: Settings | None = None, observer: Observer | None = None,
+    corrections: Mapping[str, WordsOverride] | None = None,
 ) -> Composed:  # fmt: skip
     """Compose the LoRAs of `prompt` (or one prompt per image of a batch) and return the pictures.
 
     `loras` is a folder, several, or a mapping of names to files. Image i of a batch has the seed `seed + i`.
+    `corrections` say by LoRA name what the tags do not: words, trigger, role, place, or a painted place.
     Errors: CLoRAError, one sentence for the user, before anything is sampled.
     """
     settings = settings or Settings()
@@ -64,7 +66,8 @@ def compose(
     with torch.inference_mode(False):
         library = LoraLibrary(loras)
         compositions = tuple(
-            analyze(text, negative_prompt, activation_text=library.trigger_phrases) for text in prompts
+            analyze(text, negative_prompt, activation_text=library.trigger_phrases, overrides=corrections)
+            for text in prompts
         )
         if len({composition.composes for composition in compositions}) > 1:
             raise CLoRAError("Some prompts of the batch name two or more concepts and some do not: run them apart.")
