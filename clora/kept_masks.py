@@ -36,5 +36,5 @@ class KeptMasks:
 
     def _of(self, book: MapBook, image: int, plan: ImagePlan, size: tuple[int, int]) -> Tensor:
         maps = [book.of(image, v, tokens) for v, tokens in enumerate(plan.mask_tokens)]
-        masks = cut_masks(maps, self._options, size)
+        masks = cut_masks(maps, self._options, size, plan.places, self._hints)
         return confine_masks(resize_masks(masks, size), plan.places, self._hints)

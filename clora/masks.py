@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .place import Place
+from .place import Place, rooms
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,15 @@ def _cut(maps: Tensor, options: MaskOptions) -> Tensor:
     return (_scaled(maps, "range") > options.threshold).any(dim=0)
 
 
-def cut_masks(token_maps: Sequence[Tensor], options: MaskOptions, size: tuple[int, int] | None = None) -> Tensor:
+def cut_masks(
+    token_maps: Sequence[Tensor], options: MaskOptions, size: tuple[int, int] | None = None,
+    places: Sequence[Place | None] = (), how: str = "replace",
+) -> Tensor:  # fmt: skip
     """Masks (V, h, w) of 0 and 1 from `token_maps[v]` (T_v, h_a, w_a), the maps of variant v's mask tokens.
 
-    They have the latent's `size` (h, w); without one, or cut on the map grid, they have the maps'.
+    They have the latent's `size` (h, w); without one, or cut on the map grid, they have the maps'. Where the user has
+    given concepts places (see `confine_masks`), a map counts in its own concept's room only: two subjects of one class
+    have their maxima on the same thing, and the one without a place would claim nothing else.
 
     Variant 0 is the base: its mask is 1 where its own tokens say so (usually none) and exactly where no other
     mask is 1, so that every place is covered. Source: paper equation 4; order of steps as in the authors' code.
@@ -100,7 +105,9 @@ def cut_masks(token_maps: Sequence[Tensor], options: MaskOptions, size: tuple[in
     maps = [smooth_maps(m) if options.smooth and len(m) else m for m in token_maps]
     if size is not None and options.grid == "latent":
         maps = [enlarge_maps(m, size) for m in maps]
-    shape = maps[0].shape[-2:]
+    shape = (maps[0].shape[-2], maps[0].shape[-1])
+    for variant, room in enumerate(rooms(places, shape, how), start=1):
+        maps[variant] = maps[variant] if room is None else maps[variant] * room.to(maps[variant])
     masks = torch.zeros((len(maps), *shape), device=maps[0].device, dtype=maps[0].dtype)
     for variant, own in enumerate(maps):
         if len(own):
@@ -129,16 +136,9 @@ def confine_masks(masks: Tensor, places: Sequence[Place | None], how: str) -> Te
     if not any(places):
         return masks
     masks = masks.clone()
-    regions = {
-        v: place.grid(masks.shape[1], masks.shape[2]).to(masks) for v, place in enumerate(places, start=1) if place
-    }
-    if how == "replace":
-        taken = torch.stack(list(regions.values())).amax(dim=0)
-        for v in range(1, len(masks)):
-            masks[v] = regions[v] if v in regions else masks[v] * (1 - taken)
-    else:
-        for v, region in regions.items():
-            masks[v] *= region
+    for v, room in enumerate(rooms(places, (masks.shape[1], masks.shape[2]), how), start=1):
+        if room is not None:
+            masks[v] = room.to(masks) * (1.0 if how == "replace" and places[v - 1] else masks[v])
     masks[0] = (masks[1:].sum(dim=0) == 0).to(masks.dtype)
     return masks
 

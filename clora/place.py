@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,6 +60,20 @@ NAMED = {
     "bottom": Box(0.0, 0.5, 1.0, 0.5),
     "middle": Box(0.25, 0.25, 0.5, 0.5),
 }
+
+
+def rooms(places: Sequence[Place | None], shape: tuple[int, int], how: str) -> list[Tensor | None]:
+    """Where each concept may be, (h, w) of 0 and 1, None where it is free; empty without any place.
+
+    `how` is that of the masks: with "replace" a place is its concepts' alone, so those without one have what is left.
+    """
+    if not any(places):
+        return []
+    own = [place.grid(*shape) if place else None for place in places]
+    if how != "replace":
+        return own
+    left = 1 - torch.stack([region for region in own if region is not None]).amax(dim=0)
+    return [left if region is None else region for region in own]
 
 
 def _inside(start: float, size: float, cells: int) -> Tensor:

@@ -14,6 +14,7 @@ from .contrast import group_entries, info_nce
 from .denoiser import Denoiser, Row
 from .maps import MapBook, average_maps, collect_maps, needed_columns
 from .memory import GraphSize, RowLimit, free_bytes
+from .place import rooms
 from .plan import ImagePlan, chunks, rows_of
 from .settings import Settings
 
@@ -48,21 +49,23 @@ def contrast_losses(book: MapBook, plans: Sequence[ImagePlan], temperature: floa
     return torch.stack(losses), left_out
 
 
-def place_losses(book: MapBook, plans: Sequence[ImagePlan]) -> Tensor:
+def place_losses(book: MapBook, plans: Sequence[ImagePlan], how: str = "replace") -> Tensor:
     """How far each image's concepts are from the places the user wants, (B,), 0 to 1 per concept, summed.
 
     For a map A and the cells R of the place: (1 - sum of A in R / sum of A) squared, the mean over the maps of the
-    concept's group. Source: Chen et al. 2023, "Training-free layout control", equation 2.
+    concept's group. With `how` "replace", concepts without a place are drawn out of the others' places.
+    Source: Chen et al. 2023, "Training-free layout control", equation 2.
     """
     losses = []
     for image, plan in enumerate(plans):
         total = next(iter(book.maps.values())).new_zeros(())
-        for place, variants in zip(plan.places, plan.group_tokens, strict=False):
+        height, width = next(iter(book.maps.values())).shape[-2:]
+        for room, variants in zip(rooms(plan.places, (height, width), how), plan.group_tokens, strict=False):
             entries = [(v, tokens) for v, tokens in enumerate(variants) if tokens]
-            if place is None or not entries:
+            if room is None or not entries or not room.any():
                 continue
             maps = torch.cat([book.of(image, v, tokens) for v, tokens in entries])
-            inside = (maps * place.grid(maps.shape[1], maps.shape[2]).to(maps)).sum(dim=(1, 2))
+            inside = (maps * room.to(maps)).sum(dim=(1, 2))
             total = total + (1 - inside / maps.sum(dim=(1, 2))).pow(2).mean()
         losses.append(total)
     return torch.stack(losses)
@@ -150,7 +153,7 @@ class LatentUpdate:
         book = average_maps(maps, rows, columns, self.grid_order)
         losses, left_out = contrast_losses(book, plans, self.settings.temperature)
         if self.settings.hint_pull > 0.0 and any(plan.places for plan in plans):
-            losses = losses + self.settings.hint_pull * place_losses(book, plans)
+            losses = losses + self.settings.hint_pull * place_losses(book, plans, self.settings.hint_masks)
         return losses, left_out, book
 
     def moved(self, latent: Tensor, gradient: Tensor, scale: float) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clora.errors import CLoRAError
 from clora.maps import MapBook
-from clora.masks import confine_masks, even_masks
+from clora.masks import MaskOptions, confine_masks, cut_masks, even_masks
 from clora.place import NAMED, Box, parse_place
 from clora.plan import ImagePlan, plan_image
 from clora.prompt import WordsOverride, analyze
@@ -76,6 +76,22 @@ def test_a_place_becomes_the_mask() -> None:
     assert (found.sum(0) == 1).all()
 
 
+def two_maps() -> list[torch.Tensor]:
+    """Both concepts' maps are highest at the right; that of the second is a little less so."""
+    strong = torch.tensor([[0.1, 0.2, 0.1, 0.9]] * 4)
+    return [torch.zeros(0, 4, 4), strong[None], strong.clamp_max(0.8)[None]]
+
+
+def test_a_subject_without_a_place_is_looked_for_outside_the_others() -> None:
+    options = MaskOptions(0.5, "range", overlap="argmax")
+    assert cut_masks(two_maps(), options)[2].sum() == 0
+    found = cut_masks(two_maps(), options, places=(RIGHT, None))
+    assert found[2].tolist() == [[0, 1, 0, 0]] * 4
+    assert torch.equal(
+        cut_masks(two_maps(), options, places=(RIGHT, None), how="multiply"), cut_masks(two_maps(), options)
+    )
+
+
 def test_overlapping_places_share() -> None:
     found = confine_masks(masks(), (LEFT, Box(0, 0, 1, 1)), "replace")
     assert found.sum(0).tolist() == [[2, 2, 1, 1]] * 4
@@ -110,7 +126,9 @@ def test_the_pull_by_hand() -> None:
     maps = torch.tensor([[[3.0, 1.0]], [[1.0, 3.0]]], dtype=torch.float64)
     book = MapBook((0, 1), {(0, 0): maps, (0, 1): maps})
     plan = ImagePlan((((0,), (1,)), ((1,), ())), ((), (0,)), (LEFT, None))
-    assert place_losses(book, [plan]).tolist() == [pytest.approx((1 / 16 + 9 / 16) / 2)]
+    assert place_losses(book, [plan], "multiply").tolist() == [pytest.approx((1 / 16 + 9 / 16) / 2)]
+    # The second concept has the right half: a quarter of its map lies outside.
+    assert place_losses(book, [plan]).tolist() == [pytest.approx((1 / 16 + 9 / 16) / 2 + 1 / 16)]
     assert place_losses(book, [ImagePlan(plan.group_tokens, plan.mask_tokens)]).tolist() == [0.0]
 
 
