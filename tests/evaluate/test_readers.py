@@ -8,9 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchmetrics.functional.multimodal import clip_score
+from transformers import CLIPModel, CLIPProcessor
 
 from clora.demo.evaluate.features import load_clip, load_dino
 from clora.demo.evaluate.segmenter import ClipSeg, boxes_of, connected
@@ -44,6 +47,19 @@ def test_clip_reads_pictures_and_texts(tmp_path: Path, content: Content) -> None
     texts = features.text(["a cat", "a cat and a dog", "word " * 200])
     assert texts.shape == (3, 12)
     assert bool(texts.isfinite().all())
+
+
+def test_clip_t_equals_torchmetrics(tmp_path: Path, content: Content) -> None:
+    folder = save_clip(tmp_path / "clip")
+    features = load_clip(str(folder), content)
+    own = lambda: (CLIPModel.from_pretrained(folder), CLIPProcessor.from_pretrained(folder))  # noqa: E731
+    noise = np.random.default_rng(0)
+    for text in ("a cat and a dog", "grass at night"):
+        picture = Image.fromarray(noise.integers(0, 256, (48, 40, 3), np.uint8))
+        cosine = torch.cosine_similarity(features.image([picture]), features.text([text]))
+        expected = clip_score(torch.tensor(np.asarray(picture)).permute(2, 0, 1), text, own)
+        # torchmetrics tells percent, and nothing below 0.
+        torch.testing.assert_close(cosine.clamp_min(0)[0] * 100, expected.detach(), rtol=1e-4, atol=1e-4)
 
 
 def test_other_weights_have_another_name(tmp_path: Path, content: Content) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchmetrics.functional import pairwise_cosine_similarity
 
 from clora.demo.evaluate import paper
 from clora.demo.evaluate.methods import Method, read_methods
@@ -109,6 +110,21 @@ def test_assignment() -> None:
 def test_similarity_is_the_mean_of_similarities() -> None:
     references = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
     assert similarity(np.array([1.0, 0.0], np.float32), references) == 0.5
+
+
+def test_similarities_equal_torchmetrics(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = torch.randn(3, 7, generator=torch.Generator().manual_seed(0))
+
+    def image(self: Colours, pictures: Sequence[Image.Image]) -> torch.Tensor:
+        return torch.stack([torch.tensor(np.asarray(p, np.float32).mean((0, 1)) + 9.0) for p in pictures]) @ matrix
+
+    monkeypatch.setattr(Colours, "image", image)
+    monkeypatch.setattr(Colours, "text", lambda self, texts: torch.ones(len(texts), 7))
+    found = score(store, ("thing", "plant"), None)
+    own, red, green = (image(Colours(), [store.picture(key)]) for key in ("composed", "red1", "green1"))
+    expected = pairwise_cosine_similarity(own, torch.cat([red, green]))[0]
+    np.testing.assert_allclose(found.whole["clip"], expected, rtol=1e-5)
+    assert found.text == pytest.approx(float(pairwise_cosine_similarity(own, torch.ones(1, 7))), rel=1e-5)
 
 
 def test_vectors_are_kept(store: Store) -> None:
