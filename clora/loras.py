@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
 
-from .errors import CLoRAError
 from .lora.apply import AppliedLora, apply_lora
-from .lora.file import LoraFile, find_lora, read_lora
+from .lora.file import LoraFile, find_lora, no_such_lora, read_lora
 from .methods import MethodVariant
 from .prompt import LoraUse
 
@@ -44,9 +42,8 @@ class LoraLibrary:
         try:
             return Path(self._named[name])
         except KeyError:
-            near = difflib.get_close_matches(name, self._named, n=3, cutoff=0.0)
-            known = f"the nearest names are {', '.join(near)}" if near else "no LoRA was given"
-            raise CLoRAError(f'There is no LoRA called "{name}": {known}.') from None
+            known = {key: self._named.get(key, "") for key in self._named}
+            raise no_such_lora(name, known) from None
 
     def trigger_phrases(self, name: str) -> tuple[str, ...]:
         """What the file's own metadata offers as the words of its subject."""

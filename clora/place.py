@@ -36,9 +36,22 @@ class Box:
 
 @dataclass(frozen=True, eq=False)
 class Painted:
-    """A painted part of the picture: `mask` (H, W) from 0 to 1, of any size; it is stretched over the picture."""
+    """A painted part of the picture: `mask` (H, W) from 0 to 1, of any size; it is stretched over the picture.
+
+    Errors: CLoRAError for what is no such mask, and for one with nothing painted.
+    """
 
     mask: Tensor
+
+    def __post_init__(self) -> None:
+        mask = torch.as_tensor(self.mask).float()  # numpy arrays are welcome
+        if mask.ndim != 2 or not mask.numel():
+            raise CLoRAError(f"A painted place is a mask (H, W); this one has the shape {tuple(mask.shape)}.")
+        if not bool(((mask >= 0) & (mask <= 1)).all()):
+            raise CLoRAError("A painted place has values from 0 to 1: divide a picture's values by 255.")
+        if not bool(mask.any()):
+            raise CLoRAError("A painted place has nothing painted in it: set the subject's part to 1.")
+        object.__setattr__(self, "mask", mask)
 
     def grid(self, height: int, width: int) -> Tensor:
         """1 where at least half of a cell is painted, else 0, (height, width); the most painted cell always has 1."""

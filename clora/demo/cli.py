@@ -14,31 +14,35 @@ from ..settings import PRESETS, SETTINGS, Settings
 from .embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE, EMBEDDED_LORAS
 from .evaluate.command import add_options, run_evaluate
 
-"""Classifier-free guidance that suits the embedded model; real checkpoints take the usual 7.5."""
-
 
 class Progress:
-    """A progress bar over the sampler's steps that says the phase: refine, update or fuse."""
+    """A progress bar over the sampler's steps that says the phase: refine, update or fuse.
+
+    It appears with the first event: a mistake that ends the run before has nothing above its sentence.
+    """
 
     def __init__(self, steps: int, title: str) -> None:
-        from tqdm import tqdm
-
-        self.bar = tqdm(total=steps, desc=title, unit="step", leave=True)
-        self.loss = ""
+        self._steps, self._title, self._loss = steps, title, ""
+        self._bar: Any = None
 
     def __call__(self, event: Event) -> None:
         """Show one event of the composer."""
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=self._steps, desc=self._title, unit="step", leave=True)
         if isinstance(event, Updated):
-            self.loss = f", loss {event.loss:.3f}"
+            self._loss = f", loss {event.loss:.3f}"
             phase = f"refine {event.index + 1}/{event.total}" if event.total > 1 else "update"
-            self.bar.set_postfix_str(phase + self.loss)
+            self._bar.set_postfix_str(phase + self._loss)
         else:
-            self.bar.set_postfix_str("fuse" + self.loss)
-            self.bar.update()
+            self._bar.set_postfix_str("fuse" + self._loss)
+            self._bar.update()
 
     def close(self) -> None:
         """End the bar."""
-        self.bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -56,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     for command in (compose, demo):
         _add_common(command)
     serve = commands.add_parser("serve", help="a page for the browser, on this machine")
-    serve.add_argument("--port", type=int, default=7861)
+    serve.add_argument("--port", type=int, default=7861, help="default: 7861")
     serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
     _add_model(serve)
     evaluate = commands.add_parser("evaluate", help="compare methods as the paper does, with your model and LoRAs")
@@ -74,8 +78,8 @@ def _add_model(command: argparse.ArgumentParser) -> None:
 
 def _add_common(command: argparse.ArgumentParser) -> None:
     _add_model(command)
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--steps", type=int, default=30)
+    command.add_argument("--seed", type=int, default=0, help="of the noise the picture begins with; default: 0")
+    command.add_argument("--steps", type=int, default=30, help="sampler steps; default: 30")
     command.add_argument("--guidance", type=float, help="classifier-free guidance scale; "
                          f"default: 7.5, and {EMBEDDED_GUIDANCE} for the embedded model")  # fmt: skip
     command.add_argument("--width", type=int, default=0, help="pixels; default: the model's own size")

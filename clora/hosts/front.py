@@ -39,6 +39,10 @@ class RefusedError(CLoRAError, HTTPException):  # type: ignore[misc]
         return str(self.detail)
 
 
+# The page puts the class's name before the sentence.
+RefusedError.__name__ = "CLoRA"
+
+
 @contextmanager
 def refusing() -> Iterator[None]:
     """A user's mistake that shows while sampling leaves the WebUI as a `RefusedError`."""

@@ -108,14 +108,19 @@ def find_lora(name: str, folders: Iterable[str | Path]) -> Path:
         known = {**aliases, **known}
     if found is not None:
         return found
-    near = difflib.get_close_matches(wanted.casefold(), [key.casefold() for key in known], n=3, cutoff=0.5)
+    raise no_such_lora(name, known)
+
+
+def no_such_lora(name: str, known: Mapping[str, str | Path]) -> CLoRAError:
+    """The refusal of an unknown name, with the names nearest to it among those known where some are near."""
     by_case = {key.casefold(): key for key in known}
+    near = difflib.get_close_matches(name.removesuffix(".safetensors").casefold(), by_case, n=3, cutoff=0.5)
     hint = (
         "did you mean " + " or ".join(f'"{by_case[key]}"' for key in near) + "?"
         if near
-        else ("put the file into the LoRA folder or correct the name in the prompt")
+        else "put the file into the LoRA folder or correct the name in the prompt."
     )
-    raise CLoRAError(f'There is no LoRA "{name}" among the {len(set(known.values()))} found; {hint}')
+    return CLoRAError(f'There is no LoRA "{name}" among the {len(set(known.values()))} found: {hint}')
 
 
 def _lookup(name: str, known: Mapping[str, Path]) -> Path | None:

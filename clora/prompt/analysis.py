@@ -151,11 +151,11 @@ def _with_row(tag: LoraTag, row: WordsOverride | None) -> LoraTag:
     if row is None:
         return tag
     if row.role and not tag.role_given:
-        role, role_words = parse_role(row.role, f'the panel\'s row of "{tag.name}"')
+        role, role_words = parse_role(row.role, f'the correction of "{tag.name}"')
         tag = replace(tag, role=role, role_words=role_words)
     if tag.place is None and (row.painted or row.place):
-        where = f'the panel\'s row of "{tag.name}"'
-        tag = replace(tag, place=row.painted or parse_place(row.place or "", where))
+        place = row.painted or parse_place(row.place or "", f'the correction of "{tag.name}"')
+        tag = replace(tag, place=place)
     if tag.trigger_given or not row.trigger:
         return tag
     return replace(tag, trigger=row.trigger.strip(), trigger_given=True)

@@ -135,7 +135,7 @@ def _find_by_name(
     raise CLoRAError(
         f'No words of the prompt tell what the LoRA "{names[0]}" draws: put its tag in front of them, or '
         "name them in it, "
-        f"for example <lora:{names[0]}:1:words=cat>."
+        f"for example <lora:{names[0]}:1:words=cat>; a style has role=style in its tag."
     )
 
 
@@ -224,7 +224,7 @@ def _shared_message(tags: Sequence[LoraTag], first: Subject, second: Subject) ->
 
 
 def _missing_message(tags: Sequence[LoraTag], group: Subject, count: int) -> str:
-    where = "the panel's row" if group.rule is WordsRule.PANEL else "the tag"
+    where = "the correction" if group.rule is WordsRule.PANEL else "the tag"
     wanted = f'"{group.words}"' + (f" number {group.occurrence}" if group.occurrence else "")
     stands = f"stands there {count} times" if count else "is not in the prompt"
     return (

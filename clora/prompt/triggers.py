@@ -38,8 +38,8 @@ def triggers_at_words(
 
     They are those of tags that stand behind their subject or have another one in between, and those that a LoRA's
     activation text names and the prompt lacks, where the tag has no trigger= (be it empty). Of an activation text the
-    part before the first comma counts, less the words it shares with the subject's end: "sks ball" brings "sks" to
-    "red ball".
+    part before the first comma counts, less the words at its end that the subject has too: "sks ball" brings "sks" to
+    "red ball" and to "ball rolling".
     """
     found: list[list[Trigger]] = []
     for group in groups:
@@ -65,10 +65,9 @@ def _stands_with(tag: LoraTag, group: Subject, groups: Sequence[Subject]) -> boo
 def _missing(base: ResolvedText, group: Subject, groups: Sequence[Subject], text: str) -> str:
     phrase = text.split(",")[0]
     words = [] if _SYNTAX.search(phrase) else phrase.split()
-    subject = [same_words(word) for word in group.words.split()]
-    while words and subject and same_words(words[-1]) == subject[-1]:
+    subject = {same_words(word) for word in group.words.split()}
+    while words and same_words(words[-1]) in subject:
         words.pop()
-        subject.pop()
     if not words or len(words) > _LONGEST:
         return ""
     others = {place for other in groups if other is not group for place in other.place}

@@ -58,8 +58,13 @@ class Report:
         """The API's answer."""
         return {
             **asdict(self),
-            "rows": [{**asdict(row), "tokens": list(row.tokens), "fixed": list(row.fixed)} for row in self.rows],
+            "rows": [_row_json(row) for row in self.rows],
         }
+
+
+def _row_json(row: ReportRow) -> dict[str, Any]:
+    """The words as a correction takes them, so that a client can send them back."""
+    return {**asdict(row), "words": row.typed_words, "tokens": list(row.tokens), "fixed": list(row.fixed)}
 
 
 def report(

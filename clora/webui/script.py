@@ -125,7 +125,7 @@ class Script(front.Script):  # type: ignore[misc]
         generation = _of(p)
         if generation is not None:
             gallery.add(processed, generation, _alone(p, generation))
-            processed.comments += "".join(f"{note}\n" for note in generation.notes if note not in processed.comments)
+            _tell_afterwards(processed, generation.notes)
         _finish(p)
 
 
@@ -201,6 +201,15 @@ def _tell(p: Any, generation: Generation) -> None:
     """Notes under the picture, each once."""
     for note in dict.fromkeys(generation.notes):
         p.comment(note)
+
+
+def _tell_afterwards(processed: Any, notes: list[str]) -> None:
+    """Notes where the host has gathered its comments already; the API's answer has them in its `info`."""
+    processed.comments += "".join(f"{note}\n" for note in notes if note not in processed.comments)
+    if notes:
+        # A new dict: the host's own is the job's, which infotexts are written from.
+        told = {f"{PREFIX} notes": list(dict.fromkeys(notes))}
+        processed.extra_generation_params = {**processed.extra_generation_params, **told}
 
 
 def _caught(action: Callable[[], None]) -> CLoRAError | None:

@@ -123,7 +123,9 @@ def test_mistakes_get_one_sentence_exit_code_2_and_nothing_written(
     options = ["compose", "--model", str(world / "model"), "--lora-dir", str(world / "loras"), "--steps", "2",
                "--out", str(tmp_path / "out" / "picture.png"), "--device", "cpu"]  # fmt: skip
     assert main([*options, *arguments]) == 2
-    told = capsys.readouterr().err.splitlines()[-1]
+    shown = capsys.readouterr().err
+    assert "step/s" not in shown  # no bar of a run that never began
+    told = shown.splitlines()[-1]
     assert told.startswith("clora: ")
     assert told.endswith((".", "?"))
     assert all(word in told for word in named), told

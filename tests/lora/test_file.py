@@ -162,7 +162,7 @@ def test_find_by_name_path_case_and_alias(tmp_path: Path) -> None:
         assert find_lora(name, [tmp_path, tmp_path / "animals"]) == path
     with pytest.raises(CLoRAError, match=r'"blackcta".*did you mean "blackcat"'):
         find_lora("blackcta", [tmp_path])
-    with pytest.raises(CLoRAError, match="3 found; put the file"):
+    with pytest.raises(CLoRAError, match="3 found: put the file"):
         find_lora("zzzzzzzz", [tmp_path])
     with pytest.raises(CLoRAError, match="no LoRA"):
         find_lora("../" + tmp_path.name + "/blackcat", [tmp_path])

@@ -77,3 +77,7 @@ def test_triggers_of_tags_that_stand_elsewhere_go_before_their_words() -> None:
 
 def test_attention_and_further_words_of_the_subject() -> None:
     assert texts("a <lora:none:1> ball and (a <lora:fish:1> (red fish:1.2))")[2] == "a ball and (a (sks red fish:1.2))"
+
+
+def test_words_that_the_subject_has_are_not_doubled() -> None:
+    assert texts("a <lora:fish:1> fish swimming and a <lora:none:1> ball")[1] == "a sks fish swimming and a ball"

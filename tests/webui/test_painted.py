@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -46,6 +47,26 @@ def test_a_speck_has_one_cell() -> None:
     mask = torch.zeros(100, 100)
     mask[70, 20] = 1.0
     assert Painted(mask).grid(8, 8).nonzero().tolist() == [[5, 1]]
+
+
+def test_an_array_is_a_mask_too() -> None:
+    mask = np.zeros((4, 4))
+    mask[:, 2:] = 1
+    assert Painted(mask).grid(2, 2).tolist() == [[0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("mask", "sentence"),
+    [
+        (np.ones((4, 4, 3)), r"the shape \(4, 4, 3\)"),
+        (np.full((4, 4), 255), "from 0 to 1"),
+        (np.full((4, 4), np.nan), "from 0 to 1"),
+        (np.zeros((4, 4)), "nothing painted"),
+    ],
+)
+def test_what_is_no_mask_is_a_sentence(mask: np.ndarray, sentence: str) -> None:
+    with pytest.raises(CLoRAError, match=sentence):
+        Painted(mask)
 
 
 @pytest.mark.parametrize(

@@ -235,7 +235,7 @@ def test_generating_reads_the_prompt_while_clora_is_on(page: dict[str, Any]) -> 
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("read wrong", "no LoRA called &quot;cta&quot;: the nearest names are cat"),
+        ("read wrong", "did you mean &quot;cat&quot;?"),
         ("read nothing", "steps aside"),
         ("read with wrong setting", "refine_at"),
     ],

@@ -388,6 +388,10 @@ def test_a_subject_without_a_place_is_told_under_the_picture(host: Host) -> None
     job = host.draw(clora={**FEW, "mask_threshold": 1.0})  # nothing exceeds a map's whole range
     assert 'The subject "cat" (cat) has no place in the picture: try another seed' in job.processed.comments
     assert job.processed.comments.count('The subject "dog" (dog)') == 1
+    told = job.processed.extra_generation_params["CLoRA notes"]
+    assert [note.split(" has ")[0] for note in told] == ['The subject "cat" (cat)', 'The subject "dog" (dog)']
+    assert "CLoRA notes" not in job.p.extra_generation_params
+    assert "CLoRA notes" not in "".join(job.processed.infotexts)
     placed = {**FEW, "mask_threshold": 1.0, "corrections": {name: {"place": "left"} for name in ("cat", "dog")}}
     assert "The subject" not in host.draw(clora=placed).processed.comments
 
@@ -519,7 +523,7 @@ def test_a_style_stays_with_the_host(host: Host) -> None:
         (PROMPT, {"preset": "best"}, "paper"),
         (PROMPT, {"preset": ["paper"]}, "paper"),
         (PROMPT, {"corrections": {"cat": {"word": "cat"}}}, "correction"),
-        (f"{PROMPT}, a <lora:hors:1> horse", FEW, 'no LoRA called "hors": the nearest names are horse'),
+        (f"{PROMPT}, a <lora:hors:1> horse", FEW, 'no LoRA "hors" among the '),
         (f"{PROMPT} AND a horse", FEW, "AND"),
         ("<lora:cat:1>, <lora:dog:1>,", FEW, "words"),
         ("a <lora:cat:1:words=tiger> [tiger:horse:0] and a <lora:dog:1> dog", FEW, "scheduling"),
@@ -535,6 +539,7 @@ def test_refusals_answer_422_and_leave_nothing(host: Host, prompt: str, clora: A
     assert refused.value.status_code == 422
     assert sentence in str(refused.value)
     assert refused.value.detail == str(refused.value)
+    assert type(refused.value).__name__ == "CLoRA"  # the page's words before the sentence
     assert host.traces(p) == clean
     assert torch.equal(host.draw().latent, before)
 
@@ -640,7 +645,9 @@ def test_a_prompt_is_read_with_tokens(host: Host) -> None:
     found = read_prompt(PROMPT, "", "")
     assert found.composes
     assert [row.tokens for row in found.rows] == [(2,), (5,)]
-    assert "nearest names" in read_prompt("a <lora:cta:1> cat and a <lora:dog:1> dog", "", "").problem
+    again = read_prompt("a <lora:cat:1> cat and a <lora:dog:1:words=cat#2> cat", "", "").as_json()["rows"]
+    assert [row["words"] for row in again] == ["cat", "cat#2"]  # as corrections take them
+    assert 'did you mean "cat"?' in read_prompt("a <lora:cta:1> cat and a <lora:dog:1> dog", "", "").problem
 
 
 def test_notes_beside_a_lora_are_read(host: Host) -> None:

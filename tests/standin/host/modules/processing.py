@@ -25,6 +25,7 @@ class Processed:
     infotexts: list[str] = field(default_factory=list)
     latents: list[Tensor] = field(default_factory=list)
     comments: str = ""
+    extra_generation_params: dict[str, Any] = field(default_factory=dict)
     index_of_first_image: int = 0
 
 
@@ -162,7 +163,7 @@ def process_images(p: Processing) -> Processed:
     p.settle()
     torch.manual_seed(p.all_seeds[0])
     p.scripts.call("process", p)
-    processed = Processed()
+    processed = Processed(extra_generation_params=p.extra_generation_params)
     with ExitStack() as stack:
         if shared.sd_model.kind == "forge":
             stack.enter_context(torch.inference_mode())
