@@ -25,7 +25,7 @@ def _package(name: str, pip: str, source: str) -> Any:
 
 
 def _failed(source: str, error: Exception) -> CLoRAError:
-    reason = " ".join(str(error).split())[:160].rstrip(" .,:;")
+    reason = " ".join(str(error).split())[:160].rstrip(" .,:;") or type(error).__name__
     return CLoRAError(f'The model "{source}" cannot be loaded ({reason}): check its name and weights.')
 
 
