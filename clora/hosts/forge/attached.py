@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import front
 from ..webui import Evaluator, bound_arguments, denoiser_hooks, place_of
-
-if TYPE_CHECKING:
-    from .denoiser import ForgeDenoiser
-    from .model import ForgeModel
+from .denoiser import ForgeDenoiser
+from .engine import ForgeEngine
 
 _BYTES_PER_CELL = 75_000  # activations that an update keeps per latent cell, row and byte of the dtype, measured
 
@@ -21,7 +19,7 @@ _BYTES_PER_CELL = 75_000  # activations that an update keeps per latent cell, ro
 class Attached:
     """Hooks on the sampler's denoiser and a wrapper on the UNet's patcher during one pass."""
 
-    def __init__(self, model: ForgeModel, p: Any, evaluator: Evaluator, denoiser: ForgeDenoiser) -> None:
+    def __init__(self, model: ForgeEngine, p: Any, evaluator: Evaluator, denoiser: ForgeDenoiser) -> None:
         self.model, self.sampler, self.evaluator, self.denoiser = model, p.sampler, evaluator, denoiser
         self.cfg = p.sampler.model_wrap_cfg
         self.count, self.first_t = 0, 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +16,13 @@ from torch import Tensor, nn
 from ...denoiser import Conditioned, Row
 from ...lora.rows import RowLoras
 from ..webui import Evaluation, frozen
-
-if TYPE_CHECKING:
-    from .model import ForgeModel
+from .engine import ForgeEngine
 
 
 class ForgeDenoiser:
     """`clora.denoiser.Denoiser` for Forge at one evaluation; predictions are x0, latents in sigma space."""
 
-    def __init__(self, model: ForgeModel, loras: RowLoras) -> None:
+    def __init__(self, model: ForgeEngine, loras: RowLoras) -> None:
         self.model, self.loras = model, loras
         self.now: Evaluation | None = None
         self.image_cond: Tensor | None = None

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from modules import shared
 from torch import Tensor, nn
 
 from ...errors import CLoRAError
@@ -16,32 +15,22 @@ from .. import front
 from ..webui import Encoded, Evaluator, host_layout
 from .attached import Attached
 from .denoiser import ForgeDenoiser
+from .engine import ForgeEngine
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _PLAIN = (nn.Parameter, Tensor)
 _COMMA_BACKTRACK = 20  # fixed in Forge
 
 
-class ForgeModel:
+class ForgeModel(ForgeEngine):
     """`clora.hosts.webui.WebUIModel` for Forge's SD 1.5, SD 2.x and SDXL engines."""
 
     def __init__(self, sd_model: Any) -> None:
-        self.sd_model = sd_model
+        super().__init__(sd_model)
         names = ("text_processing_engine_l", "text_processing_engine_g")
         engines = [getattr(sd_model, name) for name in names if hasattr(sd_model, name)]
         self._engines = engines or [getattr(sd_model, "text_processing_engine", None)]
         self.sdxl = bool(engines)
-
-    @property
-    def patcher(self) -> Any:
-        """The UNet's patcher, as it is now."""
-        return self.sd_model.forge_objects.unet
-
-    @property
-    def unet(self) -> nn.Module:
-        """The UNet whose layers LoRAs and taps are put on."""
-        unet: nn.Module = self.patcher.model.diffusion_model
-        return unet
 
     @property
     def text_encoders(self) -> Mapping[str, nn.Module]:
@@ -90,10 +79,6 @@ class ForgeModel:
     def denoiser(self, loras: RowLoras, host_denoiser: Any) -> ForgeDenoiser:
         """The rows' denoiser for one sampling pass."""
         return ForgeDenoiser(self, loras)
-
-    def is_loaded(self) -> bool:
-        """Whether the host still has this model (a refiner replaces it in the middle of a pass)."""
-        return shared.sd_model is self.sd_model
 
     def attach(self, processing: Any, evaluator: Evaluator, denoiser: ForgeDenoiser) -> Callable[[], None]:
         """Let the evaluator answer the host's evaluations of this pass; returns what takes every trace away."""

@@ -1,0 +1,30 @@
+"""Forge's engine of the loaded checkpoint, as it is at the moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modules import shared
+from torch import nn
+
+
+class ForgeEngine:
+    """What hooks and forwards need of `sd_model`; its parts are asked for anew, since Forge replaces them."""
+
+    def __init__(self, sd_model: Any) -> None:
+        self.sd_model = sd_model
+
+    @property
+    def patcher(self) -> Any:
+        """The UNet's patcher, as it is now."""
+        return self.sd_model.forge_objects.unet
+
+    @property
+    def unet(self) -> nn.Module:
+        """The UNet whose layers LoRAs and taps are put on."""
+        unet: nn.Module = self.patcher.model.diffusion_model
+        return unet
+
+    def is_loaded(self) -> bool:
+        """Whether the host still has this model (a refiner replaces it in the middle of a pass)."""
+        return shared.sd_model is self.sd_model
