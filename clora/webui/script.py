@@ -1,12 +1,7 @@
-"""The always-visible script: it hands the host's calls to the generation of the job they belong to.
-
-The host swallows what a script raises and goes on without it. So a refusal is kept and raised from the next place
-where the host does not swallow it: its parsing of the prompt, or the sampler's first evaluation.
-"""
+"""The always-visible script: it hands the host's calls to the generation of the job they belong to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ..errors import CLoRAError
@@ -18,6 +13,7 @@ from ..settings import Settings
 from . import api, gallery, options, panel, xyz
 from .generation import Generation, check_names
 from .preset_bar import Keeping
+from .refusal import caught, refuse_at_prompts, refuse_at_sampling
 from .report import Report, report
 from .request import Request, read_corrections, read_request, write_corrections
 
@@ -66,9 +62,9 @@ class Script(front.Script):  # type: ignore[misc]
             if request is not None and not getattr(p, "_ad_inner", False) and not getattr(p, ALONE, False):
                 setattr(p, _KEY, Generation(request))
 
-        refusal = _caught(begin)
+        refusal = caught(begin)
         if refusal is not None:
-            _refuse_at_prompts(p, refusal)
+            refuse_at_prompts(p, refusal)
 
     def before_process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
         """Read the prompts, which have their wildcards filled in by now, and take CLoRA's tags out."""
@@ -76,10 +72,10 @@ class Script(front.Script):  # type: ignore[misc]
         if generation is None:
             return
         prompts, number = kwargs.get("prompts", p.prompts), int(kwargs.get("batch_number", 0))
-        refusal = _caught(lambda: generation.read_batch(p, prompts, number * p.batch_size))
+        refusal = caught(lambda: generation.read_batch(p, prompts, number * p.batch_size))
         if refusal is not None:
             delattr(p, _KEY)
-            _refuse_at_prompts(p, refusal)
+            refuse_at_prompts(p, refusal)
 
     def process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
         """The host has parsed the prompts: write the infotext."""
@@ -103,10 +99,10 @@ class Script(front.Script):  # type: ignore[misc]
             return
         x = kwargs.get("x")
         size = (p.width, p.height) if x is None else (x.shape[-1] * 8, x.shape[-2] * 8)
-        refusal = _caught(lambda: generation.begin_pass(p, size))
+        refusal = caught(lambda: generation.begin_pass(p, size))
         if refusal is not None:
             generation.end_pass()
-            _refuse_at_sampling(p, refusal)
+            refuse_at_sampling(p, refusal)
         else:
             _running.append(generation)
 
@@ -210,38 +206,6 @@ def _tell_afterwards(processed: Any, notes: list[str]) -> None:
         # A new dict: the host's own is the job's, which infotexts are written from.
         told = {f"{PREFIX} notes": list(dict.fromkeys(notes))}
         processed.extra_generation_params = {**processed.extra_generation_params, **told}
-
-
-def _caught(action: Callable[[], None]) -> CLoRAError | None:
-    """The refusal that `action` ends with. What is not a user's mistake ends the job too, with its own text."""
-    try:
-        action()
-    except CLoRAError as error:
-        return error
-    except Exception as error:
-        front.log_error("CLoRA failed")
-        return CLoRAError(f"CLoRA failed ({type(error).__name__}: {error}): see the console, and please report it.")
-    return None
-
-
-def _refuse_at_prompts(p: Any, refusal: CLoRAError) -> None:
-    """End the job where the host parses prompts, before a LoRA is loaded."""
-
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        del p.parse_extra_network_prompts
-        raise front.RefusedError(str(refusal))
-
-    p.parse_extra_network_prompts = refuse
-
-
-def _refuse_at_sampling(p: Any, refusal: CLoRAError) -> None:
-    """End the job at the sampler's first evaluation."""
-
-    def refuse(*args: Any) -> None:
-        handle.remove()
-        raise front.RefusedError(str(refusal))
-
-    handle = p.sampler.model_wrap_cfg.register_forward_pre_hook(refuse)
 
 
 def register() -> None:
