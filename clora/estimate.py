@@ -26,12 +26,12 @@ class Estimate:
     @property
     def sentence(self) -> str:
         """For the user."""
-        rows = f"{self.rows} rows of the UNet at once (plain: 2)"
+        memory = f"Memory: {self.rows} rows of the UNet at once, where a plain picture has 2."
         if self.least == self.time:
-            return f"About {self.time:.1f} times the time of a plain picture, {rows}."
+            return f"About {self.time:.1f} times a plain picture's time. {memory}"
         return (
-            f"From {self.least:.1f} to {self.time:.1f} times the time of a plain picture, the sooner updates have done "
-            f"their work, {rows}."
+            f"About {self.least:.1f} to {self.time:.1f} times a plain picture's time: least where refine steps end "
+            f"early. {memory}"
         )
 
 

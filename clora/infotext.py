@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from .settings import SETTINGS, Setting, Settings
 
 PREFIX = "CLoRA"
+NEGATIVE = "Negative prompt:"
+_FIELD = re.compile(r'\s*(\w[\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 
 
 def infotext_fields(settings: Settings) -> dict[str, str]:
@@ -24,6 +30,12 @@ def field_name(setting: Setting) -> str:
     return f"{PREFIX} {setting.label.lower()}"
 
 
+def read_setting(setting: Setting, fields: Mapping[str, Any]) -> Any:
+    """A setting's value by an infotext's fields, its default where they leave it out. Errors: CLoRAError."""
+    text = fields.get(field_name(setting))
+    return setting.default if text is None else setting.parse(text)
+
+
 def quote(value: str) -> str:
     """A value as the WebUI's parser wants it: in double quotes when it holds a comma, a colon or a line break."""
     if not any(mark in value for mark in ',:\n"'):
@@ -36,6 +48,35 @@ def infotext(prompt: str, negative: str, fields: Mapping[str, object]) -> str:
     """Prompt, negative prompt and fields in the WebUI's layout."""
     lines = [prompt]
     if negative:
-        lines.append(f"Negative prompt: {negative}")
+        lines.append(f"{NEGATIVE} {negative}")
     lines.append(", ".join(f"{name}: {quote(str(value))}" for name, value in fields.items()))
     return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Infotext:
+    """What a picture's parameters say: prompt, negative prompt, and the fields of their last line."""
+
+    prompt: str
+    negative: str
+    fields: Mapping[str, str]
+
+
+def read_infotext(text: str) -> Infotext | None:
+    """The parameters that `infotext` or a WebUI wrote, None for a text that is none: its last line begins with Steps
+    and has more fields.
+    """
+    *lines, last = text.strip().split("\n")
+    fields = {match[1]: _unquote(match[2]) for match in _FIELD.finditer(last)}
+    if not re.match(r"\s*Steps: *\d+ *,", last) or len(fields) < 3:
+        return None
+    begin = next((i for i, line in enumerate(lines) if line.strip().startswith(NEGATIVE)), len(lines))
+    negative = "\n".join(lines[begin:]).strip().removeprefix(NEGATIVE)
+    return Infotext("\n".join(lines[:begin]).strip(), negative.strip(), fields)
+
+
+def _unquote(value: str) -> str:
+    try:
+        return str(json.loads(value)) if value.startswith('"') else value.strip()
+    except ValueError:
+        return value

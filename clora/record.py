@@ -14,6 +14,10 @@ ConceptMaps = tuple[tuple[Tensor | None, ...], ...]
 """`[concept][variant]` (h_a, w_a), float32 on the CPU; None where a variant's words are scheduled away."""
 
 
+NO_LOSS = "Show loss: no updates were made, so there is no curve to show."
+"""Said where the curve was asked for and there is none, as with the preset fast."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """The maps of each image at step `index` (from 0)."""

@@ -95,7 +95,40 @@
         const again = [...document.querySelectorAll(CELL)].find(
             (cell) => cell.dataset.lora === lora && cell.dataset.key === key && cell.offsetParent
         );
-        if (again) again.focus();
+        if (again) again.focus({preventScroll: true}); // generating may have scrolled to the picture
+    }
+
+    // Settings change by hand, by a preset, by pasted parameters, many at once: the server is asked once for all.
+    const touched = {};
+    document.addEventListener("clora-touched", (event) => {
+        const tab = event.detail;
+        clearTimeout(touched[tab]);
+        touched[tab] = setTimeout(() => {
+            const button = document.querySelector(`#${tab}_clora_touched`);
+            if (button) button.click();
+        }, 250);
+    });
+
+    // A table that is wider than its place says so, and fades where it goes on.
+    const watched = new WeakSet();
+
+    function mark(scroll) {
+        const hidden = scroll.scrollWidth - scroll.clientWidth;
+        scroll.classList.toggle("clora-more", hidden - scroll.scrollLeft > 2);
+        scroll.parentElement.classList.toggle("clora-overflows", hidden > 2);
+    }
+
+    const sizes = new ResizeObserver((entries) => entries.forEach((entry) => mark(entry.target)));
+    document.addEventListener("scroll", (event) => {
+        if (event.target.classList && event.target.classList.contains("clora-scroll")) mark(event.target);
+    }, true);
+
+    function watchTables() {
+        document.querySelectorAll(".clora-scroll").forEach((scroll) => {
+            if (watched.has(scroll)) return;
+            watched.add(scroll);
+            sizes.observe(scroll);
+        });
     }
 
     // Each tab begins as its user wants it; the page is built once for all. A button that is pressed before gradio
@@ -109,5 +142,8 @@
 
     if (typeof onUiLoaded === "function") onUiLoaded(() => ["txt2img", "img2img"].forEach((tab) => begin(tab, 20)));
 
-    if (typeof onAfterUiUpdate === "function") onAfterUiUpdate(restoreFocus);
+    if (typeof onAfterUiUpdate === "function") {
+        onAfterUiUpdate(restoreFocus);
+        onAfterUiUpdate(watchTables);
+    }
 })();

@@ -62,6 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="a page for the browser, on this machine")
     serve.add_argument("--port", type=int, default=7861, help="default: 7861")
     serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
+    serve.add_argument("--presets", type=Path, default=Path("clora-presets.json"), help="the file with your own "
+                       "presets; a WebUI's has the same form")  # fmt: skip
     _add_model(serve)
     evaluate = commands.add_parser("evaluate", help="compare methods as the paper does, with your model and LoRAs")
     _add_model(evaluate)
@@ -167,7 +169,7 @@ def run_serve(options: argparse.Namespace) -> int:
     from .page.session import Session, lora_folders
 
     loras = lora_folders("\n".join(map(str, options.lora_dir or [])))
-    serve(options.host, options.port, Session(options.model, loras), options.device)
+    serve(options.host, options.port, Session(options.model, loras), options.presets, options.device)
     return 0
 
 

@@ -17,12 +17,13 @@ def concept_labels(composed: Composed, image: int = 0) -> list[str]:
 
 
 def parameters(composed: Composed, model: Path | None, image: int = 0) -> str:
-    """The run's parameters as the WebUI writes them."""
+    """The run's parameters as the WebUI writes them, CLoRA's only where it had a part in the picture."""
     s, composition = composed.sampling, composed.compositions[image]
+    own = infotext_fields(composed.settings) if composition.composes else {}
     fields = {
         "Steps": s.steps, "CFG scale": f"{s.guidance:g}", "Seed": composed.seeds[image],
         "Size": f"{s.width}x{s.height}", "Model": model.stem if model else "clora-world",
-        **infotext_fields(composed.settings),
+        **own,
     }  # fmt: skip
     return infotext(composition.source, composition.negative, fields)
 

@@ -15,29 +15,31 @@ from .messages import notes_html, problem_html
 from .report import COLUMNS, Report, ReportRow
 from .request import CORRECTION, read_corrections, write_corrections
 
+_ANYWHERE = "anywhere (or left, right, x y w h in %)"
 ROLES = ("concept", "style", "background", "off")
 
 
-def message_html(found: Report, cost: str = "") -> str:
-    """What the user should know about the prompt, and what the picture will cost."""
-    if found.problem:
-        return problem_html(found.problem)
-    notes = notes_html(found.notes)
-    if found.composes:
-        count = len(found.variants) - 1
-        return f'<p class="clora-good">{count} concepts will be composed. {cost}</p>{notes}'
-    return notes
+HINT = '<p class="clora-empty">Press “Read the prompt” to see what each LoRA will draw.</p>'
+"""In the table's place until the prompt is read."""
+
+
+def message_html(found: Report) -> str:
+    """What the user should know about the prompt."""
+    return problem_html(found.problem) if found.problem else notes_html(found.notes)
 
 
 def table_html(rows: tuple[ReportRow, ...]) -> str:
-    """The table. javascript/clora.js tells a changed cell to the page, and marks a clicked row's words."""
+    """The table, "" without rows. javascript/clora.js tells a changed cell to the page, marks a clicked row's words,
+    and shows the sentence about scrolling where the table is wider than its place.
+    """
     if not rows:
-        return '<p class="clora-empty">Press “Read the prompt” to see what each LoRA will draw.</p>'
+        return ""
     head = "".join(f"<th>{name}</th>" for name in COLUMNS)
     subjects = list(dict.fromkeys(row.words for row in rows if row.words))
     body = "".join(_row_html(row, subjects) for row in rows)
     table = f'<table class="clora-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    return f'<div class="clora-scroll">{table}</div>'
+    sideways = '<p class="clora-sideways">Scroll the table sideways to see all columns.</p>'
+    return f'<div class="clora-wide">{sideways}<div class="clora-scroll">{table}</div></div>'
 
 
 def _row_html(row: ReportRow, subjects: list[str]) -> str:
@@ -60,7 +62,8 @@ def _text_cell(row: ReportRow, key: str) -> str:
     if key in row.fixed:
         return f'<span title="The tag says so.">{html.escape(value)}</span>'
     shown = html.escape(row.typed_words if key == "words" else value, quote=True)
-    hint = ' placeholder="anywhere"' if key == "place" else ""
+    # As the title too: the cell is narrow.
+    hint = f' placeholder="{_ANYWHERE}" title="{_ANYWHERE}"' if key == "place" else ""
     cell = f'<input type="text" value="{shown}"{hint} {_marks(row, key)}>'
     return cell + _offer(row) if key == "trigger" and row.offered else cell
 

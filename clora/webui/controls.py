@@ -20,6 +20,7 @@ def build_controls(tab: str, presets: list[str]) -> tuple[dict[str, Any], Any]:
         preset = gr.Dropdown(
             presets, value="default", label="Preset", elem_id=f"{tab}_clora_preset",
             info="Sets all settings below at once.",
+            allow_custom_value=True,  # "fast (changed)" is none of the choices
         )  # fmt: skip
         components[FIRST[0]] = _control(by_name[FIRST[0]], tab)
     for first in range(1, len(FIRST), 2):
@@ -39,7 +40,7 @@ def _control(setting: Setting, tab: str) -> Any:
     """The control of one setting."""
     common = {"label": setting.label, "info": setting.help, "elem_id": f"{tab}_clora_{setting.name}"}
     if setting.kind == "bool":
-        return gr.Checkbox(setting.default, **common)
+        return gr.Checkbox(setting.default, elem_classes=["clora-check"], **common)
     if setting.kind == "choice":
         return gr.Dropdown(list(setting.choices), value=setting.default, **common)
     if setting.kind == "fractions":

@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image
 
 from ..pictures import loss_curve, map_strip, masks_overlay, side_by_side
+from ..record import NO_LOSS
 from ..settings import Settings
 from .generation import Generation, Shown
 
@@ -18,6 +19,8 @@ def add(processed: Any, generation: Generation, alone: Sequence[Any] = ()) -> No
     `alone` are the same pictures as the host draws them without CLoRA, if they are to be shown.
     """
     settings = generation.request.settings
+    if settings.show_loss and any(not shown.losses for shown in generation.shown):
+        generation.notes.append(NO_LOSS)
     first = processed.index_of_first_image
     for number, shown in enumerate(generation.shown):
         if first + number >= len(processed.images):

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
 
 from ..errors import CLoRAError
-from ..estimate import estimate
-from ..infotext import PREFIX, field_name
-from ..settings import PRESETS, SETTINGS, Setting
-from .concept_table import edited, message_html, table_html
-from .controls import build_controls, settings_of, shown
+from ..infotext import PREFIX, read_setting
+from ..settings import SETTINGS, Setting
+from .concept_table import HINT, edited
+from .controls import build_controls, shown
 from .corrected_prompt import written_into
 from .messages import note_html, problem_html
-from .preset_bar import Keeping, PresetBar, choose
-from .report import Report
+from .preset_bar import Keeping, PresetBar
+from .reading import Reader, cost_html, read_if_on, read_with
 from .request import read_corrections, write_corrections
-
-Reader = Callable[..., Report]
-"""(prompt, negative prompt, corrections, then the values of `Page.also`) -> report."""
 
 
 @dataclass(frozen=True)
@@ -44,27 +40,28 @@ class Page:
 class Panel:
     """The inputs of the script, and what restores each from an infotext.
 
-    `reading` are function, inputs and outputs that read the prompt into the table, for a page that does so at events
-    of its own.
+    `reading` are function, inputs and outputs that read the prompt into the table, and `beginning` those that begin
+    a tab with the user's presets, for a page that does so at events of its own.
     """
 
     inputs: list[Any]
     infotext_fields: list[tuple[Any, Any]] = field(default_factory=list)
     reading: tuple[Any, ...] = ()
+    beginning: tuple[Any, ...] = ()
 
 
 def build(
-    accordion: Callable[..., Any], reader: Reader, *, is_img2img: bool, page: Page | None,
-    keeping: Keeping | None = None,
-) -> Panel:  # fmt: skip
+    accordion: Callable[..., Any], reader: Reader, *, is_img2img: bool, page: Page | None, keeping: Keeping
+) -> Panel:
     """Build the panel into the page that is being built. Without `page` nothing is wired (the host builds
-    the panel once more to learn its defaults). `keeping` is for a page that keeps the user's own presets."""
+    the panel once more to learn its defaults)."""
     tab = "img2img" if is_img2img else "txt2img"
     with accordion(False, label="CLoRA", elem_id=f"{tab}_clora") as enabled:
         gr.HTML(_intro(), elem_classes=["clora-intro"])
         refresh = gr.Button("Read the prompt", elem_id=f"{tab}_clora_refresh", size="sm")
+        cost = gr.HTML("", elem_id=f"{tab}_clora_cost", elem_classes=["clora-message"])
         message = gr.HTML("", elem_id=f"{tab}_clora_message", elem_classes=["clora-message"])
-        table = gr.HTML(table_html(()), elem_id=f"{tab}_clora_table")
+        table = gr.HTML(HINT, elem_id=f"{tab}_clora_table")
         write = gr.Button("Write the table into the prompt", elem_id=f"{tab}_clora_write", size="sm")
         corrections = gr.Textbox(
             "", label="Corrections", lines=2, elem_id=f"{tab}_clora_corrections",
@@ -73,31 +70,57 @@ def build(
         )  # fmt: skip
         # Written by javascript/clora.js when a cell of the table changes; hidden by style.css.
         cell = gr.Textbox("", show_label=False, elem_id=f"{tab}_clora_cell", elem_classes=["clora-hidden"])
-        components, preset = build_controls(tab, keeping.file.read().names if keeping else list(PRESETS))
-        bar = PresetBar(tab, keeping) if keeping else None
+        components, preset = build_controls(tab, keeping.file.read().names)
+        bar = PresetBar(tab, keeping)
+        # Pressed by javascript/clora.js a moment after the last change of a setting.
+        touched = gr.Button("", elem_id=f"{tab}_clora_touched", elem_classes=["clora-hidden"])
+        concepts = gr.State(0)
         for name in page.without if page else ():
             components[name].visible = False
     inputs = [enabled, *(components[setting.name] for setting in SETTINGS), corrections]
-    for component in (*components.values(), corrections, preset, cell):
+    for component in (*components.values(), corrections, preset, cell, touched):
         component.do_not_save_to_config = True
     settings = [components[setting.name] for setting in SETTINGS]
-    if bar is None:
-        choose(preset, settings)
-    else:
-        bar.wire(enabled, preset, settings)
     cell.change(_edit, [cell, corrections], [corrections, message], show_progress=False)
     panel = Panel(inputs, _infotext_fields(enabled, components, corrections))
+    panel.beginning = bar.wire(enabled, preset, settings)
     if page is not None:
-        told = [page.prompt, page.negative, corrections, page.steps, *settings, *page.also]
-        shown = [message, table]
         written = [page.prompt, corrections, message]
         write.click(_write, [page.prompt, corrections], written, show_progress=False)
-        refresh.click(_read_with(reader), told, shown, show_progress=False)
-        page.generate.click(_read_if_on(reader), [enabled, *told], shown, show_progress=False, queue=False)
-        # After a wrong correction the table stays, for the cell to be corrected again.
-        corrections.change(_read_with(reader, keep_table=True), told, shown, show_progress=False)
-        panel.reading = (_read_with(reader), told, shown)
+        told = [page.prompt, page.negative, corrections, page.steps, *settings, *page.also]
+        panel.reading = (read_with(reader), told, [cost, message, table, concepts])
+        _wire_reading(panel, reader, page, refresh)
+        _tell_changes(tab, [page.steps, *settings])
+        known = [concepts, page.steps, preset, *settings]
+        touched.click(_touched(bar), known, [cost, preset], show_progress=False, queue=False)
     return panel
+
+
+def _wire_reading(panel: Panel, reader: Reader, page: Page, refresh: Any) -> None:
+    """Read the prompt at the button, at Generate, and after a correction."""
+    read, told, answer = panel.reading
+    enabled, corrections = panel.inputs[0], panel.inputs[-1]
+    refresh.click(read, told, answer, show_progress=False)
+    page.generate.click(read_if_on(reader), [enabled, *told], answer, show_progress=False, queue=False)
+    # After a wrong correction the table stays, for the cell to be corrected again.
+    corrections.change(read_with(reader, keep_table=True), told, answer, show_progress=False)
+
+
+def _tell_changes(tab: str, controls: Sequence[Any]) -> None:
+    """Let the page's script know of every change, whatever made it: it asks the server once for all of them."""
+    script = f"() => {{ document.dispatchEvent(new CustomEvent('clora-touched', {{detail: '{tab}'}})); }}"
+    keyword = "_js" if gr.__version__.startswith("3.") else "js"
+    for control in controls:
+        control.change(None, [], [], **{keyword: script})
+
+
+def _touched(bar: PresetBar) -> Callable[..., tuple[str, str]]:
+    """The cost by the settings as they are now, and the preset's name with a word where it is another by now."""
+
+    def told(concepts: int, steps: float, preset: str, *values: Any) -> tuple[str, str]:
+        return cost_html(concepts, steps, values), bar.shown(preset, values)
+
+    return told
 
 
 def _infotext_fields(enabled: Any, components: Mapping[str, Any], corrections: Any) -> list[tuple[Any, Any]]:
@@ -107,9 +130,8 @@ def _infotext_fields(enabled: Any, components: Mapping[str, Any], corrections: A
         def read(found: Mapping[str, Any]) -> Any:
             if PREFIX not in found:
                 return None
-            text = found.get(field_name(setting))
             try:
-                return shown(setting, setting.default if text is None else setting.parse(text))
+                return shown(setting, read_setting(setting, found))
             except CLoRAError:
                 return None  # a value that this version does not know leaves the control alone
 
@@ -127,7 +149,7 @@ def _edit(change: str, corrections: str) -> tuple[Any, Any]:
     try:
         return edited(change, corrections), gr.update()
     except CLoRAError as error:
-        return gr.update(), message_html(Report(False, problem=str(error)))
+        return gr.update(), problem_html(str(error))
 
 
 def _write(prompt: str, corrections: str) -> tuple[Any, Any, Any]:
@@ -140,30 +162,6 @@ def _write(prompt: str, corrections: str) -> tuple[Any, Any, Any]:
     if len(rest) == len(given):
         return gr.update(), gr.update(), note_html("No cell of the table differs from the prompt.")
     return text, write_corrections(rest), gr.update()
-
-
-def _read_with(reader: Reader, *, keep_table: bool = False) -> Callable[..., tuple[str, Any]]:
-    def read(prompt: str, negative: str, corrections: str, steps: float, *values: Any) -> tuple[str, Any]:
-        found = reader(prompt or "", negative or "", corrections or "", *values[len(SETTINGS) :])
-        cost = ""
-        if found.composes:
-            try:
-                cost = estimate(settings_of(values), len(found.variants) - 1, int(steps)).sentence
-            except CLoRAError as error:
-                found = replace(found, problem=str(error))
-        table = gr.update() if keep_table and found.problem and not found.rows else table_html(found.rows)
-        return message_html(found, cost), table
-
-    return read
-
-
-def _read_if_on(reader: Reader) -> Callable[..., tuple[Any, Any]]:
-    read = _read_with(reader)
-
-    def on_generate(enabled: bool, *told: Any) -> tuple[Any, Any]:
-        return read(*told) if enabled else (gr.update(), gr.update())
-
-    return on_generate
 
 
 def _intro() -> str:

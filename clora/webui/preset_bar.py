@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..errors import CLoRAError
 from ..settings import SETTINGS, Settings
 from .controls import all_shown, settings_of
 from .messages import note_html, notes_html, problem_html
-from .presets import OwnPresets, PresetFile
+from .presets import CHANGED, OwnPresets, PresetFile
 
 
 @dataclass(frozen=True)
@@ -27,40 +27,48 @@ _BEGUN = '<span class="clora-begun"></span>'
 """Tells javascript/clora.js that the page has begun."""
 
 
-def choose(preset: Any, controls: list[Any]) -> None:
-    """Wire the choice of a built-in preset, on a page that keeps none of the user's."""
-    preset.input(lambda name: all_shown(Settings(name)), [preset], controls, show_progress=False)
-
-
 class PresetBar:
     """Name box and buttons; made where they are to stand, wired by `wire` when all controls are there."""
 
     def __init__(self, tab: str, keeping: Keeping) -> None:
         self.keeping = keeping
-        with gr.Accordion("Your presets", open=False), gr.Row():
+        with gr.Accordion("Your presets", open=False):
             self.name = gr.Textbox(
                 "", label="Name", elem_id=f"{tab}_clora_preset_name", max_lines=1,
                 info="Save keeps the settings of this panel under a name; Delete takes out the chosen preset.",
             )  # fmt: skip
-            self.save = gr.Button("Save", elem_id=f"{tab}_clora_preset_save", size="sm")
-            self.delete = gr.Button("Delete", elem_id=f"{tab}_clora_preset_delete", size="sm")
+            with gr.Row():  # of their own, for one size of both whatever the width
+                self.save = gr.Button("Save", elem_id=f"{tab}_clora_preset_save", size="sm", min_width=80)
+                self.delete = gr.Button("Delete", elem_id=f"{tab}_clora_preset_delete", size="sm", min_width=80)
         self.said = gr.HTML("", elem_id=f"{tab}_clora_preset_said", elem_classes=["clora-message"])
         # Pressed by javascript/clora.js when the page is there; hidden by style.css.
         self.begin = gr.Button("", elem_id=f"{tab}_clora_begin", elem_classes=["clora-hidden"])
         for component in (self.name, self.save, self.delete, self.begin):
             component.do_not_save_to_config = True
 
-    def wire(self, enabled: Any, preset: Any, controls: list[Any]) -> None:
-        """Let the choice, the buttons and the page's start do their work."""
+    def wire(self, enabled: Any, preset: Any, controls: list[Any]) -> tuple[Any, ...]:
+        """Let the choice, the buttons and the page's start do their work; the start's function, inputs and outputs."""
         quiet: dict[str, Any] = {"show_progress": False, "queue": False}
         preset.input(self._chosen, [preset], [self.said, *controls], **quiet)
         self.save.click(self._saved, [self.name, *controls], [self.said, preset], **quiet)
-        self.delete.click(self._deleted, [preset], [self.said, preset], **quiet)
-        self.begin.click(self._begun, [], [self.said, enabled, preset, *controls], **quiet)
+        self.delete.click(self._deleted, [preset, *controls], [self.said, preset], **quiet)
+        beginning: tuple[Any, ...] = (self._begun, [], [self.said, enabled, preset, *controls])
+        self.begin.click(*beginning, **quiet)
+        return beginning
+
+    def shown(self, name: str | None, values: Sequence[Any]) -> str:
+        """What the choice shows: a preset's name, and a word with it where the controls say something else."""
+        own = self._read()
+        base = own.base(name or "")
+        try:
+            same = own.named(base) == settings_of(tuple(values))
+        except CLoRAError:
+            same = False
+        return base if same else base + CHANGED
 
     def _chosen(self, name: str) -> list[Any]:
         try:
-            return ["", *all_shown(self._read().named(name))]
+            return ["", *all_shown(self._read().named(name.removesuffix(CHANGED)))]
         except CLoRAError as error:
             return [problem_html(str(error)), *_same()]
 
@@ -71,12 +79,15 @@ class PresetBar:
             return problem_html(str(error)), gr.update()
         return note_html(f'Saved as "{saved}".'), gr.update(choices=self._read().names, value=saved)
 
-    def _deleted(self, name: str | None) -> tuple[str, Any]:
+    def _deleted(self, name: str | None, *values: Any) -> tuple[str, Any]:
+        """The settings stay; the choice goes back to the default, which they may not be."""
+        name = (name or "").removesuffix(CHANGED)
         try:
-            self.keeping.file.delete(name or "")
+            self.keeping.file.delete(name)
         except CLoRAError as error:
             return problem_html(str(error)), gr.update()
-        return note_html(f'Deleted "{name}".'), gr.update(choices=self._read().names, value=None)
+        left = gr.update(choices=self._read().names, value=self.shown("default", values))
+        return note_html(f'Deleted "{name}".'), left
 
     def _begun(self) -> list[Any]:
         """The user's presets and wishes, at each load of the page: the page itself is built once for all tabs."""

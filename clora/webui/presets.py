@@ -15,6 +15,8 @@ from ..settings import BY_NAME, PRESETS, SETTINGS, Settings
 
 LONGEST = 60
 """Characters of a preset's name."""
+CHANGED = " (changed)"
+"""Behind the name of the chosen preset once a setting was changed: no preset's name ends so."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class OwnPresets:
     def names(self) -> list[str]:
         """The built-in presets, then the user's in the order of their names."""
         return [*PRESETS, *sorted(self.settings, key=str.casefold)]
+
+    def base(self, shown: str) -> str:
+        """The preset that a choice shows, changed or not; the default where there is none of its name."""
+        name = shown.removesuffix(CHANGED)
+        return name if name in self.names else "default"
 
     def named(self, name: str) -> Settings:
         """The settings of a preset. Errors: CLoRAError."""
@@ -142,6 +149,8 @@ def _wrong_name(name: str) -> str:
         return "A preset needs a name: write one into the box."
     if name in PRESETS:
         return f'The preset "{name}" is built in: take another name.'
+    if name.endswith(CHANGED):
+        return f'"{name}" is what a preset is called whose settings were changed: take another name.'
     if len(name) > LONGEST or not name.isprintable():
         return f'"{name[:LONGEST]}" is no name for a preset: take up to {LONGEST} printable characters.'
     return ""

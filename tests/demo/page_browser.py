@@ -51,7 +51,9 @@ def served(log: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
+    presets = str(log.with_name("clora-presets.json"))
     command = [sys.executable, "-m", "clora.demo.cli", "serve", "--port", str(port), "--device", "cpu"]
+    command += ["--presets", presets]
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=output, stderr=subprocess.STDOUT)
     try:

@@ -91,7 +91,10 @@ def test_progress_says_the_phase_and_the_loss(world: Path, tmp_path: Path, capsy
 def test_one_concept_renders_plainly_and_says_so(world: Path, tmp_path: Path, capsys: Any) -> None:
     assert clora(world, tmp_path, "a <lora:cat:1> cat") == 0
     assert "only one concept LoRA" in capsys.readouterr().err
-    assert (tmp_path / "out" / "picture.png").is_file()
+    with Image.open(tmp_path / "out" / "picture.png") as picture:
+        text = picture.text["parameters"]  # type: ignore[attr-defined]
+    assert "Steps:" in text
+    assert "CLoRA" not in text
 
 
 MISTAKES = {

@@ -17,6 +17,7 @@ from PIL import Image
 
 from clora.demo.cli import main
 from clora.demo.embedded import EMBEDDED_LORAS
+from clora.demo.output import parameters
 from clora.demo.page.cards import Card, insertion, lora_cards
 from clora.demo.page.drawing import result_of, said_of
 from clora.demo.page.engine import Drawn, Engine, Job, Progress, Stopped
@@ -31,6 +32,7 @@ from clora.demo.page.markup import (
     result_html,
     slider_html,
 )
+from clora.demo.page.paste import taken_from
 from clora.demo.page.serve import assets
 from clora.demo.page.session import Session, composition_of, lora_folders, path_of, read_prompt
 from clora.errors import CLoRAError
@@ -198,7 +200,7 @@ def engine() -> Engine:
 
 def job(tiny: Session, prompt: str = "a <lora:cat:1> cat and a <lora:dog:1> dog", **changed: Any) -> Job:
     settings = Settings(refine_updates=1, **changed.pop("settings", {}))
-    return Job(prompt, "", tiny, settings, **{"steps": 3, "seed": 4, **changed})
+    return Job(prompt, changed.pop("negative", ""), tiny, settings, **{"steps": 3, "seed": 4, **changed})
 
 
 def drawn_of(engine: Engine, wanted: Job) -> tuple[list[Drawn], list[Progress]]:
@@ -221,13 +223,84 @@ def test_a_job_draws_the_picture_and_plain_merge(engine: Engine, tiny: Session) 
 
 @pytest.mark.parametrize(
     ("changed", "count"),
-    [({"prompt": "a <lora:cat:1> cat"}, 1), ({"settings": {"method": "merge"}}, 1),
+    [({"prompt": "a <lora:cat:1> cat"}, 1), ({"prompt": "a <lora:cat:1> cat", "settings": {"method": "switch"}}, 1),
+     ({"settings": {"method": "merge"}}, 1),
      ({"settings": {"method": "switch"}}, 2)],
 )  # fmt: skip
 def test_merge_is_drawn_once(engine: Engine, tiny: Session, changed: dict[str, Any], count: int) -> None:
     drawn, _ = drawn_of(engine, job(tiny, **changed))
     assert len(drawn) == count
     assert drawn[-1].merged
+
+
+def test_a_picture_without_clora_says_so_and_has_none_of_its_settings(engine: Engine, tiny: Session) -> None:
+    wanted = job(tiny, prompt="a <lora:cat:1> cat", settings={"show_loss": True, "method": "composite"})
+    drawn, told = drawn_of(engine, wanted)
+    html = result_of(wanted, drawn)
+    assert "<figcaption>without CLoRA " in html
+    assert 'download="without-clora-4.png"' in html
+    assert "CLoRA: on" not in html
+    assert "CLoRA method" not in html
+    assert [progress.text for progress in told if progress.total][-1] == "Without CLoRA: step 3"
+    assert told[-1].total == 3
+    assert all("CLoRA steps aside" in note for note in said_of(wanted, drawn, 1)[1])
+
+
+def test_without_updates_there_is_a_note_in_place_of_the_curve(engine: Engine, tiny: Session) -> None:
+    for settings, told in (({"update_until": 0, "show_loss": True}, 1), ({"update_until": 0}, 0)):
+        wanted = job(tiny, settings=settings)
+        drawn, _ = drawn_of(engine, wanted)
+        assert sum("no updates were made" in note for note in said_of(wanted, drawn, 1)[1]) == told
+
+
+def test_an_empty_prompt_is_one_sentence() -> None:
+    found = read_prompt(" \n", "", "", Session(), lambda source: None)
+    assert found.problem == "The prompt is empty: write what to draw, or click two of the LoRAs."
+
+
+# ------------------------------------------------------------------------------------------------ pasted parameters
+
+
+def test_a_pages_own_parameters_are_taken_back(engine: Engine, tiny: Session) -> None:
+    wanted = job(tiny, negative="bad, worse", guidance=2.5, width=64, settings={"mask_threshold": 0.3})
+    drawn = drawn_of(engine, wanted)[0][0]
+    taken = taken_from(parameters(drawn.composed, tiny.model), tiny.model)
+    assert taken is not None
+    values = dict(taken.values)
+    own = {name: values.pop(name) for name in ("prompt", "negative", "steps", "guidance", "seed", "width", "height")}
+    assert own == {
+        "prompt": wanted.prompt, "negative": "bad, worse", "steps": 3, "guidance": 2.5, "seed": 4, "width": 64,
+        "height": 128,
+    }  # fmt: skip
+    assert values.pop("corrections") == ""
+    assert Settings(**values) == wanted.settings
+    said = "the prompts, Steps, CFG scale, Seed, Size, CLoRA's settings"
+    assert taken.note == f"Taken over from the pasted parameters: {said}."
+
+
+def test_a_webuis_parameters_are_taken_as_far_as_they_go() -> None:
+    text = (
+        f"{PROMPT}\nNegative prompt: bad\nSteps: 150, Sampler: Euler, CFG scale: seven, Seed: 9, Size: 512x768, "
+        'Model: other, CLoRA: on, CLoRA mask threshold: 3, CLoRA shine: 1, CLoRA corrections: "sunball: words=sks"'
+    )
+    taken = taken_from(text, None)
+    assert taken is not None
+    assert {"steps", "guidance", "mask_threshold"} & set(taken.values) == set()
+    assert (taken.values["seed"], taken.values["width"], taken.values["height"]) == (9, 512, 768)
+    assert taken.values["corrections"] == "sunball: words=sks"
+    assert "Left out: Sampler, Steps, CFG scale, CLoRA mask threshold, CLoRA shine." in taken.note
+    assert 'with the model "other", here "clora-world" draws' in taken.note
+
+
+def test_parameters_without_clora_leave_its_settings() -> None:
+    taken = taken_from("a cat\nSteps: 20, Seed: 9, Size: 512x768", None)
+    assert taken is not None
+    assert set(taken.values) == {"prompt", "negative", "steps", "seed", "width", "height"}
+    assert "CLoRA's settings, which it does not have" in taken.note
+    assert taken_from(PROMPT, None) is None
+
+
+# ------------------------------------------------------------------------------------------------ drawing
 
 
 def test_a_seed_by_lot_is_told(engine: Engine, tiny: Session) -> None:
@@ -417,6 +490,7 @@ def test_mistakes_are_told_in_place_and_nothing_is_lost(tab: page_browser.Tab) -
         tab.type(field, "/none")
         tab.all(button)[0].click()
         tab.wait(lambda said=sentence: said in tab.text("#clora_model_said .clora-problem"), sentence)
+        assert "The embedded model draws." in tab.text("#clora_model_said")
     assert tab.all(".clora-card")
     tab.type(PROMPT_BOX, PROMPT)
     generate(tab)
@@ -437,12 +511,127 @@ def test_by_the_keyboard_alone(tab: page_browser.Tab) -> None:
     tab.tab_to(".clora-card[data-insert*=ninjaheart]")
     tab.keys(Keys.ENTER)
     value = tab.run("return document.querySelector('#txt2img_prompt textarea').value")
-    assert value == f"{PROMPT} <lora:ninjaheart:1> sks heart"
+    assert value == f"{PROMPT} and a <lora:ninjaheart:1> sks heart"
     tab.wait(lambda: "sks heart ninjaheart" in tab.text("#clora_words mark"), "the third concept")
     tab.tab_to("#txt2img_generate")
     tab.keys(Keys.ENTER)
     tab.wait(lambda: "Done" in tab.text("#clora_status"), "the picture")
     tab.tab_to(".clora-table [data-lora=ninjaheart][data-key=words]", 120)
+
+
+CARDS = "return document.querySelector('.clora-card[data-insert*=' + arguments[0] + ']').click()"
+SUN, MOON, LAVA = "<lora:sunball:1> sks ball", "<lora:moonball:1> sks ball", "<lora:lava:1:role=background> on lava"
+
+
+@pytest.mark.parametrize(
+    ("before", "clicks", "after"),
+    [
+        ("", ["sunball", "moonball", "lava"], f"a {SUN} and a {MOON} {LAVA}"),
+        ("a dog", ["sunball"], f"a dog and a {SUN}"),
+        ("photo, best quality ", ["sunball", "moonball"], f"photo, best quality, a {SUN} and a {MOON}"),
+        (f"a {SUN}, ", ["moonball"], f"a {SUN}, a {MOON}"),
+        ("photo of", ["moonball"], f"photo of a {MOON}"),
+        ("a big ball and a ", ["moonball"], f"a big ball and a {MOON}"),
+        ("<lora:sketch:1:role=style>", ["moonball"], f"<lora:sketch:1:role=style> a {MOON}"),
+    ],
+)
+def test_cards_keep_the_prompt_a_sentence(tab: page_browser.Tab, before: str, clicks: list[str], after: str) -> None:
+    tab.type(PROMPT_BOX, before)
+    for name in clicks:
+        tab.run(CARDS, name)
+    assert tab.run("return document.querySelector(arguments[0]).value", PROMPT_BOX) == after
+
+
+def test_a_card_before_another_subject(tab: page_browser.Tab) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    tab.type(PROMPT_BOX, f"a {SUN}")
+    tab.keys(Keys.HOME)
+    tab.run(CARDS, "moonball")
+    assert tab.run("return document.querySelector(arguments[0]).value", PROMPT_BOX) == f"a {MOON} and a {SUN}"
+
+
+def value(tab: page_browser.Tab, selector: str) -> str:
+    return str(tab.run("return document.querySelector(arguments[0]).value", selector))
+
+
+PRESET, COST = "#txt2img_clora_preset input", "#txt2img_clora_cost"
+
+
+def test_preset_and_cost_follow_the_settings(tab: page_browser.Tab) -> None:
+    tab.wait(lambda: value(tab, PRESET) == "default (changed)", "the word for other updates and steps")
+    tab.wait(lambda: "2 concepts will be composed" in tab.text(COST), "the cost")
+    tab.type("#txt2img_clora_update_until input[type=number]", "0")
+    tab.wait(lambda: "About 1.1 times" in tab.text(COST), "the cost without updates")
+    tab.type("#txt2img_clora_refine_updates input[type=number]", "20")
+    tab.type("#txt2img_clora_update_until input[type=number]", "0.5")
+    tab.wait(lambda: value(tab, PRESET) == "default", "the name alone")
+    assert "About 1.1 times" not in tab.text(COST)
+
+
+def test_presets_of_ones_own(page: tuple[Any, str], tab: page_browser.Tab) -> None:
+    tab.wait(lambda: value(tab, PRESET) == "default (changed)", "the changed settings")
+    tab.run("[...document.querySelectorAll('.label-wrap')].find((b) => b.innerText.includes('Your presets')).click()")
+    tab.wait(lambda: tab.all("#txt2img_clora_preset_name textarea, #txt2img_clora_preset_name input"), "the field")
+    tab.type("#txt2img_clora_preset_name :is(textarea, input)", "one update")
+    tab.all("#txt2img_clora_preset_save")[0].click()
+    tab.wait(lambda: value(tab, PRESET) == "one update", "the name")
+    again = page_browser.Tab(*page)
+    again.wait(lambda: value(again, PRESET) == "default", "the page as it begins")
+    again.all(PRESET)[0].click()
+    again.wait(lambda: "one update" in again.text("ul.options"), "the choice in a new tab")
+    tab.all("ul.options li")[-1].click()
+    tab.wait(lambda: value(tab, "#txt2img_clora_refine_updates input[type=number]") == "1", "its settings")
+    tab.run("document.querySelector('#txt2img_clora_preset_delete').click()")
+    tab.wait(lambda: value(tab, PRESET) == "default (changed)", "the default's name again")
+
+
+def test_pasted_parameters_fill_the_controls(tab: page_browser.Tab) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    text = (
+        f"a {SUN} and a {MOON}\nNegative prompt: bad\nSteps: 3, Sampler: Euler, CFG scale: 4.5, Seed: 77, "
+        "Size: 256x256, CLoRA: on, CLoRA refine updates: 1, CLoRA mask threshold: 0.3"
+    )
+    box = tab.all(PROMPT_BOX)[0]
+    paste = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))"
+    tab.run(paste, box, text)
+    box.send_keys(Keys.CONTROL, Keys.ENTER)  # at once: Generate waits for the controls
+    tab.wait(lambda: tab.all(".clora-settings pre"), "the picture")
+    told = tab.text(".clora-settings pre")
+    assert told.startswith(f"a {SUN} and a {MOON}\nNegative prompt: bad\nSteps: 3, CFG scale: 4.5, Seed: 77")
+    assert "CLoRA refine updates: 1, CLoRA mask threshold: 0.3" in told
+    assert value(tab, PROMPT_BOX) == f"a {SUN} and a {MOON}"
+    assert value(tab, "#clora_seed input") == "77"
+    tab.run(paste, tab.all(PROMPT_BOX)[0], text)
+    tab.wait(lambda: "Left out: Sampler" in tab.text("#clora_taken"), "the note")
+
+
+def test_an_empty_prompt_is_told_and_leaves_no_hint(tab: page_browser.Tab) -> None:
+    tab.type(PROMPT_BOX, "")
+    tab.all("#txt2img_generate")[0].click()
+    tab.wait(lambda: "The prompt is empty" in tab.text("#clora_status .clora-problem"), "the sentence")
+    tab.wait(lambda: "The prompt is empty" in tab.text("#txt2img_clora_message"), "the panel's sentence")
+    assert not tab.all("#txt2img_clora_table .clora-empty")
+    assert not tab.text(COST).strip()
+
+
+def test_in_a_narrow_window(page: tuple[Any, str]) -> None:
+    """The progress comes into sight, and the table says that it goes on to the right."""
+    from selenium.webdriver.common.keys import Keys
+
+    tab = quick(page_browser.Tab(*page, width=420, height=700))
+    sideways = "return getComputedStyle(document.querySelector('.clora-sideways')).display"
+    assert tab.run(sideways) == "block"
+    tab.run("window.scrollTo(0, 0)")
+    top = "return document.querySelector('#clora_picture').getBoundingClientRect().top"
+    assert tab.run(top) > 700
+    tab.all(PROMPT_BOX)[0].send_keys(Keys.CONTROL, Keys.ENTER)
+    tab.wait(lambda: 0 <= tab.run(top) < 100, "the place of the progress")
+    tab.wait(lambda: "Done" in tab.text("#clora_status"), "the picture")
+    assert 0 <= tab.run(top) < 100
+    tab.resize(1280, 900)
+    tab.wait(lambda: tab.run(sideways) == "none", "a table that fits")
 
 
 def test_tabs_do_not_see_each_others_settings(page: tuple[Any, str], tab: page_browser.Tab) -> None:

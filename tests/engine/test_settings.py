@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clora.errors import CLoRAError
-from clora.infotext import infotext, infotext_fields
+from clora.infotext import infotext, infotext_fields, read_infotext
 from clora.settings import PRESETS, SETTINGS, Setting, Settings
 
 
@@ -68,6 +68,28 @@ def test_presets_are_valid(preset: str) -> None:
     settings = Settings(preset)
     for name, value in PRESETS[preset].items():
         assert getattr(settings, name) == value
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"Steps": "5", "CFG scale": "3.5", "CLoRA": "on", "CLoRA refine at": "0, 0.5"},
+        {"Steps": "5", "Seed": "3", "CLoRA corrections": 'cat: words=a "cat", trigger=x\ndog: place=C:\\'},
+    ],
+)
+@pytest.mark.parametrize("negative", ["", "bad, Steps: 3", "two\nlines"])
+def test_an_infotext_is_read_back(fields: dict[str, str], negative: str) -> None:
+    prompt = "a <lora:cat:1:words=cat> cat,\non grass"
+    found = read_infotext(infotext(prompt, negative, fields) + "\n")
+    assert found is not None
+    assert (found.prompt, found.negative, found.fields) == (prompt, negative, fields)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a cat", "Steps: 3", "a cat, Steps: 3, Seed: 4, Size: 8x8", "Steps: many, Seed: 4, Size: 8x8"]
+)
+def test_a_text_without_parameters_is_none(text: str) -> None:
+    assert read_infotext(text) is None
 
 
 def test_infotext_holds_only_what_differs() -> None:

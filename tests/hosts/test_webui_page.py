@@ -98,7 +98,7 @@ def test_reading_a_prompt(page: Page, prompt: str) -> None:
     page.open_panel()
     page.write("#txt2img_prompt textarea", prompt)
     page.click("#txt2img_clora_refresh")
-    page.wait(lambda: "2 concepts" in page.text("#txt2img_clora_message"), "the reading")
+    page.wait(lambda: "2 concepts" in page.text("#txt2img_clora_cost"), "the reading")
     assert len(page.all("#txt2img_clora_table tbody tr")) == 2
     name = re.findall("<lora:([^:>]+)", prompt)[1]
     page.write("#txt2img_clora_corrections textarea", f"{name}: words=no such words")
@@ -148,7 +148,7 @@ def test_a_cell_of_the_table_is_a_correction(page: Page, prompt: str) -> None:
     assert page.value(f"{cells}[data-key=words]") == "no such words"
     type_words("")
     page.wait(lambda: page.value(corrections) == "", "no correction")
-    page.wait(lambda: "2 concepts" in page.text("#txt2img_clora_message"), "the reading")
+    page.wait(lambda: "2 concepts" in page.text("#txt2img_clora_cost"), "the reading")
 
 
 def test_generate_waits_for_a_cell_that_was_just_changed(page: Page, prompt: str) -> None:

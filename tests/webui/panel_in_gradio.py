@@ -188,6 +188,23 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "generate while off": run("txt2img_generate", False, *told(PROMPT)),
         "said by the tag": run(refresh, *told(PROMPT.replace("cat:1", "cat:1:words=cat:role=concept"))),
         "read in img2img": run("img2img_clora_refresh", *told(PROMPT)),
+        # In the session of the last reading, which keeps the number of its concepts.
+        "touched": {
+            name: run("txt2img_clora_touched", None, 20, shown, *told(PROMPT, **changes)[4:])
+            for name, (shown, changes) in {
+                "as read": ("default", {}),
+                "fast": ("fast", {"update_until": 0}),
+                "changed": ("fast", {"update_until": 0.2}),
+                "changed back": ("fast (changed)", {"update_until": 0}),
+                "wrong": ("default", {"refine_at": "soon"}),
+                "no preset": ("gone", {}),
+            }.items()
+        },
+        "touched without concepts": [
+            run(refresh, *told("")),
+            run("txt2img_clora_touched", None, 20, "default", *told("")[4:]),
+        ],
+        "asks the page's script": asking(config, by_id),
         "restored order": [one is two for (one, _), two in zip(fields, inputs["txt2img"], strict=True)],
         "restored": [read(infotext) for _, read in fields],
         "restored defaults": [read({"CLoRA": "on"}) for _, read in fields],
@@ -204,6 +221,16 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "route analyze wrong": call(f"{url}/clora/v1/analyze", {"promt": PROMPT}),
         "jobs": jobs(tabs["txt2img"], values),
     }
+
+
+def asking(config: dict[str, Any], by_id: dict[int, Any]) -> list[str]:
+    """The elements whose changes are told to the page's script, which the server does not hear of."""
+    found = set()
+    for listener in config["dependencies"]:
+        if "clora-touched" in str(listener["js"]) and not listener["backend_fn"]:
+            sources = [target[0] if isinstance(target, list) else target for target in listener["targets"]]
+            found |= {by_id[source]["props"]["elem_id"] for source in sources}
+    return sorted(found)
 
 
 class _Texts(HTMLParser):
@@ -267,9 +294,10 @@ def own_presets(run: Any, folder: Path, shared: Any) -> dict[str, Any]:
     shared.opts.clora_begin_on, shared.opts.clora_begin_preset = True, "<b>mine"
     found["begin as wished"] = run(begin)
     found["choices on the settings page"] = shared.opts.data_labels["clora_begin_preset"].component_args()
-    found["delete built in"] = run(delete, "paper")
-    found["deleted"] = run(delete, "<b>mine")
-    found["deleted again"] = run(delete, "<b>mine")
+    found["changed"] = run("txt2img_clora_touched", None, 20, "<b>mine", *{**kept, "mask_threshold": 0.9}.values())
+    found["delete built in"] = run(delete, "paper", *kept.values())
+    found["deleted"] = run(delete, "<b>mine (changed)", *kept.values())
+    found["deleted again"] = run(delete, "<b>mine", *kept.values())
     found["begin without it"] = run(begin)
     found["chosen when gone"] = run(choice, "<b>mine")
     shared.opts.clora_begin_on, shared.opts.clora_begin_preset = False, "default"

@@ -77,10 +77,27 @@ def test_names_and_words_are_text_in_the_page() -> None:
         "input",
         "select",
         "option",
+        "p",
     }
     assert ('x"onfocus="y', "words") in Cells(table_html(rows)).values
     assert "<script" not in message_html(Report(False, problem=evil))
     assert "<script" not in message_html(Report(True, notes=(evil,), variants=("", "")))
+
+
+def test_the_row_of_a_single_lora_is_filled() -> None:
+    for prompt in ("a <lora:black cat:1> cat, hat", "a black cat <lora:black cat:1:words=cat>"):
+        (row,) = report(prompt).rows
+        assert (row.words, row.trigger) == ("cat", "")
+        assert 'data-words="cat"' in table_html((row,))
+    found = report("<lora:one:1> cat <lora:ink:1:role=style>", corrections={"one": WordsOverride(words="cat")})
+    assert [row.words for row in found.rows] == ["cat", ""]
+    assert not found.composes
+    assert len(found.notes) == 1
+    assert report("<lora:one:1>").rows[0].words == ""
+
+
+def test_without_rows_there_is_no_table() -> None:
+    assert table_html(()) == ""
 
 
 def test_a_place_is_shown_as_it_is_written() -> None:

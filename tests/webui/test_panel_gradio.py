@@ -152,7 +152,9 @@ def test_a_tab_begins_as_its_user_wishes(page: dict[str, Any]) -> None:
     assert "built in" in said
     ((said, preset),) = own["deleted"]
     assert "Deleted &quot;&lt;b&gt;mine&quot;" in said
-    assert (preset["value"], _choices(preset)) == (None, list(PRESETS))
+    # The settings stay, and they are not the default's.
+    assert (preset["value"], _choices(preset)) == ("default (changed)", list(PRESETS))
+    assert own["changed"][0][1] == "<b>mine (changed)"
     assert "no preset" in own["deleted again"][0][0]
     ((said, _, preset, *controls),) = own["begin without it"]
     assert said.startswith(BEGUN)
@@ -183,9 +185,10 @@ def _choices(update: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("name", ["read", "read in img2img"])
 def test_the_prompt_is_read(page: dict[str, Any], name: str) -> None:
-    ((message, table),) = page[name]
-    assert "2 concepts will be composed" in message
-    assert "times the time of a plain picture" in message
+    ((cost, message, table, *_),) = page[name]
+    assert "2 concepts will be composed" in cost
+    assert "times a plain picture's time" in cost
+    assert message == ""
     assert table.count('<tr data-words="cat"') == table.count('<tr data-words="dog"') == 1
     assert "<td>2</td></tr>" in table  # the token of the first one
     for key, value in {"words": 'value="cat"', "trigger": 'value=""'}.items():
@@ -194,7 +197,7 @@ def test_the_prompt_is_read(page: dict[str, Any], name: str) -> None:
 
 
 def test_what_the_tag_says_is_not_to_be_edited(page: dict[str, Any]) -> None:
-    ((_, table),) = page["said by the tag"]
+    ((_, _, table, *_),) = page["said by the tag"]
     assert '<span title="The tag says so.">cat</span>' in table
     assert 'data-lora="cat" data-key="words"' not in table
     assert 'data-lora="cat" data-key="role"' not in table
@@ -228,8 +231,8 @@ def test_the_table_is_written_into_the_prompt(page: dict[str, Any]) -> None:
 
 def test_generating_reads_the_prompt_while_clora_is_on(page: dict[str, Any]) -> None:
     assert page["generate"] == page["read"]
-    ((message, table),) = page["generate while off"]
-    assert message["__type__"] == table["__type__"] == "update"
+    ((cost, message, table, *_),) = page["generate while off"]
+    assert cost["__type__"] == message["__type__"] == table["__type__"] == "update"
 
 
 @pytest.mark.parametrize(
@@ -241,18 +244,40 @@ def test_generating_reads_the_prompt_while_clora_is_on(page: dict[str, Any]) -> 
     ],
 )
 def test_what_is_wrong_is_told(page: dict[str, Any], name: str, sentence: str) -> None:
-    ((message, _),) = page[name]
-    assert sentence in message
-    assert "will be composed" not in message
+    ((cost, message, table, *_),) = page[name]
+    assert sentence in cost + message
+    assert "will be composed" not in cost + message
+    assert "Press" not in table
+
+
+def test_the_cost_and_the_presets_name_follow_the_settings(page: dict[str, Any]) -> None:
+    told = {name: answer[0] for name, answer in page["touched"].items()}
+    assert told["as read"] == [page["read"][0][0], "default"]
+    assert "2 concepts will be composed. About 1.1 times" in told["fast"][0]
+    assert "2 concepts will be composed. About 1.6 to" in told["changed"][0]
+    names = {name: preset for name, (_, preset) in told.items()}
+    assert names == {
+        "as read": "default", "fast": "fast", "changed": "fast (changed)", "changed back": "fast",
+        "wrong": "default (changed)", "no preset": "default",
+    }  # fmt: skip
+    assert "clora-problem" in told["wrong"][0]
+    assert page["touched without concepts"][1] == [["", "default"]]
+
+
+def test_every_setting_tells_that_it_changed(page: dict[str, Any]) -> None:
+    wanted = {f"{tab}_{name}" for tab in ("txt2img", "img2img")
+              for name in ("steps", *(f"clora_{setting.name}" for setting in SETTINGS))}  # fmt: skip
+    assert set(page["asks the page's script"]) == wanted
 
 
 def test_corrections_read_the_prompt_again(page: dict[str, Any]) -> None:
-    ((_, table),) = page["read corrected"]
+    ((_, _, table, *_),) = page["read corrected"]
     assert '<tr data-words="grass"' in table
 
 
 def test_the_table_stays_after_a_wrong_correction(page: dict[str, Any]) -> None:
-    ((message, table),) = page["read wrongly corrected"]
+    ((cost, message, table, *_),) = page["read wrongly corrected"]
+    assert cost == ""
     assert "cow" in message
     assert "clora-problem" in message
     assert table["__type__"] == "update"

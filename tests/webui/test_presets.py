@@ -35,7 +35,7 @@ def test_what_is_saved_is_read_again(file: PresetFile) -> None:
     assert [path.name for path in file.path.parent.iterdir()] == ["presets.json"]
 
 
-@pytest.mark.parametrize("name", ["", " \n", *PRESETS, "x" * (LONGEST + 1), "two\nlines"])
+@pytest.mark.parametrize("name", ["", " \n", *PRESETS, "x" * (LONGEST + 1), "two\nlines", "fast (changed)"])
 def test_a_wrong_name_is_refused_and_nothing_is_written(file: PresetFile, name: str) -> None:
     with pytest.raises(CLoRAError):
         file.save(name, MINE)

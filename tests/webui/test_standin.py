@@ -384,6 +384,13 @@ def test_the_gallery_gets_masks_maps_and_losses(host: Host) -> None:
         assert len(job.processed.images) == len(job.processed.infotexts) == 4 * count
 
 
+@pytest.mark.parametrize(("asked", "told"), [(True, 1), (False, 0)])
+def test_without_updates_there_is_a_note_in_place_of_the_curve(host: Host, asked: bool, told: int) -> None:
+    job = host.draw([PROMPT] * 2, {"preset": "fast", "show_loss": asked, "show_masks": False})
+    assert job.processed.comments.count("no updates were made") == told
+    assert len(job.processed.images) == 2
+
+
 def test_a_subject_without_a_place_is_told_under_the_picture(host: Host) -> None:
     job = host.draw(clora={**FEW, "mask_threshold": 1.0})  # nothing exceeds a map's whole range
     assert 'The subject "cat" (cat) has no place in the picture: try another seed' in job.processed.comments
@@ -648,6 +655,9 @@ def test_a_prompt_is_read_with_tokens(host: Host) -> None:
     again = read_prompt("a <lora:cat:1> cat and a <lora:dog:1:words=cat#2> cat", "", "").as_json()["rows"]
     assert [row["words"] for row in again] == ["cat", "cat#2"]  # as corrections take them
     assert 'did you mean "cat"?' in read_prompt("a <lora:cta:1> cat and a <lora:dog:1> dog", "", "").problem
+    alone = read_prompt("a <lora:cat:1> cat on grass", "", "")
+    assert [(row.words, row.tokens) for row in alone.rows] == [("cat", (2,))]
+    assert not alone.composes
 
 
 def test_notes_beside_a_lora_are_read(host: Host) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...pictures import loss_curve, map_strip, masks_overlay
+from ...record import NO_LOSS
 from ..output import concept_labels, parameters
 from .engine import Drawn, Job
 from .markup import Figure, result_html
 
 MERGE = "plain merge"
+ASIDE = "without CLoRA"
 
 
 def result_of(job: Job, drawn: Sequence[Drawn]) -> str:
@@ -24,6 +26,8 @@ def result_of(job: Job, drawn: Sequence[Drawn]) -> str:
 def said_of(job: Job, drawn: Sequence[Drawn], seconds: float) -> tuple[str, tuple[str, ...]]:
     """The closing line of a job, and its notes."""
     notes = tuple(dict.fromkeys(note for one in drawn for note in one.composed.warnings))
+    if job.settings.show_loss and drawn[0].composes and not drawn[0].record.losses:
+        notes = (*notes, NO_LOSS)
     lot = " (random)" if job.seed < 0 else ""
     return f"Done in {seconds:.0f} s. Seed {drawn[0].composed.seeds[0]}{lot}.", notes
 
@@ -39,6 +43,7 @@ def _text(job: Job, drawn: Drawn) -> str:
 def _picture(job: Job, drawn: Drawn) -> Figure:
     image, text = drawn.composed.images[0], _text(job, drawn)
     method = {"clora": "CLoRA", "merge": MERGE}.get(drawn.composed.settings.method, drawn.composed.settings.method)
+    method = method if drawn.composes else ASIDE
     return Figure(image, method, f"{method.replace(' ', '-').lower()}-{drawn.composed.seeds[0]}.png", text)
 
 

@@ -17,7 +17,7 @@ from ...prompt import PromptTokens, ResolvedText
 from ...record import Record
 from ...settings import Settings
 from ..models import load_pipeline
-from .session import Session
+from .session import Session, composition_of
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class Drawn:
     merged: bool
     record: Record
 
+    @property
+    def composes(self) -> bool:
+        """Whether the prompt has two concepts; CLoRA steps aside where it has fewer, whatever the method."""
+        return self.composed.compositions[0].composes
+
 
 class Stopped(Exception):
     """The user wants no more of it."""
@@ -59,6 +64,9 @@ class Stopped(Exception):
 
 Told = Progress | Drawn
 _Tell = Callable[[Told | BaseException | None], None]
+
+
+_TITLES = {"clora": "CLoRA", "merge": "Plain merge"}
 
 
 @dataclass(frozen=True)
@@ -129,20 +137,21 @@ class Engine:
         tell(Progress("Reading LoRAs"))
         pipe = self._model(job.session.model).pipe
         seed = secrets.randbelow(2**32) if job.seed < 0 else job.seed
-        first = job.settings.method != "merge"
-        total = job.steps * (2 if first else 1)
-        for merged in (False, True) if first else (True,):
+        found = composition_of(job.prompt, "", job.session)
+        # Fewer than two concepts are one picture, and so is plain merge by itself; a mistake is told by compose().
+        aside = found is not None and not found.composes
+        alone = aside or job.settings.method == "merge"
+        total = job.steps * (1 if alone else 2)
+        for merged in (True,) if alone else (False, True):
             settings = job.settings.replace(method="merge") if merged else job.settings
             record = Record(settings, job.steps)
-            watch = _watch(record, tell, stop, job.steps if merged and first else 0, total, settings.method)
+            title = "Without CLoRA" if aside else _TITLES.get(settings.method, settings.method.capitalize())
+            watch = _watch(record, tell, stop, job.steps if merged and not alone else 0, total, title)
             composed = compose(
                 pipe, job.prompt, loras=job.session.loras, negative_prompt=job.negative, seed=seed, steps=job.steps,
                 guidance=job.guidance, width=job.width, height=job.height, settings=settings, observer=watch,
             )  # fmt: skip
-            steps_aside = composed.settings.method == "merge"
-            tell(Drawn(composed, steps_aside, record))
-            if steps_aside:
-                return  # fewer than two concepts, or the merge that was still to come
+            tell(Drawn(composed, merged, record))
 
 
 def _newest(told: queue.Queue[Any]) -> Any:
@@ -154,10 +163,9 @@ def _newest(told: queue.Queue[Any]) -> Any:
 
 
 def _watch(
-    record: Record, tell: _Tell, stop: threading.Event, before: int, total: int, method: str
+    record: Record, tell: _Tell, stop: threading.Event, before: int, total: int, title: str
 ) -> Callable[[Event], None]:
     """An observer that tells the phase in the WebUI's words; `before` steps of `total` are done already."""
-    title = {"clora": "CLoRA", "merge": "Plain merge"}.get(method, method.capitalize())
 
     def watch(event: Event) -> None:
         if stop.is_set():

@@ -12,29 +12,37 @@ from typing import Any
 import gradio as gr
 
 from ...errors import CLoRAError
-from ...settings import SETTINGS, Settings
+from ...settings import BY_NAME, SETTINGS, Settings
 from ...webui import panel
+from ...webui.controls import shown
 from ...webui.corrected_prompt import corrected_prompt
+from ...webui.messages import note_html
+from ...webui.preset_bar import Keeping
+from ...webui.presets import PresetFile
 from ...webui.request import read_corrections
 from ..embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE
 from . import markup
 from .cards import lora_cards
 from .drawing import result_of, said_of
 from .engine import Drawn, Engine, Job, Stopped
+from .paste import taken_from
 from .session import Session, composition_of, lora_folders, path_of, read_prompt
 
 GUIDANCE = 7.5
 """Of real checkpoints."""
 _ELSEWHERE = ("hires", "show_merge", "preview_masks")
 """Settings that mean nothing here: the page has no hires pass and no live preview, and always draws plain merge."""
+_FIELDS = ("prompt", "negative", "steps", "guidance", "seed", "width", "height", "corrections")
+"""The page's own controls that pasted parameters fill, by their names in `paste.Taken`."""
 _INTRO = "Each LoRA draws its own subject. Ctrl+Enter generates, from anywhere on the page."
 
 
 class Page:
     """Builds the page around an engine; the first `session` is what every new tab begins with."""
 
-    def __init__(self, engine: Engine, session: Session, head: str, css: str) -> None:
+    def __init__(self, engine: Engine, session: Session, head: str, css: str, presets: Path) -> None:
         self.engine, self.begin = engine, session
+        self.keeping = Keeping(PresetFile(presets), lambda: (True, "default"))
         self.running: dict[str, threading.Event] = {}
         fonts = ["system-ui", "sans-serif"]  # the theme's own would be fetched from elsewhere
         theme = gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"])
@@ -48,7 +56,7 @@ class Page:
             with gr.Column(scale=5, min_width=320):
                 self._prompt_part()
             with gr.Column(scale=6, min_width=320):
-                gr.HTML("<h2>Picture</h2>")
+                gr.HTML("<h2>Picture</h2>", elem_id="clora_picture")
                 self.status = gr.HTML("", elem_id="clora_status", elem_classes=["clora-message"])
                 self.result = gr.HTML(
                     '<p class="clora-empty">The picture, where each LoRA drew, and plain merge from the same seed '
@@ -56,20 +64,23 @@ class Page:
                     elem_id="clora_result",
                 )
         ours = panel.Page(self.prompt, self.negative, self.steps, self.generate, (self.session,), _ELSEWHERE)
-        self.panel = panel.build(_always_on, self._read, is_img2img=False, page=ours)
+        self.panel = panel.build(_always_on, self._read, is_img2img=False, page=ours, keeping=self.keeping)
         self._model_part()
         self._wire()
 
     def _prompt_part(self) -> None:
         self.prompt = gr.Textbox(DEMO_PROMPT, label="Prompt", lines=3, elem_id="txt2img_prompt")
+        self.taken = gr.HTML("", elem_id="clora_taken", elem_classes=["clora-message"])
+        # Pressed by page.js when a picture's parameters are in the prompt.
+        self.take = gr.Button("", elem_id="clora_take", elem_classes=["clora-hidden"])
         self.words = gr.HTML("", elem_id="clora_words")
         self.cards = gr.HTML(self._cards(self.begin), elem_id="clora_cards")
         self.negative = gr.Textbox("", label="Negative prompt", lines=1, elem_id="txt2img_neg_prompt")
         with gr.Row():
-            self.steps = gr.Slider(1, 100, value=20, step=1, label="Steps", elem_id="txt2img_steps", min_width=140)
+            self.steps = gr.Slider(1, 100, value=20, step=1, label="Steps", elem_id="txt2img_steps", min_width=200)
             guidance = GUIDANCE if self.begin.model else EMBEDDED_GUIDANCE
             self.guidance = gr.Slider(
-                1, 20, value=guidance, step=0.5, label="Guidance", elem_id="clora_guidance", min_width=140
+                1, 20, value=guidance, step=0.5, label="Guidance", elem_id="clora_guidance", min_width=200
             )
         with gr.Row():
             self.seed = gr.Number(-1, label="Seed (-1: random)", precision=0, elem_id="clora_seed", min_width=100)
@@ -102,15 +113,21 @@ class Page:
     def _wire(self) -> None:
         quiet: dict[str, Any] = {"show_progress": "hidden"}
         corrections = self.panel.inputs[-1]
-        read, told, shown = self.panel.reading
+        read, told, answer = self.panel.reading
         told_words = [self.prompt, corrections, self.session]
         for event in (self.prompt.change, corrections.change, self.session.change):
             event(self._highlight, told_words, self.words, trigger_mode="always_last", **quiet)
         for event in (self.prompt.blur, self.session.change):
-            event(read, told, shown, trigger_mode="always_last", **quiet)
+            event(read, told, answer, trigger_mode="always_last", **quiet)
         self.blocks.load(self._highlight, told_words, self.words, **quiet)
-        self.blocks.load(read, told, shown, **quiet)
+        self.blocks.load(read, told, answer, **quiet)
+        self.blocks.load(*self.panel.beginning, **quiet)
         numbers = [self.steps, self.guidance, self.seed, self.width, self.height]
+        fields = [self.prompt, self.negative, *numbers, corrections, *self.panel.inputs[1:-1]]
+        self.take.click(
+            self._take, [self.prompt, self.session], [self.taken, *fields], queue=False, **quiet
+        ).then(read, told, answer, **quiet)  # fmt: skip
+        self.generate.click(lambda: "", [], self.taken, queue=False, **quiet)
         # Many may wait at once, each told so; the engine lets one draw.
         self.generate.click(
             self._draw, [self.session, self.prompt, self.negative, *numbers, *self.panel.inputs[1:]],
@@ -131,6 +148,15 @@ class Page:
 
     def _highlight(self, prompt: str, corrections: str, session: Session) -> str:
         return markup.highlight_html(prompt, composition_of(prompt, corrections, session))
+
+    def _take(self, prompt: str, session: Session) -> list[Any]:
+        """Note and controls after a picture's parameters were pasted into the prompt."""
+        found = taken_from(prompt, session.model)
+        names = [*_FIELDS, *(setting.name for setting in SETTINGS)]
+        if found is None:
+            return [gr.update() for _ in (None, *names)]
+        values = {name: shown(BY_NAME[name], v) if name in BY_NAME else v for name, v in found.values.items()}
+        return [note_html(found.note), *(values.get(name, gr.update()) for name in names)]
 
     def _cards(self, session: Session) -> str:
         return markup.cards_html(lora_cards(session.loras))
@@ -185,7 +211,7 @@ class Page:
         try:
             found = Session(session.model, lora_folders(text))
         except CLoRAError as error:
-            return gr.update(), markup.problem_html(str(error)), gr.update()
+            return gr.update(), markup.problem_html(str(error)) + _model_line(session.model), gr.update()
         return found, _model_line(found.model), self._cards(found)
 
 

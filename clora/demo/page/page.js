@@ -13,13 +13,29 @@
         box.setSelectionRange(at, at);
     }
 
+    // What joins another subject to the prompt before it, so that it stays a sentence: "and a", ", a" or "a".
+    function joint(before, text) {
+        if (/:role=/.test(text)) return "";
+        const words = text.replace(/<[^<>]*>\s*/g, "");
+        const article = /^(an?|the)\b/i.test(words) ? "" : /^[aeiou]/i.test(words) ? "an " : "a ";
+        const line = before.split("\n").pop().trimEnd(), part = line.split(",").pop();
+        if (/\b(an?|the)$/i.test(part)) return "";
+        const open = /(^\s*|\b(and|on|in|of|with|at|by|near|beside|behind|under|over)|:role=[^<>]*>)$/i;
+        if (open.test(part)) return article;
+        return part === line || /<lora:(?![^<>]*:role=)/.test(part) ? `and ${article}` : `, ${article}`;
+    }
+
     function insert(text) {
         const box = prompt();
+        if (document.activeElement === box) caret = box.selectionStart;
         const at = caret === null ? box.value.length : Math.min(caret, box.value.length);
-        const before = box.value.slice(0, at), after = box.value.slice(at);
-        const left = !before || /\s$/.test(before) ? "" : " ", right = !after || /^[\s,.]/.test(after) ? "" : " ";
-        caret = (before + left + text).length;
-        write(box, before + left + text + right + after, caret);
+        const after = box.value.slice(at), join = joint(box.value.slice(0, at), text);
+        const before = join.startsWith(",") ? box.value.slice(0, at).trimEnd() : box.value.slice(0, at);
+        const left = !before || /\s$/.test(before) || join.startsWith(",") ? "" : " ";
+        const subject = !/:role=/.test(text) && /^\s*(an?\b|the\b|<lora:(?![^<>]*:role=))/i.test(after);
+        const right = subject ? (/^\s/.test(after) ? " and" : " and ") : !after || /^[\s,.]/.test(after) ? "" : " ";
+        caret = (before + left + join + text).length;
+        write(box, before + left + join + text + right + after, caret);
     }
 
     async function copy(button) {
@@ -39,6 +55,31 @@
         if (button) copy(button);
     });
 
+    // A picture's parameters in the prompt go to the controls they belong to; Generate waits for that.
+    const parameters = () => /(^|\n)\s*Steps: *\d+ *,/.test(prompt().value);
+    let taking = 0; // until when
+
+    document.addEventListener("input", (event) => {
+        if (event.target !== prompt() || !parameters()) return;
+        taking = Date.now() + 3000;
+        setTimeout(() => by("#clora_take").click(), 50);
+    });
+
+    document.addEventListener("click", (event) => {
+        if (!event.target.closest("#txt2img_generate") || Date.now() > taking || !parameters()) return;
+        event.stopImmediatePropagation();
+        event.preventDefault();
+        setTimeout(() => by("#txt2img_generate").click(), 50);
+    }, true);
+
+    // Where the picture is below the prompt, and not beside it, the progress would be out of sight.
+    document.addEventListener("click", (event) => {
+        if (!event.target.closest("#txt2img_generate")) return;
+        const [from, to] = ["#txt2img_prompt", "#clora_picture"].map((one) => by(one).getBoundingClientRect());
+        const seen = to.top >= 0 && to.top < innerHeight / 2;
+        if (to.left < from.right && !seen) by("#clora_picture").scrollIntoView();
+    });
+
     document.addEventListener("input", (event) => {
         const slider = event.target.closest(".clora-compare");
         if (slider) slider.style.setProperty("--at", `${event.target.value}%`);
@@ -55,7 +96,7 @@
         const at = document.activeElement; // leaving a field is what commits a cell or a number
         if (at && at !== prompt() && at !== document.body) {
             at.blur();
-            at.focus();
+            at.focus({preventScroll: true});
         }
         setTimeout(() => by("#txt2img_generate").click(), 30);
     }, true);

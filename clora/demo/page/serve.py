@@ -46,15 +46,15 @@ def check_gradio() -> Any:
     return gradio
 
 
-def serve(host: str, port: int, session: Session, device: str | None = None) -> None:
-    """Serve the page until the process ends. Errors: CLoRAError."""
+def serve(host: str, port: int, session: Session, presets: Path, device: str | None = None) -> None:
+    """Serve the page until the process ends; the user's own presets are in the file `presets`. Errors: CLoRAError."""
     check_gradio()
     head, css = assets()
     engine = Engine(device)
     engine.load(session.model)
     from .layout import Page
 
-    blocks = Page(engine, session, head, css).blocks
+    blocks = Page(engine, session, head, css, presets).blocks
     try:
         blocks.queue().launch(server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, show_api=False)
     except (OSError, OverflowError):

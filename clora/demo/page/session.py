@@ -44,6 +44,8 @@ def read_prompt(
     prompt: str, negative: str, corrections: str, session: Session, layout: Callable[[Path | None], Layout | None]
 ) -> Report:
     """The panel's reading of a prompt; `layout` tells the tokens of a model where it is loaded."""
+    if not prompt.strip():
+        return Report(False, problem="The prompt is empty: write what to draw, or click two of the LoRAs.")
     try:
         given = read_corrections(corrections)
         corrected_prompt(prompt, given)
