@@ -11,11 +11,11 @@ from typing import Any
 from PIL import Image
 
 from ..hosts.diffusers import Composed
-from ..pictures import masks_overlay
 from ..settings import BY_NAME, Settings
 from .embedded import DEMO_PROMPT
 from .examples import GREY, render
 from .models import load_pipeline
+from .output import overlay_of
 from .sheet import INK, below, beside, framed, text_block
 
 TILE = 190
@@ -73,9 +73,9 @@ STRIPS = (
 def column(composed: Composed, text: str, masks: bool) -> Image.Image:
     """A picture, its masks where they matter, and the value beneath."""
     pictures = [composed.images[0]]
-    found = composed.masks[0]
-    if masks and found is not None:
-        pictures.append(masks_overlay(composed.images[0], found, [""] * (len(found) - 1)))
+    overlay = overlay_of(composed, named=False) if masks else None
+    if overlay is not None:
+        pictures.append(overlay)
     small = [picture.convert("RGB").resize((TILE, TILE), Image.Resampling.LANCZOS) for picture in pictures]
     return below([*small, text_block([(text, INK)], TILE, 17)])
 
