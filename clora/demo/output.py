@@ -18,14 +18,16 @@ def concept_labels(composed: Composed, image: int = 0) -> list[str]:
 
 
 def overlay_of(composed: Composed, image: int = 0, *, named: bool = True) -> Image.Image | None:
-    """Where each LoRA drew in one image, None without masks; without names for pictures that become small."""
+    """Where each LoRA drew in one image, None without masks; without names, and with bold lines, for pictures
+    that become small.
+    """
     masks = composed.masks[image] if composed.masks else None
     if masks is None:
         return None
     labels = concept_labels(composed, image) if named else [""] * (len(masks) - 1)
     places = [concept.place for concept in composed.compositions[image].concepts]
     found = composed.found[image] if composed.found else None
-    return masks_overlay(composed.images[image], masks, labels, places, found)
+    return masks_overlay(composed.images[image], masks, labels, places, found, 1.0 if named else 2.2)
 
 
 def parameters(composed: Composed, model: Path | None, image: int = 0) -> str:

@@ -34,43 +34,37 @@ class _Shown:
 
 def masks_overlay(
     image: Image.Image, masks: Tensor, labels: Sequence[str], places: Sequence[Place | None] = (),
-    found: Tensor | None = None,
+    found: Tensor | None = None, bold: float = 1.0,
 ) -> Image.Image:  # fmt: skip
     """The picture with each concept's mask outlined in its colour and its name beside it; a little dimmed elsewhere.
 
     `masks` (V, h, w) with the base first; `labels` names the N concepts, "" writes nothing. A place of `places`, which
     the user has given, is a dashed line. Where it is the mask itself, a thin line tells where the subject was `found`
     (V, h, w) inside it (see `clora.found`). A concept whose mask is empty is named too, so that nobody looks for it in
-    vain.
+    vain. `bold` is for pictures that become small: so many times as thick lines.
     """
     factor = max(1, -(-SMALLEST // max(image.size)))
     size = (image.width * factor, image.height * factor)
     places = tuple(places) or (None,) * len(labels)
-    missing = not_found(found, places)
+    missing, width = not_found(found, places), max(3, round(bold * max(size) / 128))
     shown = [
-        _shown(masks[c + 1], name, places[c], None if found is None else found[c + 1], c, c in missing, size)
+        _shown(masks[c + 1], name, places[c], None if found is None else found[c + 1], c, c in missing, size, width)
         for c, name in enumerate(labels)
     ]
     canvas = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC), dtype=np.float32).copy()
     subjects = _filled(canvas, masks, shown)
     colors = [concept_color(c) for c in range(len(shown))]
-    width = _line(size)
     draw_lines(canvas, [one.line for one in shown], colors, max(1, width // 3), 4 * width)
     picture = Image.fromarray(canvas.clip(0, 255).round().astype(np.uint8))
     _write(picture, shown, subjects)
     return picture
 
 
-def _line(size: tuple[int, int]) -> int:
-    return max(3, round(max(size) / 128))
-
-
 def _shown(
     mask: Tensor, name: str, place: Place | None, found: Tensor | None, concept: int, missing: bool,
-    size: tuple[int, int],
+    size: tuple[int, int], width: int,
 ) -> _Shown:  # fmt: skip
-    """What one concept with its mask (h, w) has to show in a picture of `size` (W, H)."""
-    width = _line(size)
+    """What one concept with its mask (h, w) has to show in a picture of `size` (W, H), with lines of `width`."""
     mask = (mask.detach().float().cpu() > 0).float()
     if place is None:
         label = name if mask.any() else f"{name}\nnot found"
