@@ -24,9 +24,18 @@ def enlarged(mask: Tensor, size: tuple[int, int]) -> Region:
 
 def grown(region: Region, by: int) -> Region:
     """The region with a border of `by` pixels around it."""
-    found = torch.from_numpy(region).float()[None, None]
-    found = F.max_pool2d(found, (2 * by + 1, 1), 1, (by, 0))
-    return np.asarray((F.max_pool2d(found, (1, 2 * by + 1), 1, (0, by))[0, 0] > 0).numpy(), dtype=bool)
+    return _stretched(_stretched(region, by).T, by).T
+
+
+def _stretched(region: Region, by: int) -> Region:
+    """The region and what lies `by` rows or fewer above and below it; a large picture costs little more than a small
+    `by`, as stretches are doubled."""
+    found, length, whole = np.pad(region, ((by, by), (0, 0))), 1, 2 * by + 1
+    while length < whole:
+        step = min(length, whole - length)
+        found = found[:-step] | found[step:]
+        length += step
+    return found
 
 
 def ring(region: Region, width: int) -> Region:
@@ -35,10 +44,18 @@ def ring(region: Region, width: int) -> Region:
     return np.asarray(region & outside[width:-width, width:-width], dtype=bool)
 
 
-def stripes(shape: tuple[int, int], length: float) -> np.ndarray[Any, Any]:
-    """Numbers (H, W) of slanting stripes, which cut lines of nearly every direction into pieces of about `length`."""
-    rows, columns = np.indices(shape, dtype=np.float32)
-    return np.asarray(np.floor((columns + 0.7 * rows) / length), dtype=np.int64)
+def dashed(line: Region, piece: int, start: int) -> Region:
+    """Pieces of a line of about `piece` pixels, with gaps as long; where `start` is odd the gaps are the pieces."""
+    rows, columns = np.nonzero(line)
+    kept = (_stripes(rows, columns, piece) + start) % 2 == 0
+    result: Region = np.zeros_like(line)
+    result[rows[kept], columns[kept]] = True
+    return result
+
+
+def _stripes(rows: np.ndarray[Any, Any], columns: np.ndarray[Any, Any], length: int) -> np.ndarray[Any, Any]:
+    """Numbers of slanting stripes, which cut lines of nearly every direction into pieces of about `length`."""
+    return np.asarray((columns + 0.7 * rows) // length, dtype=np.int64)
 
 
 def draw_lines(
@@ -50,13 +67,15 @@ def draw_lines(
     """
     if not lines:
         return
-    stack = np.stack(list(lines))
-    anywhere: Region = np.asarray(stack.any(axis=0))
+    anywhere: Region = np.logical_or.reduce(list(lines))
     canvas[grown(anywhere, rim) & ~anywhere] = RIM
-    turn = stripes((canvas.shape[0], canvas.shape[1]), piece) % np.maximum(stack.sum(axis=0), 1)
-    rank = stack.cumsum(axis=0) - 1
-    for line, own, color in zip(stack, rank, colors, strict=True):
-        canvas[line & (own == turn)] = color
+    rows, columns = np.nonzero(anywhere)
+    claims = np.stack([line[rows, columns] for line in lines])
+    turn = _stripes(rows, columns, piece) % claims.sum(axis=0)
+    rank = claims.cumsum(axis=0) - 1
+    for claim, own, color in zip(claims, rank, colors, strict=True):
+        mine = claim & (own == turn)
+        canvas[rows[mine], columns[mine]] = color
 
 
 def largest_part(mask: Tensor) -> Tensor:

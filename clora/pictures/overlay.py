@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..found import not_found
 from ..place import Place
-from .outline import Region, bounds, draw_lines, enlarged, largest_part, ring, stripes
+from .outline import Region, bounds, dashed, draw_lines, enlarged, largest_part, ring
 from .palette import SMALLEST, concept_color
 from .plates import Plate, arrange
 
@@ -72,7 +72,7 @@ def _shown(
     label = f"{name}\nplace: {place.text}" + (", not found there" if missing else "")
     whole = np.asarray(place.grid(size[1], size[0]).numpy() > 0)
     # Every concept's dashes begin elsewhere: two of one place fill each other's gaps.
-    dashes = ring(whole, width) & ((stripes((size[1], size[0]), 4 * width) + concept) % 2 == 0)
+    dashes = dashed(ring(whole, width), 4 * width, concept)
     if not torch.equal(mask, place.grid(mask.shape[0], mask.shape[1])):
         return _Shown(mask, dashes | ring(enlarged(mask, size), width), label)
     subject = torch.zeros_like(mask) if found is None or missing else (found.detach().float().cpu() > 0).float()
@@ -83,13 +83,14 @@ def _filled(canvas: np.ndarray[Any, Any], masks: Tensor, shown: Sequence[_Shown]
     """Dim `canvas` (H, W, 3), in place, where no concept draws, and tint the subjects; returns where those are."""
     height, width, _ = canvas.shape
     canvas[~enlarged(masks[1:].amax(dim=0), (width, height))] *= DIMMED
+    before = canvas.copy()
     regions = [enlarged(one.subject, (width, height)) for one in shown]
-    tint = np.zeros_like(canvas)
+    claims: np.ndarray[Any, Any] = np.stack(regions).sum(axis=0, dtype=np.int32)
     for concept, region in enumerate(regions):
-        tint[region] += np.array(concept_color(concept), dtype=np.float32)
-    claims = np.sum(regions, axis=0)[..., None]
-    canvas[:] = np.where(claims > 0, canvas * (1 - TINT) + tint / np.maximum(claims, 1) * TINT, canvas)
-    return np.asarray(claims[..., 0] > 0)
+        # Each from the picture as it was: what several claim gets their colours in equal parts.
+        part = TINT / claims[region][:, None]
+        canvas[region] += part * (np.array(concept_color(concept), dtype=np.float32) - before[region])
+    return np.asarray(claims > 0)
 
 
 def _write(picture: Image.Image, shown: Sequence[_Shown], subjects: Region) -> None:

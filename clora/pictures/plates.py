@@ -44,7 +44,7 @@ def arrange(
     (H, W) as can be, and not on another plate unless the picture is full of them."""
     taken: list[Bounds] = []
     corners = []
-    hidden = np.pad(subjects.astype(np.float64), ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    hidden = np.pad(subjects.astype(np.int64), ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
     for plate, region in zip(plates, regions, strict=True):
         x, y = _best(plate, region, hidden, taken)
         taken.append((x, y, x + plate.width, y + plate.height))
