@@ -58,9 +58,9 @@ def vanished(masks: Tensor, plan: ImagePlan, found: Tensor | None = None) -> lis
         place = plan.places[concept] if plan.places else None
         if place and found is not None:
             share, least = found_share(found[concept + 1], place), SMALL_IN_PLACE
-            where, ways = f"its place ({place.text})", "another seed, another place, or a stronger update"
-            hardly = f"was hardly found in {where}, {100 * share:.1f} % of it"
-            lost = f"was not found in {where}"
+            ways = "another seed, another place, or a stronger update"
+            hardly = f"was hardly found in its place ({place.text}), {100 * share:.1f} % of it"
+            lost = f"was not found in its place ({place.text})"
         else:
             share, least = float(masks[concept + 1].sum()) / masks[concept + 1].numel(), SMALL
             ways = "another seed or a stronger update" if place else "another seed, a stronger update, or place=left"
