@@ -18,7 +18,7 @@ from .models import load_pipeline
 from .output import overlay_of
 from .sheet import INK, below, beside, framed, text_block
 
-TILE = 190
+TILE = 176
 SEED = 3
 # The balls come out sun left, moon right by themselves; here each is sent to the other side.
 PLACED = "a <lora:sunball:1:place=right> sks ball and a <lora:moonball:1:place=left> sks ball on grass"
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for strip in STRIPS:
         if not options.only or strip.setting in options.only:
             path = options.out / f"{strip.setting}.jpg"
-            draw_strip(pipe, strip).save(path, quality=64, optimize=True)
+            draw_strip(pipe, strip).save(path, quality=60, optimize=True)
             print(path, flush=True)
     return 0
 
