@@ -137,12 +137,13 @@ class Composer:
             new = self._masks.cut(predicted.book, plans, size)
             known = known if predicted.fused else new
         used: tuple[Tensor | None, ...] = (known if masked else None) or (None,) * len(plans)
+        found = self._masks.found if masked and masks is None else ()
         if masks is None:
-            for sentence in self._vanishing.look(index, used, plans):
+            for sentence in self._vanishing.look(index, used, plans, found):
                 self._warn(sentence)
         cond = self._fused(predicted, even or used, True)
         uncond = self._fused(predicted, even or used, False) if guidance else None
-        return Step(index, latent, cond, uncond, tuple(plans), used, predicted)
+        return Step(index, latent, cond, uncond, tuple(plans), used, predicted, found)
 
     @torch.no_grad()
     def unconditional(self, step: Step, denoiser: Denoiser) -> Tensor:

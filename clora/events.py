@@ -41,7 +41,9 @@ class Step:
     """What a sampler step gets: the moved latent (B, C, h, w), fused predictions and what they were made of.
 
     `uncond` is None without guidance. `masks[image]` (V, h, w) is None while predictions are averaged (before
-    `fuse_from`, and for the methods that have no masks). `predicted.rows[image, variant, conditional]` (C, h, w).
+    `fuse_from`, and for the methods that have no masks). `found[image]` (V, h, w) is where subjects with a place were
+    found in it, None without places; empty where the step has no masks of its own.
+    `predicted.rows[image, variant, conditional]` (C, h, w).
     """
 
     index: int
@@ -51,6 +53,7 @@ class Step:
     plans: tuple[ImagePlan, ...]
     masks: tuple[Tensor | None, ...]
     predicted: Predicted = field(repr=False)
+    found: tuple[Tensor | None, ...] = ()
 
     @property
     def book(self) -> MapBook | None:

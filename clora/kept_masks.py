@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from .found import find_placed
 from .maps import MapBook
 from .masks import confine_masks, cut_masks, resize_masks
 from .plan import ImagePlan
@@ -14,7 +15,10 @@ from .settings import Settings
 
 
 class KeptMasks:
-    """The masks of a run: `latest[image]` (V, h, w) at the latent's size, None before the first ones are cut."""
+    """The masks of a run: `latest[image]` (V, h, w) at the latent's size, None before the first ones are cut.
+
+    `found[image]` (V, h, w) tells where subjects with a place were found in it when they were cut, None without places.
+    """
 
     def __init__(self, settings: Settings, schedule: Schedule) -> None:
         self._options = settings.mask_options()
@@ -22,6 +26,7 @@ class KeptMasks:
         self._every: int = settings.mask_every
         self._from, self._until = schedule.fuse_from, round(settings.mask_until * schedule.steps)
         self.latest: tuple[Tensor, ...] | None = None
+        self.found: tuple[Tensor | None, ...] = ()
 
     def wanted(self, index: int) -> bool:
         """Whether step `index` (0-based) cuts new masks; the first ones are cut whenever there are none."""
@@ -32,6 +37,7 @@ class KeptMasks:
     def cut(self, book: MapBook, plans: Sequence[ImagePlan], size: tuple[int, int]) -> tuple[Tensor, ...]:
         """New masks (V, h, w) of each image from its maps, at the latent's `size`; they are kept."""
         self.latest = tuple(self._of(book, image, plan, size) for image, plan in enumerate(plans))
+        self.found = tuple(find_placed(book, image, plan, self._options, size) for image, plan in enumerate(plans))
         return self.latest
 
     def _of(self, book: MapBook, image: int, plan: ImagePlan, size: tuple[int, int]) -> Tensor:

@@ -19,6 +19,7 @@ class MethodVariant:
     triggers: tuple[Span, ...] = ()
     place: Place | None = None
     label: str = ""
+    words: str = ""
 
 
 def method_variants(composition: Composition, method: str) -> tuple[MethodVariant, ...]:
@@ -31,10 +32,10 @@ def method_variants(composition: Composition, method: str) -> tuple[MethodVarian
     """
     styles = (*composition.styles, *composition.off)
     if method == "clora" and composition.composes:
-        own = [(None, ""), *((concept.place, concept.quoted) for concept in composition.concepts)]
+        own = [(None, "", ""), *((c.place, c.quoted, c.words) for c in composition.concepts)]
         return tuple(
-            MethodVariant(v.text, v.negative, (*styles, *v.loras), v.subjects, v.triggers, place, label)
-            for v, (place, label) in zip(composition.variants, own, strict=True)
+            MethodVariant(v.text, v.negative, (*styles, *v.loras), v.subjects, v.triggers, place, label, words)
+            for v, (place, label, words) in zip(composition.variants, own, strict=True)
         )
     text, negative = composition.merged.text, composition.merged.negative
     if method in ("composite", "switch") and composition.composes:

@@ -17,12 +17,14 @@ class ImagePlan:
     `mask_tokens[variant]`: positions whose maps cut that variant's mask; the base usually has none.
     `places[concept]`: where the user wants it, None anywhere; empty where no concept has a place.
     `labels[concept]`: how sentences for the user name it; empty where nobody reads them.
+    `words[concept]`: its words in the prompt, by which things of one kind are known; empty where nobody asks.
     """
 
     group_tokens: tuple[tuple[tuple[int, ...], ...], ...]
     mask_tokens: tuple[tuple[int, ...], ...]
     places: tuple[Place | None, ...] = ()
     labels: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if any(len(group) != self.variants for group in self.group_tokens):
@@ -42,7 +44,7 @@ class ImagePlan:
 
 def plan_image(
     subjects: Sequence[Sequence[Sequence[int]]], triggers: Sequence[Sequence[int]], mask_words: str,
-    places: Sequence[Place | None] = (), labels: Sequence[str] = (),
+    places: Sequence[Place | None] = (), labels: Sequence[str] = (), words: Sequence[str] = (),
 ) -> ImagePlan:  # fmt: skip
     """A plan from positions: `subjects[variant][concept]` and `triggers[variant]` (empty for the base).
 
@@ -60,11 +62,12 @@ def plan_image(
         )
     masks: list[tuple[int, ...]] = [()]
     for concept in range(count):
-        words = set(subjects[concept + 1][concept])
+        own_words = set(subjects[concept + 1][concept])
         if mask_words == "all":
-            words |= set(triggers[concept + 1])
-        masks.append(tuple(sorted(words)))
-    return ImagePlan(tuple(groups), tuple(masks), tuple(places) if any(places) else (), tuple(labels))
+            own_words |= set(triggers[concept + 1])
+        masks.append(tuple(sorted(own_words)))
+    kept = tuple(places) if any(places) else ()
+    return ImagePlan(tuple(groups), tuple(masks), kept, tuple(labels), tuple(words))
 
 
 def rows_of(plans: Sequence[ImagePlan], *, unconditional: bool) -> tuple[Row, ...]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from .found import SMALL as SMALL_IN_PLACE
+from .found import found_share
 from .plan import ImagePlan
 from .schedule import Schedule
 from .settings import Settings
@@ -24,8 +26,14 @@ class VanishingSubjects:
         self._at = max(min(at, schedule.steps - 2), schedule.fuse_from, 0)
         self._looked = False
 
-    def look(self, index: int, masks: Sequence[Tensor | None], plans: Sequence[ImagePlan]) -> list[str]:
-        """A sentence for each subject that has hardly a place at step `index`; none at any step but one."""
+    def look(
+        self, index: int, masks: Sequence[Tensor | None], plans: Sequence[ImagePlan],
+        found: Sequence[Tensor | None] = (),
+    ) -> list[str]:  # fmt: skip
+        """A sentence for each subject that has hardly a place at step `index`; none at any step but one.
+
+        `found` are the images' (see `clora.found`); empty judges by the masks alone.
+        """
         known = [mask for mask in masks if mask is not None]
         if self._looked or index < self._at or len(known) < len(plans):
             return []
@@ -33,20 +41,31 @@ class VanishingSubjects:
         many = len(plans) > 1
         return [
             f"Picture {image + 1} of the batch: {sentence}" if many else sentence
-            for image, (mask, plan) in enumerate(zip(known, plans, strict=True))
-            for sentence in vanished(mask, plan)
+            for image, (mask, plan, own) in enumerate(zip(known, plans, found or (None,) * len(plans), strict=True))
+            for sentence in vanished(mask, plan, own)
         ]
 
 
-def vanished(masks: Tensor, plan: ImagePlan) -> list[str]:
-    """Sentences about one image's masks (V, h, w), at any size; words that are scheduled away have none."""
-    found = []
+def vanished(masks: Tensor, plan: ImagePlan, found: Tensor | None = None) -> list[str]:
+    """Sentences about one image's masks (V, h, w), at any size; words that are scheduled away have none.
+
+    A subject with a place is judged by what of it is `found` (V, h, w) there: its mask may be the place itself.
+    """
+    told = []
     for concept, label in enumerate(plan.labels):
-        share = float(masks[concept + 1].sum()) / masks[concept + 1].numel()
-        if share >= SMALL or not plan.mask_tokens[concept + 1]:
+        if not plan.mask_tokens[concept + 1]:
             continue
-        extent = f"hardly a place in the picture ({100 * share:.1f} % of it)" if share else "no place in the picture"
-        placed = bool(plan.places) and plan.places[concept] is not None
-        ways = "another seed or a stronger update" if placed else "another seed, a stronger update, or place=left"
-        found.append(f"The subject {label} has {extent}: try {ways}.")
-    return found
+        place = plan.places[concept] if plan.places else None
+        if place and found is not None:
+            share, least = found_share(found[concept + 1], place), SMALL_IN_PLACE
+            ways = "another seed, another place, or a stronger update"
+            hardly = f"was hardly found in its place ({place.text}), {100 * share:.1f} % of it"
+            lost = f"was not found in its place ({place.text})"
+        else:
+            share, least = float(masks[concept + 1].sum()) / masks[concept + 1].numel(), SMALL
+            ways = "another seed or a stronger update" if place else "another seed, a stronger update, or place=left"
+            hardly = f"has hardly a place in the picture ({100 * share:.1f} % of it)"
+            lost = "has no place in the picture"
+        if share < least:
+            told.append(f"The subject {label} {hardly if share else lost}: try {ways}.")
+    return told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,8 @@ from PIL import Image
 
 from clora.pictures import concept_color, heat, loss_curve, map_strip, masks_overlay, side_by_side
 from clora.pictures.lettering import ink
+from clora.pictures.plates import Plate
+from clora.place import NAMED, Box
 
 
 def halves(height: int = 16, width: int = 24) -> torch.Tensor:
@@ -18,36 +22,189 @@ def halves(height: int = 16, width: int = 24) -> torch.Tensor:
     return masks
 
 
+def drawn(concept: int, overlay: Image.Image) -> np.ndarray:
+    """Where a picture (H, W) has the colour of a concept: its line and its plate."""
+    return _same(np.asarray(overlay), concept_color(concept))
+
+
+def disc(row: float, column: float, radius: float, side: int = 32) -> torch.Tensor:
+    """1 in a disc of `side` x `side` cells."""
+    ys, xs = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    return ((ys - row) ** 2 + (xs - column) ** 2 <= radius**2).float()
+
+
+def of(*concepts: torch.Tensor) -> torch.Tensor:
+    """Masks (V, h, w) with the base where no concept is."""
+    found = torch.stack(concepts)
+    return torch.cat([(found.sum(0, keepdim=True) == 0).float(), found])
+
+
+GREY = Image.new("RGB", (512, 512), (128, 128, 128))
+
+
 @pytest.mark.parametrize("size", [(192, 128), (128, 320), (1024, 640)])
-def test_overlay_tints_each_concept_and_keeps_the_proportions(size: tuple[int, int]) -> None:
-    picture = Image.new("RGB", size, (128, 128, 128))
-    overlay = masks_overlay(picture, halves(), ["cat", "dog"])
+def test_each_concept_is_outlined_and_the_proportions_are_kept(size: tuple[int, int]) -> None:
+    overlay = masks_overlay(Image.new("RGB", size, (128, 128, 128)), halves(), ["", ""])
     assert overlay.width * size[1] == overlay.height * size[0]
     assert max(overlay.size) >= 512
-    pixels = np.asarray(overlay).astype(int)
     middle = overlay.width // 2
-    for concept, part in enumerate((pixels[:, :middle], pixels[:, middle:])):
-        outlined = (part == np.array(concept_color(concept))).all(axis=2)
-        assert outlined.any()
-        other = (part == np.array(concept_color(1 - concept))).all(axis=2)
-        assert not other[: overlay.height // 4].any()
-    flat = pixels[4, 4]
-    assert flat[0] > flat[2], "orange tints the left half warm"
-    assert pixels[4, -5][2] > pixels[4, -5][0], "sky blue tints the right half cold"
+    for concept, (own, other) in enumerate(
+        ((slice(0, middle), slice(middle, None)), (slice(middle, None), slice(0, middle)))
+    ):
+        line = drawn(concept, overlay)
+        # The whole half is bordered, at the picture's edge too, and nothing of it lies in the other half.
+        assert line[:, own].any(axis=1).all()
+        assert line[:, own].any(axis=0).all()
+        assert not line[:, other].any()
 
 
-def test_overlay_writes_names_and_says_where_nothing_was_found() -> None:
+def test_inside_the_picture_keeps_its_colours() -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8))
+    before = np.asarray(noise).astype(int)
+    after = np.asarray(masks_overlay(noise, of(disc(16, 8, 5), disc(16, 24, 5)), ["", ""])).astype(int)
+    inside = disc(16, 8, 3) + disc(16, 24, 3) > 0
+    inside = inside.repeat_interleave(16, 0).repeat_interleave(16, 1).numpy()
+    assert np.abs(after - before)[inside].max() <= 26
+    assert (after != before)[inside].any(), "a breath of the concept's colour"
+    outside = np.zeros_like(inside)
+    outside[:64] = True
+    assert np.abs(after[outside] - 0.8 * before[outside]).max() <= 1
+
+
+def test_lines_have_a_dark_rim_on_any_ground() -> None:
+    overlay = masks_overlay(Image.new("RGB", (512, 512), concept_color(0)), of(disc(16, 16, 8)), [""])
+    dark = _same(np.asarray(overlay), (16, 16, 16))
+    middle = dark[256 + 8, :256]
+    assert 2 <= middle.sum() <= 8, "on both sides of the line"
+
+
+def test_overlapping_outlines_are_both_there() -> None:
+    same = disc(16, 16, 8)
+    overlay = masks_overlay(GREY, of(same, same, same), ["", "", ""])
+    lines = [drawn(concept, overlay) for concept in range(3)]
+    counts = [int(line.sum()) for line in lines]
+    assert min(counts) > 0.2 * sum(counts)
+    for line in lines:  # all around: in each quarter
+        for rows in (slice(0, 256), slice(256, None)):
+            assert line[rows, :256].any()
+            assert line[rows, 256:].any()
+    apart = masks_overlay(GREY, of(disc(16, 12, 7), disc(16, 20, 7)), ["", ""])
+    alone = [masks_overlay(GREY, of(one), [""]) for one in (disc(16, 12, 7), disc(16, 20, 7))]
+    # Where two masks overlap in part, either line is whole but for the crossings.
+    for concept, one in enumerate(alone):
+        assert drawn(concept, apart).sum() > 0.9 * drawn(0, one).sum()
+
+
+def plates(overlay: Image.Image, bare: Image.Image) -> list[tuple[int, int, int, int]]:
+    """Left, top, right and bottom of what each concept's label changed."""
+    changed = (np.asarray(overlay) != np.asarray(bare)).any(axis=2)
+    found = []
+    for concept in range(3):
+        ys, xs = np.nonzero(changed & drawn(concept, overlay))
+        found.append((int(xs.min()), int(ys.min()), int(xs.max()), int(ys.max())))
+    return found
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        of(disc(16, 16, 8), disc(16, 16, 8), disc(17, 16, 8)),
+        of(disc(4, 4, 5), disc(4, 8, 5), disc(28, 28, 3)),
+        of(torch.ones(32, 32), torch.ones(32, 32), torch.zeros(32, 32)),
+        of(torch.zeros(32, 32), torch.zeros(32, 32), torch.zeros(32, 32)),
+    ],
+)  # fmt: skip
+def test_labels_lie_apart_and_inside(masks: torch.Tensor) -> None:
+    names = ["sks ball (sunball)", "sks ball (moonball)", "sks star (alienstar)"]
+    found = plates(masks_overlay(GREY, masks, names), masks_overlay(GREY, masks, [""] * 3))
+    for number, (left, top, right, bottom) in enumerate(found):
+        assert 0 < left < right < 511
+        assert 0 < top < bottom < 511
+        assert right - left > 60, "wide enough for its text: no other label covers it"
+        for other in found[number + 1 :]:
+            assert right < other[0] or other[2] < left or bottom < other[1] or other[3] < top
+
+
+@pytest.mark.parametrize(("row", "above"), [(20, True), (5, False)])
+def test_a_label_stands_by_its_region_and_not_on_it(row: int, above: bool) -> None:
+    # The larger part counts, and a speck elsewhere does not pull the label away.
+    masks = of(torch.maximum(disc(row, 20, 5), disc(28, 2, 1)))
+    bare = masks_overlay(GREY, masks, [""])
+    ys, xs = np.nonzero((np.asarray(masks_overlay(GREY, masks, ["cat (tom)"])) != np.asarray(bare)).any(axis=2))
+    top, bottom = 16 * (row - 5), 16 * (row + 6)
+    assert abs((xs.min() + xs.max()) / 2 - 16 * 20.5) < 16
+    if above:
+        assert top - 40 < ys.min() < ys.max() <= top
+    else:
+        assert bottom <= ys.min() < ys.max() < bottom + 40
+
+
+def test_what_was_not_found_is_named_all_the_same() -> None:
     masks = halves()
     masks[2] = 0
-    picture = Image.new("RGB", (256, 256), (128, 128, 128))
-    named = np.asarray(masks_overlay(picture, masks, ["cat (black)", "dog (brown)"]))
-    plate = (named == np.array(concept_color(1))).all(axis=2)
+    named = masks_overlay(GREY, masks, ["cat (black)", "dog (brown)"])
+    plate = drawn(1, named)
     assert not plate[:400].any()
-    assert plate[400:].any(), "the missing concept is named at the lower edge"
+    assert plate[400:].sum() > 1000, "the missing concept is named at the lower edge"
 
 
-def test_names_longer_than_the_picture_do_not_fail() -> None:
-    masks_overlay(Image.new("RGB", (64, 64)), halves(), ["x" * 300, "<script>alert(1)</script> 猫 🐈"])
+def line_of(overlay: Image.Image, column: int) -> np.ndarray:
+    """Where the first concept's colour stands in a column of the picture."""
+    return drawn(0, overlay)[:, column]
+
+
+def test_a_place_that_is_the_mask_is_dashed_and_shows_what_was_found() -> None:
+    place, other = NAMED["left"], NAMED["right"]
+    masks = of(place.grid(32, 32), other.grid(32, 32))
+    found = of(disc(16, 8, 5), torch.zeros(32, 32))
+    overlay = masks_overlay(GREY, masks, ["", ""], (place, other), found)
+    dashes = line_of(overlay, 1)
+    assert 0.3 < dashes.mean() < 0.7
+    assert np.abs(np.diff(dashes.astype(int))).sum() > 8, "many dashes"
+    # A solid line round the disc: from its middle to each side it is crossed once, and so at 40 slants.
+    line = drawn(0, overlay)
+    for angle in np.linspace(0, 2 * np.pi, 40, endpoint=False):
+        ys, xs = ((c + np.arange(60, 110) * f(angle)).astype(int) for c, f in ((264, np.sin), (136, np.cos)))
+        assert line[ys, xs].any()
+    # The other subject was not found: nothing but dashes is in its place.
+    assert not drawn(1, overlay)[16:-16, 272:-16].any()
+
+
+def test_a_mask_within_a_place_has_its_own_line_and_the_places_dashes() -> None:
+    place = Box(0.0, 0.25, 0.75, 0.5)
+    overlay = masks_overlay(GREY, of(disc(16, 8, 4)), [""], (place,), of(disc(16, 8, 4)))
+    assert 0.3 < drawn(0, overlay)[129, :384].mean() < 0.7
+    assert drawn(0, overlay)[264, 140:].any()
+    solid = drawn(0, masks_overlay(GREY, of(disc(16, 8, 4)), [""]))
+    assert (drawn(0, overlay) & solid).sum() == solid.sum()
+
+
+def test_two_of_one_place_have_dashes_both() -> None:
+    place = NAMED["middle"]
+    overlay = masks_overlay(GREY, of(place.grid(32, 32), place.grid(32, 32)), ["", ""], (place, place))
+    first, second = (drawn(concept, overlay).sum() for concept in (0, 1))
+    assert 0.7 < first / second < 1.4
+
+
+@pytest.mark.parametrize(("found", "told"), [(disc(16, 8, 5), "place: left"), (disc(16, 8, 1), ", not found there")])
+def test_the_label_says_the_place_and_whether_it_holds_the_subject(
+    found: torch.Tensor, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[str] = []
+
+    def plate(text: str, *values: Any) -> Plate:
+        texts.append(text)
+        return Plate(text, *values)
+
+    monkeypatch.setattr("clora.pictures.overlay.Plate", plate)
+    masks_overlay(GREY, of(NAMED["left"].grid(32, 32)), ["cat (tom)"], (NAMED["left"],), of(found))
+    assert texts[0].startswith("cat (tom)\nplace: left")
+    assert texts[0].endswith(told)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 16), (900, 40)])
+def test_names_longer_than_the_picture_do_not_fail(size: tuple[int, int]) -> None:
+    masks_overlay(Image.new("RGB", size), halves(), ["x" * 300, "<script>alert(1)</script> 猫 🐈"])
 
 
 def test_side_by_side_puts_pictures_in_order_at_one_height() -> None:

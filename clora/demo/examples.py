@@ -11,12 +11,12 @@ from typing import Any
 from PIL import Image
 
 from ..hosts.diffusers import Composed, compose
-from ..pictures import concept_color, masks_overlay
+from ..pictures import concept_color
 from ..prompt.tags import Role, parse_tags
 from ..settings import Settings
 from .embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE, EMBEDDED_LORAS
 from .models import load_pipeline
-from .output import write_comparison
+from .output import overlay_of, write_comparison
 from .sheet import INK, Color, below, beside, framed, text_block
 
 STEPS, TILE, COLUMNS = 20, 196, 2
@@ -106,9 +106,9 @@ def coloured(prompt: str) -> list[tuple[str, Color]]:
 def tiles(merged: Composed, composed: Composed) -> list[Image.Image]:
     """Plain merge, CLoRA and its masks, small; masks without names, which could not be read at this size."""
     pictures = [merged.images[0], composed.images[0]]
-    masks = composed.masks[0]
-    if masks is not None:
-        pictures.append(masks_overlay(composed.images[0], masks, [""] * (len(masks) - 1)))
+    overlay = overlay_of(composed, named=False)
+    if overlay is not None:
+        pictures.append(overlay)
     return [picture.convert("RGB").resize((TILE, TILE), Image.Resampling.LANCZOS) for picture in pictures]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..hosts.diffusers import Composed
@@ -14,6 +15,19 @@ from ..pictures import masks_overlay, side_by_side
 def concept_labels(composed: Composed, image: int = 0) -> list[str]:
     """The label of each concept of one image."""
     return [concept.label for concept in composed.compositions[image].concepts]
+
+
+def overlay_of(composed: Composed, image: int = 0, *, named: bool = True) -> Image.Image | None:
+    """Where each LoRA drew in one image, None without masks; without names, and with bold lines, for pictures
+    that become small.
+    """
+    masks = composed.masks[image] if composed.masks else None
+    if masks is None:
+        return None
+    labels = concept_labels(composed, image) if named else [""] * (len(masks) - 1)
+    places = [concept.place for concept in composed.compositions[image].concepts]
+    found = composed.found[image] if composed.found else None
+    return masks_overlay(composed.images[image], masks, labels, places, found, 1.0 if named else 2.2)
 
 
 def parameters(composed: Composed, model: Path | None, image: int = 0) -> str:
@@ -35,10 +49,10 @@ def write_composed(composed: Composed, path: Path, *, model: Path | None) -> lis
     info.add_text("parameters", parameters(composed, model))
     composed.images[0].save(path, pnginfo=info)
     written = [path]
-    masks = composed.masks[0]
-    if masks is not None:
+    overlay = overlay_of(composed)
+    if overlay is not None:
         beside = path.with_name(f"{path.stem}-masks.png")
-        masks_overlay(composed.images[0], masks, concept_labels(composed)).save(beside)
+        overlay.save(beside)
         written.append(beside)
     return written
 
@@ -48,8 +62,8 @@ def write_comparison(merged: Composed, composed: Composed, path: Path, *, model:
     write_composed(composed, path.with_name(f"{path.stem}-clora.png"), model=model)
     write_composed(merged, path.with_name(f"{path.stem}-merge.png"), model=model)
     columns = [("plain merge", merged.images[0]), ("CLoRA", composed.images[0])]
-    masks = composed.masks[0]
-    if masks is not None:
-        columns.append(("where each LoRA drew", masks_overlay(composed.images[0], masks, concept_labels(composed))))
+    overlay = overlay_of(composed)
+    if overlay is not None:
+        columns.append(("where each LoRA drew", overlay))
     side_by_side(columns).save(path)
     return path

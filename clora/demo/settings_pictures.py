@@ -11,14 +11,14 @@ from typing import Any
 from PIL import Image
 
 from ..hosts.diffusers import Composed
-from ..pictures import masks_overlay
 from ..settings import BY_NAME, Settings
 from .embedded import DEMO_PROMPT
 from .examples import GREY, render
 from .models import load_pipeline
+from .output import overlay_of
 from .sheet import INK, below, beside, framed, text_block
 
-TILE = 190
+TILE = 176
 SEED = 3
 # The balls come out sun left, moon right by themselves; here each is sent to the other side.
 PLACED = "a <lora:sunball:1:place=right> sks ball and a <lora:moonball:1:place=left> sks ball on grass"
@@ -73,9 +73,9 @@ STRIPS = (
 def column(composed: Composed, text: str, masks: bool) -> Image.Image:
     """A picture, its masks where they matter, and the value beneath."""
     pictures = [composed.images[0]]
-    found = composed.masks[0]
-    if masks and found is not None:
-        pictures.append(masks_overlay(composed.images[0], found, [""] * (len(found) - 1)))
+    overlay = overlay_of(composed, named=False) if masks else None
+    if overlay is not None:
+        pictures.append(overlay)
     small = [picture.convert("RGB").resize((TILE, TILE), Image.Resampling.LANCZOS) for picture in pictures]
     return below([*small, text_block([(text, INK)], TILE, 17)])
 
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for strip in STRIPS:
         if not options.only or strip.setting in options.only:
             path = options.out / f"{strip.setting}.jpg"
-            draw_strip(pipe, strip).save(path, quality=64, optimize=True)
+            draw_strip(pipe, strip).save(path, quality=60, optimize=True)
             print(path, flush=True)
     return 0
 

@@ -25,21 +25,3 @@ def _drawn(text: str, size: int) -> Image.Image:
     drawn = Image.new("L", (max(1, right - left), max(1, bottom - top)))
     ImageDraw.Draw(drawn).text((-left, -top), text, font=font, fill=255)
     return drawn if scale == 1.0 else drawn.resize((round(drawn.width * scale), round(drawn.height * scale)))
-
-
-def label(
-    draw: ImageDraw.ImageDraw,
-    center: tuple[float, float],
-    text: str,
-    size: int,
-    limit: tuple[int, int],
-    plate: tuple[int, int, int],
-) -> None:
-    """Text centred at a place, shifted so that it stays inside the picture, in black on a plate of its colour."""
-    drawn = ink(text, size)
-    width, height = drawn.size
-    pad = size // 4
-    x = min(max(center[0] - width / 2, pad), max(limit[0] - width - pad, pad))
-    y = min(max(center[1] - height / 2, pad), max(limit[1] - height - pad, pad))
-    draw.rounded_rectangle((x - pad, y - pad, x + width + pad, y + height + pad), radius=pad, fill=plate)
-    draw.bitmap((round(x), round(y)), drawn, fill=(0, 0, 0))

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..pictures import loss_curve, map_strip, masks_overlay, side_by_side
+from ..pictures import loss_curve, map_strip, side_by_side
 from ..record import NO_LOSS
 from ..settings import Settings
 from .generation import Generation, Shown
@@ -37,7 +37,7 @@ def add(processed: Any, generation: Generation, alone: Sequence[Any] = ()) -> No
 
 def _extras(picture: Any, shown: Shown, settings: Settings, plain: Any | None) -> list[Image.Image]:
     found = []
-    overlay = None if shown.masks is None else masks_overlay(picture.convert("RGB"), shown.masks, shown.labels)
+    overlay = shown.over(picture)
     if settings.show_masks and overlay is not None:
         found.append(overlay)
     if plain is not None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -14,6 +14,7 @@ from ..hosts.loaded import loaded_model
 from ..hosts.preview import draw_over
 from ..loras import LoraLibrary
 from ..pictures import masks_overlay
+from ..place import Place
 from ..prompt import Composition, analyze
 from ..record import ConceptMaps
 from .request import Request
@@ -23,7 +24,7 @@ from .texts import Length, encode_texts
 
 @dataclass
 class Shown:
-    """What one picture has to show: final masks (V, h, w), titled maps, losses, refine marks; names to it."""
+    """What one picture has to show: final masks (V, h, w), maps, losses, refine marks; names and places to it."""
 
     masks: Tensor | None
     maps: list[tuple[str, ConceptMaps]]
@@ -31,6 +32,14 @@ class Shown:
     variants: tuple[str, ...]
     losses: tuple[float, ...]
     refined: tuple[int, ...]
+    places: tuple[Place | None, ...] = ()
+    found: Tensor | None = None
+
+    def over(self, picture: Any) -> Any:
+        """The picture with the masks over it, None without masks."""
+        if self.masks is None:
+            return None
+        return masks_overlay(picture, self.masks, self.labels, self.places, self.found)
 
 
 @dataclass
@@ -139,12 +148,11 @@ class Generation:
         )
         self._detach = model.attach(p, self._pass, self._pass.denoiser)
 
-    def _preview(self, masks: Sequence[Tensor | None]) -> None:
+    def _preview(self, outcome: Outcome) -> None:
         """The host's live preview with the masks of the batch's first picture over it."""
-        first = masks[0]
-        if first is not None:
-            labels = [concept.label for concept in self.compositions[0].concepts]
-            draw_over(lambda picture: masks_overlay(picture, first, labels))
+        if outcome.masks and outcome.masks[0] is not None:
+            found = outcome.found or (self.first_pass.found if self.first_pass else ())
+            draw_over(lambda picture: _shown(replace(outcome, found=found), 0, self.compositions[0]).over(picture))
 
     @staticmethod
     def _watch(text: str) -> None:
@@ -167,21 +175,24 @@ class Generation:
         outcome, self.first_pass = self.first_pass, None
         if outcome is None:
             return
-        for image, composition in enumerate(self.compositions):
-            masks = outcome.masks[image] if image < len(outcome.masks) else None
-            record = outcome.record
-            self.shown.append(
-                Shown(
-                    None if masks is None else masks.float().cpu(), record.strip(image) if record else [],
-                    tuple(concept.label for concept in composition.concepts), composition.variant_names,
-                    tuple(record.losses) if record else (), tuple(record.refined) if record else (),
-                )
-            )  # fmt: skip
+        self.shown += [_shown(outcome, image, composition) for image, composition in enumerate(self.compositions)]
 
     @property
     def ended(self) -> str:
         """Why CLoRA ended before the pass did, if it did."""
         return self._pass.outcome.ended if self._pass else self.first_pass.ended if self.first_pass else ""
+
+
+def _shown(outcome: Outcome, image: int, composition: Composition) -> Shown:
+    """What a pass leaves to be shown of one picture."""
+    record = outcome.record
+    masks, found = (of[image] if image < len(of) else None for of in (outcome.masks, outcome.found))
+    return Shown(
+        None if masks is None else masks.float().cpu(), record.strip(image) if record else [],
+        tuple(concept.label for concept in composition.concepts), composition.variant_names,
+        tuple(record.losses) if record else (), tuple(record.refined) if record else (),
+        tuple(concept.place for concept in composition.concepts), None if found is None else found.float().cpu(),
+    )  # fmt: skip
 
 
 def check_names(composition: Composition, loras: front.HostLoras) -> None:

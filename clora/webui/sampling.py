@@ -51,9 +51,12 @@ class Progress:
 
 @dataclass
 class Outcome:
-    """What a pass leaves: its last step's masks, the record of its steps, and what it wants to tell."""
+    """What a pass leaves: its last step's masks, where subjects with a place were found (empty where the masks are an
+    earlier pass's), the record of its steps, and what it wants to tell.
+    """
 
     masks: tuple[Tensor | None, ...] = ()
+    found: tuple[Tensor | None, ...] = ()
     record: Record | None = None
     warnings: list[str] = field(default_factory=list)
     ended: str = ""
@@ -64,13 +67,13 @@ class SamplingPass:
 
     `masks` are those of an earlier pass, which this pass uses as they are and without updates (hires).
     `watch` is called after each update with the phase in words; what it raises ends the pass. `preview` is called
-    after each evaluation with its masks.
+    after each evaluation.
     """
 
     def __init__(
         self, model: WebUIModel, texts: Texts, settings: Settings, host_denoiser: object, *,
         masks: Sequence[Tensor] | None = None, watch: Callable[[str], None] | None = None,
-        preview: Callable[[Sequence[Tensor | None]], None] | None = None,
+        preview: Callable[[Outcome], None] | None = None,
     ) -> None:  # fmt: skip
         self.model, self.texts, self.settings = model, texts, settings
         self.loras = RowLoras("unet", model.unet, texts.sets)
@@ -114,7 +117,7 @@ class SamplingPass:
         with self._installed() as composer:
             step = composer.predict(self._now[0], x, self._plans, self.denoiser, guidance=guidance, masks=self._masks)
         self._step = step
-        self.outcome.masks = step.masks
+        self.outcome.masks, self.outcome.found = step.masks, step.found
         return step.cond, step.uncond
 
     def unconditional(self) -> Tensor:
@@ -130,7 +133,7 @@ class SamplingPass:
         with self._installed() as composer:
             after = composer.after(self._step, self.denoiser, update=self._now[1]).latent
         if self._preview is not None:
-            self._preview(self._step.masks)
+            self._preview(self.outcome)
         self._step = None
         return None if after is before else after
 

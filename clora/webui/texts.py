@@ -54,7 +54,8 @@ class Texts:
         subjects = [[t.positions(spans) for spans in v.subjects] for v, t in zip(own, tokens, strict=True)]
         triggers = [t.positions(v.triggers) for v, t in zip(own, tokens, strict=True)]
         places, labels = [v.place for v in own[1:]], [v.label for v in own[1:]]
-        return plan_image(subjects, triggers, self.settings.mask_words, places, labels)
+        words = [v.words for v in own[1:]]
+        return plan_image(subjects, triggers, self.settings.mask_words, places, labels, words)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -46,6 +46,35 @@ def test_a_subject_with_a_place_is_not_told_to_take_one() -> None:
     assert ["place=left" in one for one in told] == [True, False]
 
 
+def test_a_subject_with_a_place_is_judged_by_what_was_found_there() -> None:
+    """The mask is the place itself, so it is large whatever is drawn there."""
+    placed = dataclasses.replace(PLAN, places=(NAMED["left"], NAMED["right"]))
+    found = torch.zeros(3, 10, 20)
+    found[1, :5, 0] = 1  # 5 of the 100 cells of its half are enough
+    found[2, :4, 19] = 1
+    told = vanished(masks(100, 100), placed, found)
+    assert told == [
+        'The subject "fish" (tigerfish) was hardly found in its place (right), 4.0 % of it: try another seed, another '
+        "place, or a stronger update."
+    ]
+    found[2] = 0
+    assert "was not found in its place (right)" in vanished(masks(100, 100), placed, found)[0]
+    # One without a place is judged by its mask as ever.
+    half = dataclasses.replace(PLAN, places=(NAMED["left"], None))
+    assert vanished(masks(100, 100), half, found) == []
+    assert "hardly a place in the picture" in vanished(masks(100, 1), half, found)[0]
+
+
+def test_the_composer_warns_though_the_mask_is_the_place() -> None:
+    placed = dataclasses.replace(PLAN, places=(NAMED["left"], NAMED["right"]))
+    # Nothing exceeds the whole range of a map, so nothing is found.
+    told = run(placed, mask_threshold=1.0)[0].warnings
+    assert [("was not found in its place (left)" in one, "(right)" in one) for one in told] == [
+        (True, False),
+        (False, True),
+    ]
+
+
 def test_words_that_are_scheduled_away_are_not_missed() -> None:
     away = plan_image([[(2,), ()]] * 3, [(), (), ()], "subject", labels=PLAN.labels)
     assert len(vanished(masks(0, 0), away)) == 1
@@ -70,7 +99,7 @@ def test_pictures_of_a_batch_are_told_apart() -> None:
     assert [one[:40] for one in told] == ['Picture 2 of the batch: The subject "cat']
 
 
-def run(**values: object) -> tuple[Composer, Record, list[Step], int]:
+def run(one: ImagePlan = PLAN, **values: object) -> tuple[Composer, Record, list[Step], int]:
     """A run of 6 steps of the toy: the composer, a record, its steps and how many updates it had."""
     settings = Settings(**{"refine_at": (0.0,), "refine_updates": 2, "update_until": 0.5, "fuse_from": 0.0, **values})
     denoiser, record = toy(), Record(settings, 6)
@@ -84,7 +113,7 @@ def run(**values: object) -> tuple[Composer, Record, list[Step], int]:
     composer = Composer(denoiser.unet, settings, 6, observer=observe)
     with composer.installed():
         for index in range(6):
-            latent = composer.step(index, latent, [PLAN], denoiser).latent
+            latent = composer.step(index, latent, [one], denoiser).latent
     return composer, record, steps, len(updates)
 
 

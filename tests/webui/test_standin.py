@@ -400,7 +400,31 @@ def test_a_subject_without_a_place_is_told_under_the_picture(host: Host) -> None
     assert "CLoRA notes" not in job.p.extra_generation_params
     assert "CLoRA notes" not in "".join(job.processed.infotexts)
     placed = {**FEW, "mask_threshold": 1.0, "corrections": {name: {"place": "left"} for name in ("cat", "dog")}}
-    assert "The subject" not in host.draw(clora=placed).processed.comments
+    told = host.draw(clora=placed).processed.comments
+    assert all(f'The subject "{name}" ({name}) was not found in its place (left)' in told for name in ("cat", "dog"))
+
+
+@pytest.mark.parametrize("hires", [False, True])
+def test_places_and_what_was_found_in_them_are_shown(host: Host, monkeypatch: pytest.MonkeyPatch, hires: bool) -> None:
+    from clora.pictures import masks_overlay
+    from clora.webui import generation
+
+    seen: list[tuple[Any, ...]] = []
+
+    def overlay(picture: Any, *values: Any) -> Any:
+        seen.append(values)
+        return masks_overlay(picture, *values)
+
+    monkeypatch.setattr(generation, "masks_overlay", overlay)
+    monkeypatch.setattr(host.shared.opts, "show_progress_every_n_steps", 1)
+    asked = {**FEW, "show_masks": True, "preview_masks": True, "corrections": {"cat": {"place": "left"}}}
+    host.draw(clora=asked, enable_hr=hires)
+    assert len(seen) > 2, "in the preview and in the gallery"
+    for masks, labels, places, found in seen:
+        assert labels == ("cat (cat)", "dog (dog)")
+        assert [place and place.text for place in places] == ["left", None]
+        assert torch.equal(masks[1], places[0].grid(*masks.shape[1:]))
+        assert not (found[1] * (1 - places[0].grid(*found.shape[1:]))).any()
 
 
 def test_a_painted_place_is_the_same_as_a_box(host: Host) -> None:

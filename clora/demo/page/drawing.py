@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...pictures import loss_curve, map_strip, masks_overlay
+from ...pictures import loss_curve, map_strip
 from ...record import NO_LOSS
-from ..output import concept_labels, parameters
+from ..output import concept_labels, overlay_of, parameters
 from .engine import Drawn, Job
 from .markup import Figure, result_html
 
@@ -53,13 +53,12 @@ def _figures(job: Job, drawn: Drawn) -> list[Figure]:
     picture = _picture(job, drawn)
     image, stem = picture.image, picture.name.removesuffix(".png")
     figures = [picture]
-    masks, labels = composed.masks[0] if composed.masks else None, concept_labels(composed)
-    if settings.show_masks and masks is not None:
-        overlay = masks_overlay(image, masks, labels)
+    overlay = overlay_of(composed)
+    if settings.show_masks and overlay is not None:
         figures.append(Figure(overlay, "where each LoRA drew", f"{stem}-masks.png", picture.text))
     maps = record.strip(0)
-    if settings.show_maps and maps and masks is not None:
-        strip = map_strip(maps, labels, composed.compositions[0].variant_names, image.size)
+    if settings.show_maps and maps and overlay is not None:
+        strip = map_strip(maps, concept_labels(composed), composed.compositions[0].variant_names, image.size)
         figures.append(Figure(strip, "maps of each variant", f"{stem}-maps.png"))
     if settings.show_loss and record.losses:
         curve = loss_curve(record.losses, record.refined)

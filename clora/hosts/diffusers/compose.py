@@ -26,7 +26,8 @@ from .text import Encoded, Text, TextEncoding
 class Composed:
     """The pictures of one run and what made them.
 
-    `masks[image]` (V, h, w) are the last step's masks, None without CLoRA; `warnings` are sentences for the user.
+    `masks[image]` (V, h, w) are the last step's masks, None without CLoRA; `found[image]` (V, h, w) is where subjects
+    with a place were found in it, None without places (see `clora.found`). `warnings` are sentences for the user.
     """
 
     images: list[Any]
@@ -37,6 +38,7 @@ class Composed:
     seeds: tuple[int, ...]
     warnings: tuple[str, ...]
     latents: Tensor
+    found: tuple[Tensor | None, ...] = ()
 
 
 def components_of(pipe: Any) -> dict[str, nn.Module]:
@@ -77,12 +79,12 @@ def compose(
         seeds = tuple(seed + index for index in range(len(prompts)))
         generators = [torch.Generator("cpu").manual_seed(one) for one in seeds]
         latents = initial_latents(pipe, sampling, seeds)
-        masks: tuple[Tensor | None, ...] = ()
+        masks, found = tuple[Tensor | None, ...](), tuple[Tensor | None, ...]()
         warnings: list[str] = []
         for step, after in sample(
             pipe, prepared, latents, settings, sampling, generators=generators, observer=observer, warnings=warnings
         ):
-            latents, masks = after, step.masks
+            latents, masks, found = after, step.masks, step.found
         if not bool(torch.isfinite(latents).all()):
             raise CLoRAError(
                 "The latent holds NaN or infinite values after the last step, so there is no picture; "
@@ -93,7 +95,7 @@ def compose(
     told = tuple(
         dict.fromkeys([*notes, *(w for c in compositions for w in c.warnings), *library_warnings(prepared), *warnings])
     )
-    return Composed(images, masks, compositions, settings, sampling, seeds, told, latents)
+    return Composed(images, masks, compositions, settings, sampling, seeds, told, latents, found)
 
 
 def library_warnings(prepared: Prepared) -> list[str]:
@@ -164,7 +166,8 @@ def _plan(own: Sequence[MethodVariant], tokens: Sequence[PromptTokens], settings
     subjects = [[t.positions(spans) for spans in v.subjects] for v, t in zip(own, tokens, strict=True)]
     triggers = [t.positions(v.triggers) for v, t in zip(own, tokens, strict=True)]
     places, labels = [v.place for v in own[1:]], [v.label for v in own[1:]]
-    return plan_image(subjects, triggers, settings.mask_words, places, labels)
+    words = [v.words for v in own[1:]]
+    return plan_image(subjects, triggers, settings.mask_words, places, labels, words)
 
 
 def _check_words(
