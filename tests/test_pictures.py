@@ -145,7 +145,9 @@ def test_what_was_not_found_is_named_all_the_same() -> None:
     named = masks_overlay(GREY, masks, ["cat (black)", "dog (brown)"])
     plate = drawn(1, named)
     assert not plate[:400].any()
-    assert plate[400:].sum() > 1000, "the missing concept is named at the lower edge"
+    assert plate[400:].sum() > 300, "the missing concept is named at the lower edge"
+    dark = (np.asarray(named) < 20).all(axis=2)[400:].sum()
+    assert dark > 2 * plate[400:].sum(), "its plate is dark, with letters in its colour"
 
 
 def line_of(overlay: Image.Image, column: int) -> np.ndarray:
@@ -191,15 +193,18 @@ def test_the_label_says_the_place_and_whether_it_holds_the_subject(
     found: torch.Tensor, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts: list[str] = []
+    darks: list[bool] = []
 
-    def plate(text: str, *values: Any) -> Plate:
+    def plate(text: str, *values: Any, dark: bool) -> Plate:
         texts.append(text)
-        return Plate(text, *values)
+        darks.append(dark)
+        return Plate(text, *values, dark=dark)
 
     monkeypatch.setattr("clora.pictures.overlay.Plate", plate)
     masks_overlay(GREY, of(NAMED["left"].grid(32, 32)), ["cat (tom)"], (NAMED["left"],), of(found))
     assert texts[0].startswith("cat (tom)\nplace: left")
     assert texts[0].endswith(told)
+    assert darks == [told.endswith("there")]
 
 
 @pytest.mark.parametrize("size", [(64, 64), (64, 16), (900, 40)])

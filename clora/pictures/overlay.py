@@ -25,11 +25,12 @@ TINT = 0.1
 
 @dataclass(frozen=True)
 class _Shown:
-    """One concept: where its subject is (h, w), the line around it, and its label."""
+    """One concept: where its subject is (h, w), the line around it, its label, and whether it was not found."""
 
     subject: Tensor
     line: Region
     label: str
+    missing: bool
 
 
 def masks_overlay(
@@ -40,8 +41,8 @@ def masks_overlay(
 
     `masks` (V, h, w) with the base first; `labels` names the N concepts, "" writes nothing. A place of `places`, which
     the user has given, is a dashed line. Where it is the mask itself, a thin line tells where the subject was `found`
-    (V, h, w) inside it (see `clora.found`). A concept whose mask is empty is named too, so that nobody looks for it in
-    vain. `bold` is for pictures that become small: so many times as thick lines.
+    (V, h, w) inside it (see `clora.found`). A concept whose mask is empty is named too, on a dark plate, so that nobody
+    looks for it in vain. `bold` is for pictures that become small: so many times as thick lines.
     """
     factor = max(1, -(-SMALLEST // max(image.size)))
     size = (image.width * factor, image.height * factor)
@@ -68,15 +69,15 @@ def _shown(
     mask = (mask.detach().float().cpu() > 0).float()
     if place is None:
         label = name if mask.any() else f"{name}\nnot found"
-        return _Shown(mask, ring(enlarged(mask, size), width), label)
+        return _Shown(mask, ring(enlarged(mask, size), width), label, not mask.any())
     label = f"{name}\nplace: {place.text}" + (", not found there" if missing else "")
     whole = np.asarray(place.grid(size[1], size[0]).numpy() > 0)
     # Every concept's dashes begin elsewhere: two of one place fill each other's gaps.
     dashes = dashed(ring(whole, width), 4 * width, concept)
     if not torch.equal(mask, place.grid(mask.shape[0], mask.shape[1])):
-        return _Shown(mask, dashes | ring(enlarged(mask, size), width), label)
+        return _Shown(mask, dashes | ring(enlarged(mask, size), width), label, missing)
     subject = torch.zeros_like(mask) if found is None or missing else (found.detach().float().cpu() > 0).float()
-    return _Shown(subject, dashes | ring(enlarged(subject, size), max(2, round(width * 0.75))), label)
+    return _Shown(subject, dashes | ring(enlarged(subject, size), max(2, round(width * 0.75))), label, missing)
 
 
 def _filled(canvas: np.ndarray[Any, Any], masks: Tensor, shown: Sequence[_Shown]) -> Region:
@@ -97,7 +98,7 @@ def _write(picture: Image.Image, shown: Sequence[_Shown], subjects: Region) -> N
     """The labels, each beside the largest part of what it names."""
     size, text = picture.size, max(14, min(picture.size) // 28)
     named = [(c, one) for c, one in enumerate(shown) if one.label.partition("\n")[0]]
-    plates = [Plate(one.label, text, size[0], concept_color(c)) for c, one in named]
+    plates = [Plate(one.label, text, size[0], concept_color(c), dark=one.missing) for c, one in named]
     regions = []
     for _, one in named:
         if one.subject.any():

@@ -16,12 +16,16 @@ _AWAY, _ASIDE, _HIDING, _BELOW = 1.5, 0.25, 0.8, 0.05
 """What a label's place costs: each pixel away from its region and beside its middle; as parts of the picture's longer
 side, hiding a subject with the whole label, and not standing above its region."""
 
+_DARK = (16, 16, 16)
+
 
 class Plate:
     """A label's text on its coloured plate, not yet anywhere; the second line and those after it are smaller."""
 
-    def __init__(self, text: str, size: int, limit: int, color: tuple[int, int, int]) -> None:
-        """`size` is the height of the letters, `limit` how wide the plate may be; longer lines are cut."""
+    def __init__(self, text: str, size: int, limit: int, color: tuple[int, int, int], dark: bool = False) -> None:
+        """`size` is the height of the letters, `limit` how wide the plate may be; longer lines are cut. `dark` turns
+        colours round, for what is not as it should be.
+        """
         pad = max(2, size // 4)
         lines = [
             ink(line, size if number == 0 else round(size * 0.85), limit - 2 * pad)
@@ -29,11 +33,12 @@ class Plate:
         ]
         self.width = max(line.width for line in lines) + 2 * pad
         self.height = sum(line.height for line in lines) + pad * (len(lines) + 1)
-        self.image = Image.new("RGB", (self.width, self.height), color)
+        ground, letters, edge = (_DARK, color, color) if dark else (color, (0, 0, 0), _DARK)
+        self.image = Image.new("RGB", (self.width, self.height), ground)
         draw, y = ImageDraw.Draw(self.image), pad
-        draw.rectangle((0, 0, self.width - 1, self.height - 1), outline=(16, 16, 16))
+        draw.rectangle((0, 0, self.width - 1, self.height - 1), outline=edge, width=max(1, pad // 3) if dark else 1)
         for line in lines:
-            draw.bitmap((pad, y), line, fill=(0, 0, 0))
+            draw.bitmap((pad, y), line, fill=letters)
             y += line.height + pad
 
 
