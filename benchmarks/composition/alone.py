@@ -1,9 +1,9 @@
 """What the LoRAs themselves can draw: python -m benchmarks.composition.alone [--seeds N] [--split S].
 
 Each LoRA of a prompt draws alone in the prompt's own scene: the other LoRAs' tags and trigger words are taken out, so
-that their subjects are there as the base knows them. Where it does not get its own look across even so, no composition
-can. "All" counts the prompts and seeds where every LoRA does: what the same LoRAs could reach together, if putting them
-together cost nothing.
+that their subjects are there as the base knows them. "All" counts the prompts and seeds where every LoRA gets its own
+look across: a measure to hold a composition against, but no bound, since a LoRA that is on everywhere draws on its
+neighbours too, and one with a mask does not.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--split", choices=(*SPLITS, "all"), default="report")
     args = parser.parse_args(arguments)
     place, prompts = Workplace(), choose(load_prompts(), args.split, 0)
-    print("| group | all | " + "each LoRA |\n|---|---|---|")
+    print("| group | all | each LoRA |\n|---|---|---|")
     for group in GROUPS:
         looks: dict[str, list[bool]] = defaultdict(list)
         together = []
