@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 from clora.errors import CLoRAError
@@ -48,14 +47,11 @@ def analyze(
     groups = group_subjects(prompt, tags, {name: row.words for name, row in rows.items() if row.words})
     others = [Span(*match.span()) for match in _OTHER_TAG.finditer(prompt)]
     reader = _Reader(prompt, negative, tags, others if drop_other_tags else [])
-    texts = _texts_of(activation_text)
     if len(groups) < 2:
-        # Its words are of use to the panel alone: what is wrong with them must not stop a plain picture.
-        with suppress(CLoRAError):
-            find_subjects(prompt, reader.base.resolved, tags, groups, others, texts)
         found = reader.step_aside(groups)
     else:
         _refuse_and(reader.base.resolved.text)
+        texts = _texts_of(activation_text)
         find_subjects(prompt, reader.base.resolved, tags, groups, others, texts)
         found = reader.compose(groups, triggers_at_words(reader.base.resolved, tags, groups, texts))
     return replace(found, warnings=(*found.warnings, *unused(rows, tags)))
@@ -108,11 +104,8 @@ class _Reader:
         return Variant(rendered.resolved.text, self.negative, own, (), ())
 
     def step_aside(self, groups: Sequence[Subject]) -> Composition:
-        """A prompt with fewer than two concepts; words that were not found are ""."""
-        known = [group if group.place else replace(group, words="", occurrence=None) for group in groups]
-        concepts = tuple(replace(_concept(self.tags, group, ()), rule=None) for group in known)
-        subjects = tuple(self.base.resolved.spans_of(group.place) for group in known)
-        variant = Variant(self.base.resolved.text, self.negative, (), subjects, ())
+        concepts = tuple(replace(_concept(self.tags, group, ()), rule=None) for group in groups)
+        variant = Variant(self.base.resolved.text, self.negative, (), ((),) * len(concepts), ())
         return self._composition(concepts, (variant,), self.prompt, why_aside(self.tags, groups))
 
     def compose(self, groups: Sequence[Subject], at_words: Sequence[Sequence[Trigger]]) -> Composition:

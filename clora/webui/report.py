@@ -82,7 +82,8 @@ def report(
         if check is not None:
             check(composition)
         said = _said_by_tags(prompt)
-        found = [replace(row, fixed=said.get(row.lora, ())) for row in _rows(composition, layout)]
+        known = composition if composition.composes else _with_words(composition, corrections, activation_text)
+        found = [replace(row, fixed=said.get(row.lora, ())) for row in _rows(known, layout)]
         rows = tuple(_offering(row, composition.text, noted) for row in found)
     except CLoRAError as error:
         return Report(False, problem=str(error))
@@ -119,6 +120,35 @@ def _said_by_tags(prompt: str) -> dict[str, tuple[str, ...]]:
         given = {"words": tag.words, "trigger": tag.trigger_given, "role": tag.role_given, "place": tag.place}
         said[tag.name] = (*said.get(tag.name, ()), *(key for key, value in given.items() if value))
     return said
+
+
+_OTHER = "another subject"
+
+
+def _with_words(
+    composition: Composition, corrections: Mapping[str, WordsOverride] | None, activation_text: ActivationText | None
+) -> Composition:
+    """A composition that steps aside, with the words of its only concept: found as if there was another one.
+
+    As it is where no words are found either way.
+    """
+    if len(composition.concepts) != 1 or composition.concepts[0].words:
+        return composition
+
+    def texts(name: str) -> Sequence[str]:
+        if name == _OTHER or activation_text is None:
+            return ()
+        return activation_text(name) if callable(activation_text) else activation_text.get(name, ())
+
+    prompt = f"{composition.source}, <lora:{_OTHER}:1:words={_OTHER}> {_OTHER}"
+    try:
+        both = analyze(prompt, activation_text=texts, overrides=corrections, drop_other_tags=True)
+    except CLoRAError:
+        return composition
+    if len(both.concepts) != 2:
+        return composition
+    words = replace(composition.concepts[0], words=both.concepts[0].words, occurrence=both.concepts[0].occurrence)
+    return replace(composition, concepts=(words,), variants=both.variants[:1])
 
 
 def _rows(composition: Composition, layout: Layout | None) -> list[ReportRow]:
