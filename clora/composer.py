@@ -168,7 +168,7 @@ class Composer:
 
     def _even(self, latent: Tensor, plans: Sequence[ImagePlan]) -> tuple[Tensor, ...]:
         size, how = (latent.shape[-2], latent.shape[-1]), self.settings.hint_masks
-        return tuple(even_masks(plan.variants, size, plan.places, how).to(latent) for plan in plans)
+        return tuple(even_masks(plan.variants, size, plan.places, how, plan.background).to(latent) for plan in plans)
 
     def _composes(self, index: int) -> bool:
         """Whether the concepts' LoRAs are on at step `index`."""

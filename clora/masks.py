@@ -143,15 +143,22 @@ def confine_masks(masks: Tensor, places: Sequence[Place | None], how: str) -> Te
     return masks
 
 
-def even_masks(variants: int, size: tuple[int, int], places: Sequence[Place | None], how: str) -> Tensor:
+def even_masks(
+    variants: int, size: tuple[int, int], places: Sequence[Place | None], how: str, background: bool = False
+) -> Tensor:
     """Masks (V, h, w) of `size` for steps that have none yet: every variant counts everywhere, but for the places that
-    the user has given, with `how` as in `confine_masks`."""
+    the user has given, with `how` as in `confine_masks`.
+
+    Where a LoRA draws the background, only the base knows it, and the first steps decide it: there the base alone
+    counts outside the places.
+    """
     masks = torch.ones(variants, *size)
-    if any(places):
-        outside = confine_masks(masks, places, how)
-        placed = [v for v, place in enumerate(places, start=1) if place]
-        outside[0] = 1 - outside[placed].amax(dim=0) if how == "replace" else 1.0
-        return outside
+    placed = [v for v, place in enumerate(places, start=1) if place]
+    if placed:
+        masks = confine_masks(masks, places, how)
+        masks[0] = 1 - masks[placed].amax(dim=0) if how == "replace" else 1.0
+    if background:
+        masks[[v for v in range(1, variants) if v not in placed]] = 0.0
     return masks
 
 

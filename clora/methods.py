@@ -10,7 +10,10 @@ from .prompt import Composition, LoraUse, Span
 
 @dataclass(frozen=True)
 class MethodVariant:
-    """One variant as a host runs it: texts, every LoRA that is on in it, and where the concepts' words stand."""
+    """One variant as a host runs it: texts, every LoRA that is on in it, and where the concepts' words stand.
+
+    `background`: it is the base, and has a LoRA that draws the background.
+    """
 
     text: str
     negative: str
@@ -20,6 +23,7 @@ class MethodVariant:
     place: Place | None = None
     label: str = ""
     words: str = ""
+    background: bool = False
 
 
 def method_variants(composition: Composition, method: str) -> tuple[MethodVariant, ...]:
@@ -32,10 +36,11 @@ def method_variants(composition: Composition, method: str) -> tuple[MethodVarian
     """
     styles = (*composition.styles, *composition.off)
     if method == "clora" and composition.composes:
-        own = [(None, "", ""), *((c.place, c.quoted, c.words) for c in composition.concepts)]
+        draws = bool(composition.background)
+        own = [(None, "", "", draws), *((c.place, c.quoted, c.words, False) for c in composition.concepts)]
         return tuple(
-            MethodVariant(v.text, v.negative, (*styles, *v.loras), v.subjects, v.triggers, place, label, words)
-            for v, (place, label, words) in zip(composition.variants, own, strict=True)
+            MethodVariant(v.text, v.negative, (*styles, *v.loras), v.subjects, v.triggers, *told)
+            for v, told in zip(composition.variants, own, strict=True)
         )
     text, negative = composition.merged.text, composition.merged.negative
     if method in ("composite", "switch") and composition.composes:

@@ -18,6 +18,7 @@ class ImagePlan:
     `places[concept]`: where the user wants it, None anywhere; empty where no concept has a place.
     `labels[concept]`: how sentences for the user name it; empty where nobody reads them.
     `words[concept]`: its words in the prompt, by which things of one kind are known; empty where nobody asks.
+    `background`: a LoRA draws the background, which is on in the base alone.
     """
 
     group_tokens: tuple[tuple[tuple[int, ...], ...], ...]
@@ -25,6 +26,7 @@ class ImagePlan:
     places: tuple[Place | None, ...] = ()
     labels: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
+    background: bool = False
 
     def __post_init__(self) -> None:
         if any(len(group) != self.variants for group in self.group_tokens):
@@ -45,6 +47,7 @@ class ImagePlan:
 def plan_image(
     subjects: Sequence[Sequence[Sequence[int]]], triggers: Sequence[Sequence[int]], mask_words: str,
     places: Sequence[Place | None] = (), labels: Sequence[str] = (), words: Sequence[str] = (),
+    background: bool = False,
 ) -> ImagePlan:  # fmt: skip
     """A plan from positions: `subjects[variant][concept]` and `triggers[variant]` (empty for the base).
 
@@ -67,7 +70,7 @@ def plan_image(
             own_words |= set(triggers[concept + 1])
         masks.append(tuple(sorted(own_words)))
     kept = tuple(places) if any(places) else ()
-    return ImagePlan(tuple(groups), tuple(masks), kept, tuple(labels), tuple(words))
+    return ImagePlan(tuple(groups), tuple(masks), kept, tuple(labels), tuple(words), background)
 
 
 def rows_of(plans: Sequence[ImagePlan], *, unconditional: bool) -> tuple[Row, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -129,6 +130,13 @@ def test_before_fuse_from_predictions_are_averaged(latent: torch.Tensor) -> None
     assert step.masks == (None, None)
     mean = torch.stack([single(toy(), latent, 0, v, True) for v in range(3)]).mean(0)
     torch.testing.assert_close(step.cond[0], mean)
+
+
+def test_before_fuse_from_the_base_alone_draws_a_background(latent: torch.Tensor) -> None:
+    plan = replace(PLAN, background=True)
+    step, _, _ = run_step(toy(), latent, [plan, PLAN], index=1, fuse_from=0.5, update_until=0.0)
+    torch.testing.assert_close(step.cond[0], single(toy(), latent, 0, 0, True))
+    assert not torch.allclose(step.cond[1], single(toy(), latent, 1, 0, True))
 
 
 def test_switch_takes_turns_and_composite_averages(latent: torch.Tensor) -> None:

@@ -108,6 +108,15 @@ def test_before_masks_count_a_place_is_kept_to() -> None:
     assert torch.equal(cut, torch.stack([torch.ones(4, 4), left, torch.ones(4, 4)]))
 
 
+def test_before_masks_count_a_background_is_the_bases() -> None:
+    ones, none, left = torch.ones(4, 4), torch.zeros(4, 4), LEFT.grid(4, 4)
+    assert torch.equal(even_masks(3, (4, 4), (), "replace", background=True), torch.stack([ones, none, none]))
+    found = even_masks(3, (4, 4), (None, LEFT), "replace", background=True)
+    assert torch.equal(found, torch.stack([1 - left, none, left]))
+    cut = even_masks(3, (4, 4), (None, LEFT), "multiply", background=True)
+    assert torch.equal(cut, torch.stack([ones, none, left]))
+
+
 def test_a_place_cuts_a_mask() -> None:
     found = confine_masks(masks(), (RIGHT, None), "multiply")
     assert found[1].tolist() == [[0, 0, 1, 1]] * 2 + [[0, 0, 0, 0]] * 2

@@ -137,6 +137,16 @@ def test_schedulers_run_and_repeat(sd: Any, loras: Path, scheduler: str) -> None
     assert len(updates) == 4
 
 
+@pytest.mark.parametrize(("background", "alike"), [(" <lora:ink:1:role=background>", True), ("", False)])
+def test_before_masks_count_a_background_is_drawn_by_the_base_alone(
+    sd: Any, loras: Path, background: str, alike: bool
+) -> None:
+    settings = Settings(update_until=0.0, fuse_from=1.0)
+    prompts = [PROMPT.replace("dog:0.8", f"dog:{weight}") + background for weight in (0.8, 0.1)]
+    strong, weak = (run(sd, prompt, loras, settings=settings, seed=3).latents for prompt in prompts)
+    assert torch.allclose(strong, weak, atol=1e-6) == alike
+
+
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 def test_predictions_of_every_kind(loras: Path, prediction: str) -> None:
     pipe = tiny_sd(prediction)

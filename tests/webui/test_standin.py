@@ -295,6 +295,14 @@ def test_a_batch_of_two_prompts_is_two_pictures(host: Host) -> None:
     assert pair.processed.infotexts[1].startswith(other)
 
 
+@pytest.mark.parametrize("fusion", ["single-pass", "exact"])
+def test_before_masks_count_a_background_is_drawn_by_the_base_alone(host: Host, fusion: str) -> None:
+    clora = {**FEW, "update_until": 0.0, "fuse_from": 1.0, "fusion": fusion}
+    for background, alike in ((" <lora:horse:1:role=background>", True), ("", False)):
+        strong, weak = (host.draw(f"{PROMPT}{background}".replace("cat:1", f"cat:{w}"), clora).latent for w in (1, 0.2))
+        assert near(strong, weak, 1e-6) == alike
+
+
 def test_two_batches(host: Host) -> None:
     found = host.draw([PROMPT, PROMPT], FEW, batch_size=1, seed=5)
     for number, latent in enumerate(found.processed.latents):

@@ -167,7 +167,7 @@ def _plan(own: Sequence[MethodVariant], tokens: Sequence[PromptTokens], settings
     triggers = [t.positions(v.triggers) for v, t in zip(own, tokens, strict=True)]
     places, labels = [v.place for v in own[1:]], [v.label for v in own[1:]]
     words = [v.words for v in own[1:]]
-    return plan_image(subjects, triggers, settings.mask_words, places, labels, words)
+    return plan_image(subjects, triggers, settings.mask_words, places, labels, words, own[0].background)
 
 
 def _check_words(
