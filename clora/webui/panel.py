@@ -15,7 +15,7 @@ from .concept_table import HINT, edited
 from .controls import build_controls, shown
 from .corrected_prompt import written_into
 from .messages import note_html, problem_html
-from .preset_bar import Keeping, PresetBar
+from .preset_bar import QUIET, Keeping, PresetBar
 from .reading import Reader, cost_html, read_if_on, read_with
 from .request import read_corrections, write_corrections
 
@@ -81,18 +81,18 @@ def build(
     for component in (*components.values(), corrections, preset, cell, touched):
         component.do_not_save_to_config = True
     settings = [components[setting.name] for setting in SETTINGS]
-    cell.change(_edit, [cell, corrections], [corrections, message], show_progress=False)
+    cell.change(_edit, [cell, corrections], [corrections, message], **QUIET)
     panel = Panel(inputs, _infotext_fields(enabled, components, corrections))
     panel.beginning = bar.wire(enabled, preset, settings)
     if page is not None:
         written = [page.prompt, corrections, message]
-        write.click(_write, [page.prompt, corrections], written, show_progress=False)
+        write.click(_write, [page.prompt, corrections], written, **QUIET)
         told = [page.prompt, page.negative, corrections, page.steps, *settings, *page.also]
         panel.reading = (read_with(reader), told, [cost, message, table, concepts])
         _wire_reading(panel, reader, page, refresh)
         _tell_changes(tab, [page.steps, *settings])
         known = [concepts, page.steps, preset, *settings]
-        touched.click(_touched(bar), known, [cost, preset], show_progress=False, queue=False)
+        touched.click(_touched(bar), known, [cost, preset], **QUIET)
     return panel
 
 
@@ -100,10 +100,10 @@ def _wire_reading(panel: Panel, reader: Reader, page: Page, refresh: Any) -> Non
     """Read the prompt at the button, at Generate, and after a correction."""
     read, told, answer = panel.reading
     enabled, corrections = panel.inputs[0], panel.inputs[-1]
-    refresh.click(read, told, answer, show_progress=False)
-    page.generate.click(read_if_on(reader), [enabled, *told], answer, show_progress=False, queue=False)
+    refresh.click(read, told, answer, **QUIET)
+    page.generate.click(read_if_on(reader), [enabled, *told], answer, **QUIET)
     # After a wrong correction the table stays, for the cell to be corrected again.
-    corrections.change(read_with(reader, keep_table=True), told, answer, show_progress=False)
+    corrections.change(read_with(reader, keep_table=True), told, answer, **QUIET)
 
 
 def _tell_changes(tab: str, controls: Sequence[Any]) -> None:

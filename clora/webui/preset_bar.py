@@ -23,6 +23,8 @@ class Keeping:
     begin: Callable[[], tuple[bool, str]]
 
 
+QUIET: dict[str, Any] = {"show_progress": False, "queue": False}
+"""Of every event of the panel: short answers, which need no place in a queue behind pictures."""
 _BEGUN = '<span class="clora-begun"></span>'
 """Tells javascript/clora.js that the page has begun."""
 
@@ -48,12 +50,11 @@ class PresetBar:
 
     def wire(self, enabled: Any, preset: Any, controls: list[Any]) -> tuple[Any, ...]:
         """Let the choice, the buttons and the page's start do their work; the start's function, inputs and outputs."""
-        quiet: dict[str, Any] = {"show_progress": False, "queue": False}
-        preset.input(self._chosen, [preset], [self.said, *controls], **quiet)
-        self.save.click(self._saved, [self.name, *controls], [self.said, preset], **quiet)
-        self.delete.click(self._deleted, [preset, *controls], [self.said, preset], **quiet)
+        preset.input(self._chosen, [preset], [self.said, *controls], **QUIET)
+        self.save.click(self._saved, [self.name, *controls], [self.said, preset], **QUIET)
+        self.delete.click(self._deleted, [preset, *controls], [self.said, preset], **QUIET)
         beginning: tuple[Any, ...] = (self._begun, [], [self.said, enabled, preset, *controls])
-        self.begin.click(*beginning, **quiet)
+        self.begin.click(*beginning, **QUIET)
         return beginning
 
     def shown(self, name: str | None, values: Sequence[Any]) -> str:

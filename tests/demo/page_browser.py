@@ -136,6 +136,15 @@ class Tab:
         field.send_keys(Keys.CONTROL, "a")
         field.send_keys(text or Keys.BACKSPACE)
 
+    def click(self, selector: str) -> None:
+        """Click the first such element, once it has stopped moving: what comes and goes above it may push it."""
+        place = "const {x, y} = arguments[0].getBoundingClientRect(); return [x, y + scrollY]"
+        element, last = self.all(selector)[0], None
+        while (now := self.run(place, element)) != last:
+            last = now
+            time.sleep(0.2)
+        element.click()
+
     def tab_to(self, selector: str, most: int = 80) -> None:
         """Go on with the Tab key until an element has the focus."""
         from selenium.webdriver.common.keys import Keys
@@ -171,7 +180,7 @@ def main() -> None:
     with served(options.log) as url, chromium() as driver:
         tab = Tab(driver, url, theme=options.theme, width=options.width)
         tab.type("#clora_seed input", "3")
-        tab.all("#txt2img_generate")[0].click()
+        tab.click("#txt2img_generate")
         tab.wait(lambda: "Done" in tab.text("#clora_status"), "the picture", 300)
         bottom = int(tab.run("return document.querySelector('.clora-table').getBoundingClientRect().bottom + scrollY"))
         tab.screenshot(options.out)

@@ -478,17 +478,17 @@ def test_mistakes_are_told_in_place_and_nothing_is_lost(tab: page_browser.Tab) -
     tab.type(PROMPT_BOX, f"{PROMPT} <lora:nobody:1> <b>bold</b> fish")
     tab.wait(lambda: "<b>bold</b>" in tab.text("#clora_words"), "the text that looks like HTML")
     assert not tab.all("#clora_words b")
-    tab.all("#txt2img_generate")[0].click()
+    tab.click("#txt2img_generate")
     tab.wait(lambda: 'no LoRA "nobody"' in tab.text("#clora_status .clora-problem"), "the sentence")
     assert tab.text(".clora-settings pre") == before
-    tab.all("#clora_model button")[0].click()
+    tab.click("#clora_model button")
     for field, button, sentence in (
         ("#clora_checkpoint textarea", "#clora_load", "The model /none does not exist"),
         ("#clora_folder textarea", "#clora_use", "The LoRA folder /none does not exist"),
     ):
         tab.wait(lambda field=field: tab.all(field)[0].is_displayed(), "the field")
         tab.type(field, "/none")
-        tab.all(button)[0].click()
+        tab.click(button)
         tab.wait(lambda said=sentence: said in tab.text("#clora_model_said .clora-problem"), sentence)
         assert "The embedded model draws." in tab.text("#clora_model_said")
     assert tab.all(".clora-card")
@@ -574,11 +574,11 @@ def test_presets_of_ones_own(page: tuple[Any, str], tab: page_browser.Tab) -> No
     tab.run("[...document.querySelectorAll('.label-wrap')].find((b) => b.innerText.includes('Your presets')).click()")
     tab.wait(lambda: tab.all("#txt2img_clora_preset_name textarea, #txt2img_clora_preset_name input"), "the field")
     tab.type("#txt2img_clora_preset_name :is(textarea, input)", "one update")
-    tab.all("#txt2img_clora_preset_save")[0].click()
+    tab.click("#txt2img_clora_preset_save")
     tab.wait(lambda: value(tab, PRESET) == "one update", "the name")
     again = page_browser.Tab(*page)
     again.wait(lambda: value(again, PRESET) == "default", "the page as it begins")
-    again.all(PRESET)[0].click()
+    again.click(PRESET)
     again.wait(lambda: "one update" in again.text("ul.options"), "the choice in a new tab")
     tab.all("ul.options li")[-1].click()
     tab.wait(lambda: value(tab, "#txt2img_clora_refine_updates input[type=number]") == "1", "its settings")
@@ -607,9 +607,18 @@ def test_pasted_parameters_fill_the_controls(tab: page_browser.Tab) -> None:
     tab.wait(lambda: "Left out: Sampler" in tab.text("#clora_taken"), "the note")
 
 
+def test_generate_does_not_move_when_the_prompt_is_read(tab: page_browser.Tab) -> None:
+    """A button that goes away between press and release is not clicked, and the user sees nothing happen."""
+    place = "return document.querySelector('#txt2img_generate').getBoundingClientRect().top + scrollY"
+    before = tab.run(place)
+    tab.type(PROMPT_BOX, "")
+    tab.wait(lambda: not tab.all("#clora_words mark"), "words without a mark")
+    assert tab.run(place) == before
+
+
 def test_an_empty_prompt_is_told_and_leaves_no_hint(tab: page_browser.Tab) -> None:
     tab.type(PROMPT_BOX, "")
-    tab.all("#txt2img_generate")[0].click()
+    tab.click("#txt2img_generate")
     tab.wait(lambda: "The prompt is empty" in tab.text("#clora_status .clora-problem"), "the sentence")
     tab.wait(lambda: "The prompt is empty" in tab.text("#txt2img_clora_message"), "the panel's sentence")
     assert not tab.all("#txt2img_clora_table .clora-empty")

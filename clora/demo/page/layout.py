@@ -17,7 +17,7 @@ from ...webui import panel
 from ...webui.controls import shown
 from ...webui.corrected_prompt import corrected_prompt
 from ...webui.messages import note_html
-from ...webui.preset_bar import Keeping
+from ...webui.preset_bar import QUIET, Keeping
 from ...webui.presets import PresetFile
 from ...webui.request import read_corrections
 from ..embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE
@@ -70,6 +70,11 @@ class Page:
 
     def _prompt_part(self) -> None:
         self.prompt = gr.Textbox(DEMO_PROMPT, label="Prompt", lines=3, elem_id="txt2img_prompt")
+        # Above all that comes and goes with the prompt: a button that moves between press and release is not clicked.
+        with gr.Row():
+            self.generate = gr.Button("Generate", variant="primary", elem_id="txt2img_generate", min_width=140)
+            self.stop = gr.Button("Stop", elem_id="clora_stop", min_width=80)
+            self.again = gr.Button("Keep this seed", elem_id="clora_again", min_width=120)
         self.taken = gr.HTML("", elem_id="clora_taken", elem_classes=["clora-message"])
         # Pressed by page.js when a picture's parameters are in the prompt.
         self.take = gr.Button("", elem_id="clora_take", elem_classes=["clora-hidden"])
@@ -86,10 +91,6 @@ class Page:
             self.seed = gr.Number(-1, label="Seed (-1: random)", precision=0, elem_id="clora_seed", min_width=100)
             self.width = gr.Number(0, label="Width (0: model's)", precision=0, elem_id="clora_width", min_width=100)
             self.height = gr.Number(0, label="Height (0: model's)", precision=0, elem_id="clora_height", min_width=100)
-        with gr.Row():
-            self.generate = gr.Button("Generate", variant="primary", elem_id="txt2img_generate", min_width=140)
-            self.stop = gr.Button("Stop", elem_id="clora_stop", min_width=80)
-            self.again = gr.Button("Keep this seed", elem_id="clora_again", min_width=120)
         self.last_seed = gr.State(-1)
 
     def _model_part(self) -> None:
@@ -111,35 +112,34 @@ class Page:
                 self.use = gr.Button("Use this folder", elem_id="clora_use", min_width=120)
 
     def _wire(self) -> None:
-        quiet: dict[str, Any] = {"show_progress": "hidden"}
         corrections = self.panel.inputs[-1]
         read, told, answer = self.panel.reading
         told_words = [self.prompt, corrections, self.session]
         for event in (self.prompt.change, corrections.change, self.session.change):
-            event(self._highlight, told_words, self.words, trigger_mode="always_last", **quiet)
+            event(self._highlight, told_words, self.words, trigger_mode="always_last", **QUIET)
         for event in (self.prompt.blur, self.session.change):
-            event(read, told, answer, trigger_mode="always_last", **quiet)
-        self.blocks.load(self._highlight, told_words, self.words, **quiet)
-        self.blocks.load(read, told, answer, **quiet)
-        self.blocks.load(*self.panel.beginning, **quiet)
+            event(read, told, answer, trigger_mode="always_last", **QUIET)
+        self.blocks.load(self._highlight, told_words, self.words, **QUIET)
+        self.blocks.load(read, told, answer, **QUIET)
+        self.blocks.load(*self.panel.beginning, **QUIET)
         numbers = [self.steps, self.guidance, self.seed, self.width, self.height]
         fields = [self.prompt, self.negative, *numbers, corrections, *self.panel.inputs[1:-1]]
         self.take.click(
-            self._take, [self.prompt, self.session], [self.taken, *fields], queue=False, **quiet
-        ).then(read, told, answer, **quiet)  # fmt: skip
-        self.generate.click(lambda: "", [], self.taken, queue=False, **quiet)
+            self._take, [self.prompt, self.session], [self.taken, *fields], **QUIET
+        ).then(read, told, answer, **QUIET)  # fmt: skip
+        self.generate.click(lambda: "", [], self.taken, **QUIET)
         # Many may wait at once, each told so; the engine lets one draw.
         self.generate.click(
             self._draw, [self.session, self.prompt, self.negative, *numbers, *self.panel.inputs[1:]],
-            [self.status, self.result, self.last_seed], concurrency_limit=None, **quiet,
+            [self.status, self.result, self.last_seed], concurrency_limit=None, show_progress="hidden",
         )  # fmt: skip
-        self.stop.click(self._stop, [], [], queue=False, **quiet)
-        self.again.click(lambda seed: seed, self.last_seed, self.seed, queue=False, **quiet)
+        self.stop.click(self._stop, [], [], **QUIET)
+        self.again.click(lambda seed: seed, self.last_seed, self.seed, **QUIET)
         loaded = [self.session, self.model_said, self.guidance, self.width, self.height]
         for event in (self.load.click, self.model.submit):
             event(self._load, [self.model, self.session], loaded, concurrency_limit=None)
         for event in (self.use.click, self.folder.submit):
-            event(self._use, [self.folder, self.session], [self.session, self.model_said, self.cards], **quiet)
+            event(self._use, [self.folder, self.session], [self.session, self.model_said, self.cards], **QUIET)
 
     # --------------------------------------------------------------------------------- what the controls do
 
