@@ -19,7 +19,7 @@ from .masks import even_masks, resize_masks
 from .memory import RowLimit
 from .plan import ImagePlan, rows_of
 from .prediction import Predicted, Predictor
-from .schedule import schedule
+from .schedule import left_out, schedule
 from .settings import Settings
 from .single_pass import SinglePass
 from .update import LatentUpdate
@@ -125,6 +125,8 @@ class Composer:
         kept = self._masks.latest
         if masks is not None:
             kept = tuple(resize_masks(mask.to(latent.device), size) for mask in masks)
+        if masks is None:
+            self._warn(*left_out(self.settings, self.schedule))
         even = self._even(latent, plans) if composes and not masked else None
         # The last single pass before masks count cuts the first ones.
         first = even is not None and self._single is not None and index + 1 == self.schedule.fuse_from
@@ -218,9 +220,8 @@ class Composer:
         self._observer(Updated(step, number, total, gradient, latent, after))
         return after, gradient.losses
 
-    def _warn(self, text: str) -> None:
-        if text not in self.warnings:
-            self.warnings.append(text)
+    def _warn(self, *texts: str) -> None:
+        self.warnings.extend(text for text in texts if text not in self.warnings)
 
     @staticmethod
     def _fused(predicted: Predicted, masks: tuple[Tensor | None, ...], conditional: bool) -> Tensor:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .settings import Settings
+from .settings import BY_NAME, Settings
+
+_BOUNDS = ("update_until", "fuse_from", "compose_until")
 
 
 @dataclass(frozen=True)
@@ -35,3 +37,18 @@ def schedule(settings: Settings, steps: int) -> Schedule:
         round(settings.fuse_from * steps),
         round(settings.compose_until * steps),
     )
+
+
+def left_out(settings: Settings, plan: Schedule) -> tuple[str, ...]:
+    """Sentences about what the settings ask for and `plan`, which is theirs, has no step for."""
+    if settings.method != "clora":
+        return ()
+    told = []
+    until, begin, end = (f"{BY_NAME[name].label} ({getattr(settings, name):g})" for name in _BOUNDS)
+    if settings.updates and min(plan.update_before, plan.compose_until) == 0:
+        told.append(
+            f"No step is left to update the latent: raise {until} or {end}, or take more than {plan.steps} steps."
+        )
+    if plan.fuse_from >= plan.compose_until:
+        told.append(f"No step is left in which each LoRA draws its own subject: lower {begin} or raise {end}.")
+    return tuple(told)

@@ -13,7 +13,7 @@ from clora.composer import Composer, Step, Updated
 from clora.denoiser import Row
 from clora.errors import CLoRAError
 from clora.plan import ImagePlan, plan_image
-from clora.schedule import schedule
+from clora.schedule import left_out, schedule
 from clora.settings import Settings
 from tests.engine.toy import ToyDenoiser, toy
 
@@ -219,3 +219,36 @@ def test_schedule_in_fractions_gives_the_papers_steps() -> None:
     twenty = schedule(Settings(), 20)
     assert (twenty.update_before, sorted(twenty.refine_at)) == (10, [0, 4, 8])
     assert sum(fifty.updates(i, 20) for i in range(50)) == 25 + 60
+
+
+@pytest.mark.parametrize(
+    ("steps", "values", "told"),
+    [
+        (20, {}, ()),
+        (1, {}, ("update the latent: raise Update until (0.5) or Compose until (1), or take more than 1 steps",)),
+        (4, {"update_until": 0.1}, ("Update until (0.1)",)),
+        (1, {"update_until": 0.0}, ()),
+        (1, {"step_size": 0.0}, ()),
+        (20, {"fuse_from": 1.0}, ("draws its own subject: lower Fuse from (1) or raise Compose until (1)",)),
+        (20, {"fuse_from": 0.5, "compose_until": 0.5}, ("Fuse from (0.5)",)),
+        (20, {"compose_until": 0.0}, ("Update until (0.5) or Compose until (0)", "Compose until (0)")),
+        (20, {"fuse_from": 1.0, "method": "switch"}, ()),
+    ],
+)
+def test_what_no_step_is_left_for_is_told(steps: int, values: dict[str, Any], told: tuple[str, ...]) -> None:
+    settings = Settings(**values)
+    found = left_out(settings, schedule(settings, steps))
+    assert len(found) == len(told)
+    for sentence, part in zip(found, told, strict=True):
+        assert sentence.startswith("No step is left")
+        assert part in sentence
+
+
+def test_it_is_told_once_and_not_where_masks_are_given(latent: torch.Tensor) -> None:
+    denoiser, masks = toy(), [torch.ones(3, 8, 8)] * 2
+    for given, many in ((None, 1), (masks, 0)):
+        composer = Composer(denoiser.unet, Settings(fuse_from=1.0, update_until=0.0), 10)
+        with composer.installed():
+            for index in range(2):
+                composer.predict(index, latent, [PLAN, PLAN], denoiser, masks=given)
+        assert len(composer.warnings) == many
