@@ -111,7 +111,7 @@ class Tab:
         script = "return [...document.querySelectorAll(arguments[0])].map((one) => one.textContent).join(' ')"
         return str(self.run(script, selector))
 
-    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 90) -> Any:
         """The condition's value as soon as there is one."""
         until = time.time() + seconds
         while time.time() < until:
