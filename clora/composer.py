@@ -125,7 +125,7 @@ class Composer:
         kept = self._masks.latest
         if masks is not None:
             kept = tuple(resize_masks(mask.to(latent.device), size) for mask in masks)
-        if masks is None:
+        else:
             self._warn(*left_out(self.settings, self.schedule))
         even = self._even(latent, plans) if composes and not masked else None
         # The last single pass before masks count cuts the first ones.

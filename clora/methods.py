@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .place import Place
-from .prompt import Composition, LoraUse, Span
+from .plan import ImagePlan, plan_image
+from .prompt import Composition, LoraUse, PromptTokens, Span
+from .settings import Settings
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ def method_variants(composition: Composition, method: str) -> tuple[MethodVarian
     and the LoRAs with role=off, which are the host's to load: here CLoRA's own host plays that part.
 
     clora: the base and one variant per concept. merge: a single variant with all LoRAs on, what a plain WebUI does.
-    composite, switch: one variant per concept with the full prompt, averaged or in turn (Zhong et al. 2024). A
-    prompt with fewer than two concepts is rendered plainly whatever the method.
+    composite, switch: one variant per concept with the full prompt, averaged or in turn (Zhong et al. 2024), the
+    background's LoRAs on in each. A prompt with fewer than two concepts is rendered plainly whatever the method.
     """
     styles = (*composition.styles, *composition.off)
     if method == "clora" and composition.composes:
@@ -44,5 +47,17 @@ def method_variants(composition: Composition, method: str) -> tuple[MethodVarian
         )
     text, negative = composition.merged.text, composition.merged.negative
     if method in ("composite", "switch") and composition.composes:
-        return tuple(MethodVariant(text, negative, (*styles, *v.loras)) for v in composition.variants[1:])
+        everywhere = (*styles, *composition.background)
+        return tuple(MethodVariant(text, negative, (*everywhere, *v.loras)) for v in composition.variants[1:])
     return (MethodVariant(text, negative, (*styles, *composition.merged.loras)),)
+
+
+def plan_variants(own: Sequence[MethodVariant], tokens: Sequence[PromptTokens], settings: Settings) -> ImagePlan:
+    """The plan of one image's variants, whose texts have their tokens as `tokens` says."""
+    if settings.method != "clora":
+        return ImagePlan((), ((),) * len(own))
+    subjects = [[t.positions(spans) for spans in v.subjects] for v, t in zip(own, tokens, strict=True)]
+    triggers = [t.positions(v.triggers) for v, t in zip(own, tokens, strict=True)]
+    places, labels = [v.place for v in own[1:]], [v.label for v in own[1:]]
+    words = [v.words for v in own[1:]]
+    return plan_image(subjects, triggers, settings.mask_words, places, labels, words, own[0].background)

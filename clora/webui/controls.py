@@ -1,4 +1,4 @@
-"""The control of each setting, and what a control shows."""
+"""The control of each setting, what a control shows, and how its events run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from ..settings import SETTINGS, Setting, Settings
 
 FIRST = ("method", "step_size", "update_until", "refine_updates", "mask_threshold", "mask_overlap")
 """Settings in sight; the others are under "Advanced"."""
+QUIET: dict[str, Any] = {"show_progress": False, "queue": False}
+"""Of every event of the panel: short answers, which need no place in a queue behind pictures."""
 
 
 def build_controls(tab: str, presets: list[str]) -> tuple[dict[str, Any], Any]:

@@ -12,10 +12,10 @@ from ..errors import CLoRAError
 from ..infotext import PREFIX, read_setting
 from ..settings import SETTINGS, Setting
 from .concept_table import HINT, edited
-from .controls import build_controls, shown
+from .controls import QUIET, build_controls, shown
 from .corrected_prompt import written_into
 from .messages import note_html, problem_html
-from .preset_bar import QUIET, Keeping, PresetBar
+from .preset_bar import Keeping, PresetBar
 from .reading import Reader, cost_html, read_if_on, read_with
 from .request import read_corrections, write_corrections
 

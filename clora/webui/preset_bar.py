@@ -10,7 +10,7 @@ import gradio as gr
 
 from ..errors import CLoRAError
 from ..settings import SETTINGS, Settings
-from .controls import all_shown, settings_of
+from .controls import QUIET, all_shown, settings_of
 from .messages import note_html, notes_html, problem_html
 from .presets import CHANGED, OwnPresets, PresetFile
 
@@ -23,8 +23,6 @@ class Keeping:
     begin: Callable[[], tuple[bool, str]]
 
 
-QUIET: dict[str, Any] = {"show_progress": False, "queue": False}
-"""Of every event of the panel: short answers, which need no place in a queue behind pictures."""
 _BEGUN = '<span class="clora-begun"></span>'
 """Tells javascript/clora.js that the page has begun."""
 

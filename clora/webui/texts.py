@@ -14,8 +14,8 @@ from ..hosts.webui import Encoded, WebUIModel
 from ..lora.apply import AppliedLora
 from ..lora.rows import RowLoras
 from ..loras import LoraLibrary, lora_sets
-from ..methods import MethodVariant, method_variants
-from ..plan import ImagePlan, plan_image
+from ..methods import MethodVariant, method_variants, plan_variants
+from ..plan import ImagePlan
 from ..prompt import Composition, PromptTokens, ResolvedText, schedule, scheduled_positions
 from ..settings import Settings
 
@@ -47,15 +47,9 @@ class Texts:
         return tuple(self._plan(image, own, evaluation) for image, own in enumerate(self.variants))
 
     def _plan(self, image: int, own: Sequence[MethodVariant], evaluation: int) -> ImagePlan:
-        if self.settings.method != "clora":
-            return ImagePlan((), ((),) * len(own))
         rows = [Row(image, number, True) for number in range(len(own))]
         tokens = [self.layouts[row, _active(self.timetables[row], evaluation)] for row in rows]
-        subjects = [[t.positions(spans) for spans in v.subjects] for v, t in zip(own, tokens, strict=True)]
-        triggers = [t.positions(v.triggers) for v, t in zip(own, tokens, strict=True)]
-        places, labels = [v.place for v in own[1:]], [v.label for v in own[1:]]
-        words = [v.words for v in own[1:]]
-        return plan_image(subjects, triggers, self.settings.mask_words, places, labels, words, own[0].background)
+        return plan_variants(own, tokens, self.settings)
 
     @property
     def warnings(self) -> tuple[str, ...]:

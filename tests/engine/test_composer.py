@@ -225,7 +225,7 @@ def test_schedule_in_fractions_gives_the_papers_steps() -> None:
     ("steps", "values", "told"),
     [
         (20, {}, ()),
-        (1, {}, ("update the latent: raise Update until (0.5), or take more than 1 steps.",)),
+        (1, {}, ("update the latent: raise Update until (0.5), or take more steps.",)),
         (4, {"update_until": 0.1}, ("Update until (0.1)",)),
         (1, {"update_until": 0.0}, ()),
         (1, {"step_size": 0.0}, ()),

@@ -14,10 +14,10 @@ import gradio as gr
 from ...errors import CLoRAError
 from ...settings import BY_NAME, SETTINGS, Settings
 from ...webui import panel
-from ...webui.controls import shown
+from ...webui.controls import QUIET, shown
 from ...webui.corrected_prompt import corrected_prompt
 from ...webui.messages import note_html
-from ...webui.preset_bar import QUIET, Keeping
+from ...webui.preset_bar import Keeping
 from ...webui.presets import PresetFile
 from ...webui.request import read_corrections
 from ..embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE

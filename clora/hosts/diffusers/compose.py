@@ -14,9 +14,8 @@ from ...denoiser import Row
 from ...errors import CLoRAError
 from ...lora.apply import AppliedLora
 from ...loras import LoraLibrary, Source, lora_sets
-from ...methods import MethodVariant, method_variants
-from ...plan import ImagePlan, plan_image
-from ...prompt import Composition, PromptTokens, ResolvedText, WordsOverride, analyze, schedule, scheduled_positions
+from ...methods import MethodVariant, method_variants, plan_variants
+from ...prompt import Composition, ResolvedText, WordsOverride, analyze, schedule, scheduled_positions
 from ...settings import Settings
 from .sampling import Conditioning, Prepared, Sampling, check_pipeline, decode, initial_latents, sample
 from .text import Encoded, Text, TextEncoding
@@ -154,20 +153,10 @@ def _conditioning(
 ) -> Conditioning:  # fmt: skip
     now = {row: encoded[row, _active(timetable, step)] for row, timetable in timetables.items()}
     plans = tuple(
-        _plan(own, [now[Row(image, number, True)].tokens for number in range(len(own))], settings)
+        plan_variants(own, [now[Row(image, number, True)].tokens for number in range(len(own))], settings)
         for image, own in enumerate(variants)
     )
     return Conditioning(now, plans)
-
-
-def _plan(own: Sequence[MethodVariant], tokens: Sequence[PromptTokens], settings: Settings) -> ImagePlan:
-    if settings.method != "clora":
-        return ImagePlan((), ((),) * len(own))
-    subjects = [[t.positions(spans) for spans in v.subjects] for v, t in zip(own, tokens, strict=True)]
-    triggers = [t.positions(v.triggers) for v, t in zip(own, tokens, strict=True)]
-    places, labels = [v.place for v in own[1:]], [v.label for v in own[1:]]
-    words = [v.words for v in own[1:]]
-    return plan_image(subjects, triggers, settings.mask_words, places, labels, words, own[0].background)
 
 
 def _check_words(
