@@ -36,11 +36,11 @@ $(GRADIO): | $(VENV)/pyvenv.cfg
 setup: $(VENV)/.test
 
 demo: $(VENV)/.demo
-	$(BIN)/python -m clora.demo.cli demo --steps 20 --seed 2
+	$(BIN)/python -m clora.cli demo --steps 20 --seed 2
 
 # The page; gradio stands before the environment's own packages for this process only.
 serve: $(VENV)/.demo $(VENV)/gradio-4.40.0/.done
-	PYTHONPATH=$(VENV)/gradio-4.40.0 $(BIN)/python -m clora.demo.cli serve $(ARGS)
+	PYTHONPATH=$(VENV)/gradio-4.40.0 $(BIN)/python -m clora.cli serve $(ARGS)
 
 test: $(VENV)/.test $(GRADIO)
 	$(BIN)/python -m pytest

@@ -15,15 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clora.composer import Composer
-from clora.maps import average_maps, latent_rows, needed_columns
-from clora.plan import rows_of
+from benchmarks.authors import AuthorsWay
+from benchmarks.speed import works
+from benchmarks.unets import Bench, new_unet
+from clora.attention.maps import average_maps, latent_rows, needed_columns
+from clora.conditioning.plan import rows_of
+from clora.engine.composer import Composer
+from clora.guidance.update import contrast_losses
 from clora.settings import Settings
-from clora.update import contrast_losses
-
-from .authors import AuthorsWay
-from .speed import works
-from .unets import Bench, new_unet
 
 PARTS = {
     "self-attention": ("attn1",), "cross-attention": ("attn2",), "feed-forward": ("ff",),

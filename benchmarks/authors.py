@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clora.attention import map_grid
-from clora.contrast import group_entries, info_nce
-
-from .unets import Bench
+from benchmarks.unets import Bench
+from clora.attention.probe import map_grid
+from clora.guidance.contrast import group_entries, info_nce
 
 
 class _Probabilities:

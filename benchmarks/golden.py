@@ -18,14 +18,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from clora.composer import Event, Step, Updated
-from clora.denoiser import Row
+from clora.attention.maps import AttentionMaps
+from clora.conditioning.plan import ImagePlan
+from clora.engine.composer import Event, Step, Updated
 from clora.errors import CLoRAError
-from clora.fusion import guide
+from clora.fusion.masked_mean import guide
 from clora.hosts.diffusers import Conditioning, Prepared, Sampling, Text, TextEncoding, components_of, sample
-from clora.loras import LoraLibrary
-from clora.maps import MapBook
-from clora.plan import ImagePlan
+from clora.lora.library import LoraLibrary
+from clora.models.denoiser import Row
 from clora.prompt import LoraUse, PromptTokens, ResolvedText
 from clora.settings import Settings
 
@@ -198,7 +198,7 @@ def recompute(pipe: Any, case: GoldenCase, library: LoraLibrary) -> Errors:
     return errors
 
 
-def stacked_maps(book: MapBook, variants: int) -> Tensor:
+def stacked_maps(book: AttentionMaps, variants: int) -> Tensor:
     """All recorded columns of a book, (V, a, b, K), as the authors' store lays them out."""
     return torch.stack([book.of(0, v, book.columns) for v in range(variants)]).permute(0, 2, 3, 1)
 

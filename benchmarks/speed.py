@@ -22,12 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clora.composer import Composer
-from clora.schedule import schedule
+from benchmarks.authors import AuthorsWay
+from benchmarks.unets import Bench, new_unet
+from clora.engine.composer import Composer
 from clora.settings import Settings
-
-from .authors import AuthorsWay
-from .unets import Bench, new_unet
+from clora.settings.schedule import schedule
 
 WORKS = (
     "plain", "update", "update, 3 rows at once", "update, way down only", "step", "step, shared negative",
@@ -84,10 +83,10 @@ def updates_of(steps: int) -> int:
 
 def early_updates(steps: int) -> int:
     """Updates of a run on the embedded model whose refine steps end early: random weights have nothing to converge."""
-    from clora.composer import Updated
-    from clora.demo.embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE, EMBEDDED_LORAS
-    from clora.demo.models import load_pipeline
+    from clora.embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE, EMBEDDED_LORAS
+    from clora.engine.composer import Updated
     from clora.hosts.diffusers import compose
+    from clora.hosts.diffusers.checkpoint import load_pipeline
 
     seen: list[Any] = []
     compose(

@@ -11,11 +11,11 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from clora.denoiser import Conditioned, Row
+from clora.conditioning.plan import ImagePlan, plan_image, rows_of
 from clora.lora import LoraFile, apply_lora
-from clora.lora.apply import AppliedLora
+from clora.lora.resolve import AppliedLora
 from clora.lora.rows import RowLoras
-from clora.plan import ImagePlan, plan_image, rows_of
+from clora.models.denoiser import Conditioned, Row
 
 RANK = 8
 LENGTH = 77
@@ -54,7 +54,7 @@ def random_lora(unet: nn.Module, number: int) -> LoraFile:
 
 
 class Bench:
-    """One image with N concepts: LoRAs, plan, contexts, and `clora.denoiser.Denoiser` over the UNet."""
+    """One image with N concepts: LoRAs, plan, contexts, and `clora.models.denoiser.Denoiser` over the UNet."""
 
     def __init__(self, unet: UNet2DConditionModel, concepts: int, size: int, sdxl: bool) -> None:
         self.unet = unet

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from clora.demo.settings_pictures import STRIPS
 from clora.settings import BY_NAME, PRESETS, SETTINGS, Settings
+from research.figures.settings_strips import STRIPS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

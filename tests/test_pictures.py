@@ -10,9 +10,8 @@ import torch
 from PIL import Image
 
 from clora.pictures import concept_color, heat, loss_curve, map_strip, masks_overlay, side_by_side
-from clora.pictures.lettering import ink
-from clora.pictures.plates import Plate
-from clora.place import NAMED, Box
+from clora.pictures.labels import Plate, ink
+from clora.regions.region import NAMED, Box
 
 
 def halves(height: int = 16, width: int = 24) -> torch.Tensor:

@@ -11,12 +11,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "clora"
-OUTER = ("hosts", "pictures", "webui", "demo")
+OUTER = ("hosts", "pictures", "ui", "webui", "cli", "page", "evaluate")
 CORE = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in OUTER]
 PICTURES = sorted((PACKAGE / "pictures").glob("*.py"))
 BESIDE = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] != "hosts"]
 STANDARD = {*sys.stdlib_module_names, "torch", "numpy", "safetensors", "clora", "__future__"}
-DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(PACKAGE / "demo").rglob("*.md")]
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *PACKAGE.rglob("*.md")]
 
 
 def imported(path: Path) -> set[str]:
@@ -46,7 +46,7 @@ def test_the_core_needs_torch_numpy_and_safetensors_only(path: Path) -> None:
 def test_pictures_need_pillow_besides_and_no_host(path: Path) -> None:
     names = imported(path)
     assert {name for name in names if name.split(".")[0] not in {*STANDARD, "PIL"}} == set()
-    assert not {"clora.hosts", "clora.webui", "clora.demo"} & names
+    assert not {f"clora.{room}" for room in OUTER if room != "pictures"} & names
 
 
 @pytest.mark.parametrize("path", BESIDE, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -55,11 +55,11 @@ def test_only_the_hosts_adapters_import_a_webui(path: Path) -> None:
 
 
 def test_the_rooms_are_found() -> None:
-    assert {"attention.py", "composer.py"} <= {path.name for path in CORE}
+    assert {"probe.py", "composer.py"} <= {path.name for path in CORE}
     assert {"overlay.py", "heat.py"} <= {path.name for path in PICTURES}
-    assert {"script.py", "cli.py"} <= {path.name for path in BESIDE}
-    front = imported(PACKAGE / "hosts" / "front.py")
-    assert {"modules", "clora.errors"} <= front
+    assert {"script.py", "main.py"} <= {path.name for path in BESIDE}
+    api = imported(PACKAGE / "hosts" / "host_api.py")
+    assert {"modules", "clora.errors"} <= api
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))

@@ -7,11 +7,11 @@ import json
 import sys
 from pathlib import Path
 
-from .methods import METHODS, Workplace
-from .prompts import PROMPTS, choose, load_prompts
-from .report import rated, report, tables
-from .run import Run, Store, judge_name
-from .sheets import write_sheets
+from benchmarks.composition.methods import METHODS, Workplace
+from benchmarks.composition.prompts import PROMPTS, choose, load_prompts
+from benchmarks.composition.report import rated, report, tables
+from benchmarks.composition.run import Run, Store, judge_name
+from benchmarks.composition.sheets import write_sheets
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -14,12 +14,11 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 
+from benchmarks.composition.intervals import proportion
+from benchmarks.composition.methods import Workplace, by_composing
+from benchmarks.composition.prompts import SPLITS, Prompt, choose, load_prompts
 from clora.prompt.tags import parse_tags
 from clora.settings import Settings
-
-from .intervals import proportion
-from .methods import Workplace, by_composing
-from .prompts import SPLITS, Prompt, choose, load_prompts
 
 GROUPS = ("two classes", "same class", "three")
 _TRIGGER = re.compile(r"\s*sks\b")

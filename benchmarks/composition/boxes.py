@@ -17,11 +17,11 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.judge import Judge, Verdict
-from clora.composer import Composer, Step
-from clora.demo.world import SIZE
+from clora.engine.composer import Composer, Step
 from clora.hosts.diffusers import compose
-from clora.loras import LoraLibrary, Source
+from clora.lora.library import LoraLibrary, Source
 from clora.prompt import analyze
+from research.world import SIZE
 
 # Where the model does not draw all things: centres and diameters in pixels, from left to right in order of mention.
 LAYOUTS: dict[int, tuple[tuple[float, float, float], ...]] = {

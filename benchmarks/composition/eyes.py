@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .methods import METHODS, Workplace
-from .metrics import Rating, rate
-from .prompts import load_prompts
-from .run import Run, Store, judge_name
+from benchmarks.composition.methods import METHODS, Workplace
+from benchmarks.composition.metrics import Rating, rate
+from benchmarks.composition.prompts import load_prompts
+from benchmarks.composition.run import Run, Store, judge_name
 
 EYES = Path(__file__).with_name("eyes.json")
 

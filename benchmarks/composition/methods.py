@@ -11,13 +11,12 @@ from typing import Any
 
 from PIL import Image
 
+from benchmarks.composition.boxes import compose_in_boxes
 from benchmarks.judge import Judge
-from clora.demo.embedded import EMBEDDED_GUIDANCE, EMBEDDED_LORAS, EMBEDDED_MODEL
-from clora.demo.models import load_pipeline
+from clora.embedded import EMBEDDED_GUIDANCE, EMBEDDED_LORAS, EMBEDDED_MODEL
 from clora.hosts.diffusers import compose
+from clora.hosts.diffusers.checkpoint import load_pipeline
 from clora.settings import SETTINGS, Settings
-
-from .boxes import compose_in_boxes
 
 # What keys are relative to: the defaults when the first pictures were drawn. Never change these; when the default of a
 # setting that is not here changes, add its former default.

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
+from benchmarks.composition.prompts import Instance, Prompt
 from benchmarks.judge import Finding, Verdict
-
-from .prompts import Instance, Prompt
 
 _DRAWN = 0.5  # pencil or background covers what it should with at least this share
 

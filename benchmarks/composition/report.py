@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import intervals
-from .methods import METHODS, REFERENCE
-from .metrics import Rating, rate
-from .prompts import GROUPS, SINGLE, Prompt
-from .run import Result
+from benchmarks.composition import intervals
+from benchmarks.composition.methods import METHODS, REFERENCE
+from benchmarks.composition.metrics import Rating, rate
+from benchmarks.composition.prompts import GROUPS, SINGLE, Prompt
+from benchmarks.composition.run import Result
 
 TOTAL = "all"  # every group but the single LoRAs
 

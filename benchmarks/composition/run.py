@@ -13,11 +13,10 @@ from typing import Any
 
 from PIL import Image
 
+from benchmarks.composition.methods import METHODS, PLAIN, Method, Workplace
+from benchmarks.composition.prompts import SINGLE, Prompt
 from benchmarks.judge import Verdict
 from benchmarks.judge.judge import WEIGHTS
-
-from .methods import METHODS, PLAIN, Method, Workplace
-from .prompts import SINGLE, Prompt
 
 
 @dataclass(frozen=True)

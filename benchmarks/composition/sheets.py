@@ -8,10 +8,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .methods import Method, Workplace
-from .metrics import Rating, rate
-from .prompts import Prompt
-from .run import Store
+from benchmarks.composition.methods import Method, Workplace
+from benchmarks.composition.metrics import Rating, rate
+from benchmarks.composition.prompts import Prompt
+from benchmarks.composition.run import Store
 
 _TILE, _HEAD, _LINE = 144, 22, 34
 _GOOD, _HALF, _BAD = (20, 120, 40), (150, 100, 0), (180, 30, 30)

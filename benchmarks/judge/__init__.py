@@ -3,7 +3,7 @@
 Trained on rendered scenes only (`benchmarks.judge.train`), never on a generated picture.
 """
 
-from .judge import Finding, Judge, Verdict
-from .targets import BACKGROUND_NAMES, LOOK_NAMES
+from benchmarks.judge.judge import Finding, Judge, Verdict
+from benchmarks.judge.targets import BACKGROUND_NAMES, LOOK_NAMES
 
 __all__ = ["BACKGROUND_NAMES", "LOOK_NAMES", "Finding", "Judge", "Verdict"]

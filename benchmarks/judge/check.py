@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clora.demo.world import LOOKS, Thing, random_thing, render, sample_scene
-
-from . import targets
-from .augment import augment
-from .judge import WEIGHTS, Finding, Judge, Verdict, to_tensor
-from .network import shrink
-from .scenes import Sample, hard_scene
-from .targets import BACKGROUND_NAMES, WRONG, Placed
+from benchmarks.judge import targets
+from benchmarks.judge.augment import augment
+from benchmarks.judge.judge import WEIGHTS, Finding, Judge, Verdict, to_tensor
+from benchmarks.judge.network import shrink
+from benchmarks.judge.scenes import Sample, hard_scene
+from benchmarks.judge.targets import BACKGROUND_NAMES, WRONG, Placed
+from research.world import LOOKS, Thing, random_thing, render, sample_scene
 
 _SEED = 900_000  # far from any seed the judge is trained with
 

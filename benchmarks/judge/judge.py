@@ -14,11 +14,20 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from clora.demo.world import CLASSES
-
-from .network import Network, shrink
-from .reader import Reader, cut
-from .targets import BACKGROUND, BACKGROUND_NAMES, CELL, CLASS, GRID, LOOK_NAMES, OFFSET, PENCIL, SIZE_CHANNEL
+from benchmarks.judge.network import Network, shrink
+from benchmarks.judge.reader import Reader, cut
+from benchmarks.judge.targets import (
+    BACKGROUND,
+    BACKGROUND_NAMES,
+    CELL,
+    CLASS,
+    GRID,
+    LOOK_NAMES,
+    OFFSET,
+    PENCIL,
+    SIZE_CHANNEL,
+)
+from research.world import CLASSES
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 SURE = 0.4  # a thing is there where the heat map has a peak above this

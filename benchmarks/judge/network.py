@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .targets import ANSWERS, BACKGROUND, CLASS, COUNTED, OFFSET, PENCIL, SIZE_CHANNEL, THING_WEIGHT
-from .targets import BACKGROUND_WEIGHT as GROUND
+from benchmarks.judge.targets import ANSWERS, BACKGROUND, CLASS, COUNTED, OFFSET, PENCIL, SIZE_CHANNEL, THING_WEIGHT
+from benchmarks.judge.targets import BACKGROUND_WEIGHT as GROUND
 
 INPUT = 128  # pixels; half the model's, which keeps eyes and stripes and takes a quarter of the time
 _WIDTHS = (24, 40, 68, 92)

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .augment import smear
-from .network import Block, down
-from .targets import LOOK_NAMES, SEEN, VERDICTS, Placed
+from benchmarks.judge.augment import smear
+from benchmarks.judge.network import Block, down
+from benchmarks.judge.targets import LOOK_NAMES, SEEN, VERDICTS, Placed
 
 CROP = 48
 _ROOM = 1.35  # a crop is so much wider than its thing

@@ -15,11 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from clora.demo.world import CLASSES, SIZE, Scene, Thing, render
-
-from . import targets
-from .targets import BACKGROUND_NAMES, Field, Placed
-from .things import CHANCES, KINDS, draw_thing, patches
+from benchmarks.judge import targets
+from benchmarks.judge.targets import BACKGROUND_NAMES, Field, Placed
+from benchmarks.judge.things import CHANCES, KINDS, draw_thing, patches
+from research.world import CLASSES, SIZE, Scene, Thing, render
 
 _TILTED = {"ball", "star", "heart", "fish"}
 
@@ -119,7 +118,7 @@ def _penciled(picture: Field, owner: Field, rng: random.Random) -> tuple[Field, 
 
 def pencil(picture: Image.Image) -> Image.Image:
     """The world's style "sketch" over any picture."""
-    from clora.demo.world.render import _STYLES
+    from research.world.render import _STYLES
 
     return _STYLES["sketch"](picture)
 

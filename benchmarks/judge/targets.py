@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from clora.demo.world import BACKGROUNDS, CLASSES, LOOKS, SIZE
+from research.world import BACKGROUNDS, CLASSES, LOOKS, SIZE
 
 Field = np.ndarray[Any, np.dtype[Any]]
 

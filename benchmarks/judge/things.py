@@ -9,10 +9,9 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image, ImageDraw
 
-from clora.demo.world import CLASSES, LOOKS, Thing, random_thing
-
-from .targets import WRONG, Field, Placed
-from .wrong import faceless, only_marks, pixels, pixels_with, recoloured
+from benchmarks.judge.targets import WRONG, Field, Placed
+from benchmarks.judge.wrong import faceless, only_marks, pixels, pixels_with, recoloured
+from research.world import CLASSES, LOOKS, Thing, random_thing
 
 KINDS = ("base", "own", "foreign", "altered", "blend", "hybrid", "blob", "cut")
 CHANCES = (0.18, 0.34, 0.06, 0.15, 0.17, 0.05, 0.03, 0.02)

@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .augment import augment, smudge
-from .check import held_out, table
-from .judge import WEIGHTS, Judge, Networks
-from .network import loss, shrink
-from .reader import listed, reading_loss
-from .scenes import hard_scene
+from benchmarks.judge.augment import augment, smudge
+from benchmarks.judge.check import held_out, table
+from benchmarks.judge.judge import WEIGHTS, Judge, Networks
+from benchmarks.judge.network import loss, shrink
+from benchmarks.judge.reader import listed, reading_loss
+from benchmarks.judge.scenes import hard_scene
 
 _PIECE = 100
 
@@ -37,7 +37,7 @@ def _piece(task: tuple[int, int, float]) -> Pool:
     pictures = torch.stack([torch.from_numpy(s.picture).permute(2, 0, 1) for s in samples]).float() / 255
     changed = round(smudged * count)
     if changed:
-        from clora.demo.models import load_pipeline
+        from clora.hosts.diffusers.checkpoint import load_pipeline
 
         vae = load_pipeline(None, device="cpu").vae
         for start in range(0, changed, 10):

@@ -8,10 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from clora.demo.world import COLOURS, LOOKS, TYPICAL, Look, Thing, random_thing, tile
-from clora.demo.world.paint import surface
-
-from .targets import Field
+from benchmarks.judge.targets import Field
+from research.world import COLOURS, LOOKS, TYPICAL, Look, Thing, random_thing, tile
+from research.world.paint import surface
 
 _FAR = 40.0  # a recoloured look differs by at least so much, of 255, as a mean over its surface and the channels
 _PLAIN = 25.0  # and its own colours from their mean by so much, lest it be a plain thing

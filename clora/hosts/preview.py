@@ -7,7 +7,7 @@ from typing import Any
 
 from modules import sd_samplers_common, shared
 
-from . import front
+from . import host_api
 
 
 def draw_over(draw: Callable[[Any], Any]) -> None:
@@ -18,8 +18,8 @@ def draw_over(draw: Callable[[Any], Any]) -> None:
     its own previews come back as soon as nobody calls this.
     """
     latent = shared.state.current_latent
-    every = front.option("show_progress_every_n_steps", 10)
-    if latent is None or every <= 0 or not front.option("live_previews_enable", True):
+    every = host_api.option("show_progress_every_n_steps", 10)
+    if latent is None or every <= 0 or not host_api.option("live_previews_enable", True):
         return
     shared.state.current_latent = None
     if shared.state.sampling_step % every:
@@ -27,6 +27,6 @@ def draw_over(draw: Callable[[Any], Any]) -> None:
     try:
         picture = draw(sd_samplers_common.sample_to_image(latent))
     except Exception:  # as for the host's own preview: a picture that cannot be decoded now is no reason to end the job
-        front.log_error("CLoRA's live preview failed")
+        host_api.log_error("CLoRA's live preview failed")
         return
     shared.state.assign_current_image(picture)

@@ -1,7 +1,7 @@
 """LoRA files on a model, row by row: read_lora -> apply_lora -> RowLoras."""
 
-from .apply import AppliedLora, apply_lora, warn_on_unhandled
 from .file import LoraFile, find_lora, read_lora, read_metadata
+from .resolve import AppliedLora, apply_lora, warn_on_unhandled
 from .rows import RowLoras
 
 __all__ = [

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import CLoRAError
-from .chain import Chain
 from .formats import Layer
+from .stack import Chain
 
 
 class Blend:

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .chain import Chain
+from ..models.layer_names import Target
 from .formats import Delta, cast_outside_autograd
-from .names import Target
+from .stack import Chain
 
 
 def _forward(

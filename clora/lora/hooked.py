@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CLoRAError
+from ..models.layer_names import Target
 from .blend import Blend, BlendedLayer
-from .chain import Chain
 from .formats import Delta
 from .fused import FusedAttention
-from .names import Target
+from .stack import Chain
 
 Run = tuple[int, int]
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import CLoRAError
-from .apply import AppliedLora
+from ..models.layer_names import Target
 from .blend import Blend
 from .formats import Delta
 from .hooked import Blended, Rows, bound, hook_of
-from .names import Target
+from .resolve import AppliedLora
 
 
 class RowLoras:

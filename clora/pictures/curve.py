@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from .lettering import ink
+from .labels import ink
 
 _MARK, _LINE, _TEXT = (213, 94, 0), (0, 90, 160), (60, 60, 60)
 

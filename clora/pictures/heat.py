@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw
 from torch import Tensor, tensor, uint8
 
-from .lettering import ink
+from .labels import ink
 from .palette import BRIGHT, GROUND, concept_color
 
 ConceptMaps = Sequence[Sequence[Tensor | None]]

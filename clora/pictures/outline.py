@@ -10,24 +10,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Region = np.ndarray[Any, Any]
+Silhouette = np.ndarray[Any, Any]
 """(H, W) of bool."""
 RIM = np.array((16, 16, 16), dtype=np.float32)
 
 
-def enlarged(mask: Tensor, size: tuple[int, int]) -> Region:
+def enlarged(mask: Tensor, size: tuple[int, int]) -> Silhouette:
     """A mask (h, w) in a picture of `size` (W, H), with smooth contours: within half a cell of the mask's own."""
     cells = (mask.detach().float().cpu() > 0).float()[None, None]
     big = F.interpolate(cells, (size[1], size[0]), mode="bilinear", align_corners=False)[0, 0]
     return np.asarray((big > 0.5).numpy(), dtype=bool)
 
 
-def grown(region: Region, by: int) -> Region:
+def grown(region: Silhouette, by: int) -> Silhouette:
     """The region with a border of `by` pixels around it."""
     return _stretched(_stretched(region, by).T, by).T
 
 
-def _stretched(region: Region, by: int) -> Region:
+def _stretched(region: Silhouette, by: int) -> Silhouette:
     """The region and what lies `by` rows or fewer above and below it; a large picture costs little more than a small
     `by`, as stretches are doubled."""
     found, length, whole = np.pad(region, ((by, by), (0, 0))), 1, 2 * by + 1
@@ -38,17 +38,17 @@ def _stretched(region: Region, by: int) -> Region:
     return found
 
 
-def ring(region: Region, width: int) -> Region:
+def ring(region: Silhouette, width: int) -> Silhouette:
     """The outermost pixels of a region. The picture's edge closes it, so that it is told what is inside."""
     outside = grown(np.pad(~region, width, constant_values=True), width)
     return np.asarray(region & outside[width:-width, width:-width], dtype=bool)
 
 
-def dashed(line: Region, piece: int, start: int) -> Region:
+def dashed(line: Silhouette, piece: int, start: int) -> Silhouette:
     """Pieces of a line of about `piece` pixels, with gaps as long; where `start` is odd the gaps are the pieces."""
     rows, columns = np.nonzero(line)
     kept = (_stripes(rows, columns, piece) + start) % 2 == 0
-    result: Region = np.zeros_like(line)
+    result: Silhouette = np.zeros_like(line)
     result[rows[kept], columns[kept]] = True
     return result
 
@@ -59,7 +59,11 @@ def _stripes(rows: np.ndarray[Any, Any], columns: np.ndarray[Any, Any], length: 
 
 
 def draw_lines(
-    canvas: np.ndarray[Any, Any], lines: Sequence[Region], colors: Sequence[tuple[int, int, int]], rim: int, piece: int
+    canvas: np.ndarray[Any, Any],
+    lines: Sequence[Silhouette],
+    colors: Sequence[tuple[int, int, int]],
+    rim: int,
+    piece: int,
 ) -> None:
     """Draw lines into `canvas` (H, W, 3), in place, with a thin dark rim around them.
 
@@ -67,7 +71,7 @@ def draw_lines(
     """
     if not lines:
         return
-    anywhere: Region = np.logical_or.reduce(list(lines))
+    anywhere: Silhouette = np.logical_or.reduce(list(lines))
     canvas[grown(anywhere, rim) & ~anywhere] = RIM
     rows, columns = np.nonzero(anywhere)
     claims = np.stack([line[rows, columns] for line in lines])

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..found import not_found
-from ..place import Place
-from .outline import Region, bounds, dashed, draw_lines, enlarged, largest_part, ring
+from ..regions.localization import missing_concepts
+from ..regions.region import Region
+from .labels import Plate, arrange
+from .outline import Silhouette, bounds, dashed, draw_lines, enlarged, largest_part, ring
 from .palette import SMALLEST, concept_color
-from .plates import Plate, arrange
 
 DIMMED = 0.8
 """What is left of the picture's light where no concept draws."""
@@ -28,26 +28,26 @@ class _Shown:
     """One concept: where its subject is (h, w), the line around it, its label, and whether it was not found."""
 
     subject: Tensor
-    line: Region
+    line: Silhouette
     label: str
     missing: bool
 
 
 def masks_overlay(
-    image: Image.Image, masks: Tensor, labels: Sequence[str], places: Sequence[Place | None] = (),
+    image: Image.Image, masks: Tensor, labels: Sequence[str], places: Sequence[Region | None] = (),
     found: Tensor | None = None, bold: float = 1.0,
 ) -> Image.Image:  # fmt: skip
     """The picture with each concept's mask outlined in its colour and its name beside it; a little dimmed elsewhere.
 
     `masks` (V, h, w) with the base first; `labels` names the N concepts, "" writes nothing. A place of `places`, which
     the user has given, is a dashed line. Where it is the mask itself, a thin line tells where the subject was `found`
-    (V, h, w) inside it (see `clora.found`). A concept whose mask is empty is named too, on a dark plate, so that nobody
-    looks for it in vain. `bold` is for pictures that become small: so many times as thick lines.
+    (V, h, w) inside it (`clora.regions.localization`). A concept with an empty mask is named on a dark
+    plate. `bold` multiplies the thickness of lines, for pictures that are shown small.
     """
     factor = max(1, -(-SMALLEST // max(image.size)))
     size = (image.width * factor, image.height * factor)
     places = tuple(places) or (None,) * len(labels)
-    missing, width = not_found(found, places), max(3, round(bold * max(size) / 128))
+    missing, width = missing_concepts(found, places), max(3, round(bold * max(size) / 128))
     shown = [
         _shown(masks[c + 1], name, places[c], None if found is None else found[c + 1], c, c in missing, size, width)
         for c, name in enumerate(labels)
@@ -62,7 +62,7 @@ def masks_overlay(
 
 
 def _shown(
-    mask: Tensor, name: str, place: Place | None, found: Tensor | None, concept: int, missing: bool,
+    mask: Tensor, name: str, place: Region | None, found: Tensor | None, concept: int, missing: bool,
     size: tuple[int, int], width: int,
 ) -> _Shown:  # fmt: skip
     """What one concept with its mask (h, w) has to show in a picture of `size` (W, H), with lines of `width`."""
@@ -80,7 +80,7 @@ def _shown(
     return _Shown(subject, dashes | ring(enlarged(subject, size), max(2, round(width * 0.75))), label, missing)
 
 
-def _filled(canvas: np.ndarray[Any, Any], masks: Tensor, shown: Sequence[_Shown]) -> Region:
+def _filled(canvas: np.ndarray[Any, Any], masks: Tensor, shown: Sequence[_Shown]) -> Silhouette:
     """Dim `canvas` (H, W, 3), in place, where no concept draws, and tint the subjects; returns where those are."""
     height, width, _ = canvas.shape
     canvas[~enlarged(masks[1:].amax(dim=0), (width, height))] *= DIMMED
@@ -94,7 +94,7 @@ def _filled(canvas: np.ndarray[Any, Any], masks: Tensor, shown: Sequence[_Shown]
     return np.asarray(claims > 0)
 
 
-def _write(picture: Image.Image, shown: Sequence[_Shown], subjects: Region) -> None:
+def _write(picture: Image.Image, shown: Sequence[_Shown], subjects: Silhouette) -> None:
     """The labels, each beside the largest part of what it names."""
     size, text = picture.size, max(14, min(picture.size) // 28)
     named = [(c, one) for c, one in enumerate(shown) if one.label.partition("\n")[0]]

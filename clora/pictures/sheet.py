@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from .lettering import ink
+from .labels import ink
 from .palette import BRIGHT, GROUND, SMALLEST
 
 

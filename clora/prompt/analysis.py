@@ -6,15 +6,15 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from clora.errors import CLoRAError
-from clora.place import Place, parse_place
-from clora.prompt.composition import Composition, Concept, LoraUse, Variant, WordsOverride
-from clora.prompt.remarks import unread, unused, why_aside
-from clora.prompt.removal import Edit, Rendered, render
-from clora.prompt.subjects import Subject, find_subjects, group_subjects, subject_of_style
-from clora.prompt.tags import LoraTag, Role, parse_role, parse_tags
-from clora.prompt.text import Span
-from clora.prompt.triggers import Trigger, told, triggers_at_words
+from ..errors import CLoRAError
+from ..regions.region import Region, parse_region
+from .composition import Composition, Concept, LoraUse, Variant, WordsOverride
+from .diagnostics import unread, unused, why_aside
+from .render import Edit, Rendered, render
+from .subjects import Subject, find_subjects, group_subjects, subject_of_style
+from .tags import LoraTag, Role, parse_role, parse_tags
+from .text import Span
+from .triggers import Trigger, told, triggers_at_words
 
 __all__ = ["ActivationText", "Composition", "Concept", "LoraUse", "Variant", "WordsOverride", "analyze"]
 
@@ -154,7 +154,7 @@ def _with_row(tag: LoraTag, row: WordsOverride | None) -> LoraTag:
         role, role_words = parse_role(row.role, f'the correction of "{tag.name}"')
         tag = replace(tag, role=role, role_words=role_words)
     if tag.place is None and (row.painted or row.place):
-        place = row.painted or parse_place(row.place or "", f'the correction of "{tag.name}"')
+        place = row.painted or parse_region(row.place or "", f'the correction of "{tag.name}"')
         tag = replace(tag, place=place)
     if tag.trigger_given or not row.trigger:
         return tag
@@ -194,7 +194,7 @@ def _concept(
     )
 
 
-def _place(own: Sequence[LoraTag]) -> Place | None:
+def _place(own: Sequence[LoraTag]) -> Region | None:
     """The place of a concept. Errors: CLoRAError where its tags name two."""
     found = {tag.place: tag.name for tag in own if tag.place is not None}
     if len(found) > 1:

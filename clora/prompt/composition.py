@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clora.place import Painted, Place
-from clora.prompt.subjects import WordsRule
-from clora.prompt.text import Span
+from ..regions.region import Painted, Region
+from .subjects import WordsRule
+from .text import Span
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Concept:
     rule: WordsRule | None
     triggers: tuple[str, ...]
     styles: tuple[LoraUse, ...]
-    place: Place | None = None
+    place: Region | None = None
 
     @property
     def label(self) -> str:

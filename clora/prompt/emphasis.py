@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from clora.prompt.text import ResolvedText, Span
+from .text import ResolvedText, Span
 
 _PIECE = re.compile(r"\\[()\[\]\\]|\\|[(\[]|:([+-]?[.\d]+)\)|[)\]]|[^\\()\[\]:]+|:")
 _BREAK = re.compile(r"\bBREAK\b")

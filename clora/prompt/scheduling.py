@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeAlias
 
-from clora.prompt.text import ResolvedText, Span
+from .text import ResolvedText, Span
 
 _PIECE = re.compile(r"\\.|[^\\\[\]():|]+|[\[\]():|]")
 _NUMBER = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*")

@@ -7,18 +7,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from clora.errors import CLoRAError
-from clora.prompt.tags import LoraTag, Role
-from clora.prompt.text import ResolvedText, Span
-from clora.prompt.words import (
-    Place,
-    find_words,
-    following_words,
-    has_words,
-    same_words,
-    split_occurrence,
-    word_in_name,
-)
+from ..errors import CLoRAError
+from .tags import LoraTag, Role
+from .text import ResolvedText, Span
+from .words import Offsets, find_words, following_words, has_words, same_words, split_occurrence, word_in_name
 
 _ANY_TAG = re.compile(r"<\w+:[^<>]*>")
 
@@ -46,7 +38,7 @@ class Subject:
     words: str = ""
     occurrence: int | None = None
     rule: WordsRule | None = None
-    place: Place = field(default=())
+    place: Offsets = field(default=())
 
 
 def group_subjects(prompt: str, tags: Sequence[LoraTag], panel_words: Mapping[str, str]) -> list[Subject]:
@@ -159,7 +151,7 @@ def _claim(base: ResolvedText, tags: Sequence[LoraTag], groups: Sequence[Subject
         _share(base, taken, tags, sharing)
 
 
-def _take(taken: dict[int, Subject], tags: Sequence[LoraTag], group: Subject, place: Place) -> None:
+def _take(taken: dict[int, Subject], tags: Sequence[LoraTag], group: Subject, place: Offsets) -> None:
     other = next((taken[p] for p in place if p in taken), None)
     if other is not None:
         raise CLoRAError(_shared_message(tags, other, group))

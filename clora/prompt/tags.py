@@ -9,10 +9,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clora.errors import CLoRAError
-from clora.place import Place, parse_place
-from clora.prompt.removal import Edit, render
-from clora.prompt.text import Span
+from ..errors import CLoRAError
+from ..regions.region import Region, parse_region
+from .render import Edit, render
+from .text import Span
 
 _TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>")
 _OWN_ARGUMENTS = ("te", "unet", "dyn", "words", "nth", "trigger", "role", "place")
@@ -47,7 +47,7 @@ class LoraTag:
     words: str | None = None
     trigger: str | None = None
     trigger_given: bool = False
-    place: Place | None = None
+    place: Region | None = None
     role: Role = Role.CONCEPT
     role_words: str | None = None
     role_given: bool = False
@@ -118,7 +118,7 @@ def _parse_tag(match: re.Match[str]) -> LoraTag:
         words=words,
         trigger=own.get("trigger", "").strip() or None,
         trigger_given="trigger" in own,
-        place=parse_place(own["place"], where) if "place" in own else None,
+        place=parse_region(own["place"], where) if "place" in own else None,
         role=role,
         role_words=role_words,
         role_given="role" in own,

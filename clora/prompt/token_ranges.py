@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from clora.prompt.text import Span
+from .text import Span
 
 Tokenize = Callable[[str], Sequence[int]]
 """Text to token ids, without begin and end tokens."""

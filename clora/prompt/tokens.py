@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from clora.errors import CLoRAError
-from clora.prompt.emphasis import Segment, parse_attention
-from clora.prompt.scheduling import schedule
-from clora.prompt.text import INSERTED, ResolvedText, Span, runs
-from clora.prompt.token_ranges import Tokenize, TokenRanges
+from ..errors import CLoRAError
+from .emphasis import Segment, parse_attention
+from .scheduling import schedule
+from .text import INSERTED, ResolvedText, Span, runs
+from .token_ranges import Tokenize, TokenRanges
 
 __all__ = [
     "EmbeddingAt",

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from clora.prompt.subjects import Subject
-from clora.prompt.tags import LoraTag
-from clora.prompt.text import ResolvedText
-from clora.prompt.words import find_words, same_words
+from .subjects import Subject
+from .tags import LoraTag
+from .text import ResolvedText
+from .words import find_words, same_words
 
 _SYNTAX = re.compile(r"[<>()\[\]{}|:\\]")
 _LONGEST = 6  # words; what is longer describes pictures

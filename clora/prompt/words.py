@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from clora.prompt.text import INSERTED, ResolvedText, Span, in_one_word
+from .text import INSERTED, ResolvedText, Span, in_one_word
 
-Place = tuple[int, ...]
+Offsets = tuple[int, ...]
 """Ascending positions of one occurrence's characters in the source prompt."""
 
 _ATTENTION = r"(?:[\s()\[\]]|:[+-]?[\d.]+(?=[)\]]))"
@@ -42,13 +42,13 @@ def same_words(words: str) -> str:
     return " ".join(words.casefold().split())
 
 
-def find_words(base: ResolvedText, words: str) -> list[Place]:
+def find_words(base: ResolvedText, words: str) -> list[Offsets]:
     """Every occurrence of the words in the text, as whole words; attention syntax may stand between them."""
     parts = words.split()
     if not parts:
         return []
     pattern = re.compile(f"{_ATTENTION}+".join(f"({re.escape(part)})" for part in parts), re.IGNORECASE)
-    places: list[Place] = []
+    places: list[Offsets] = []
     position = 0
     while (match := pattern.search(base.text, position)) is not None:
         if _whole_words(base.text, match):
@@ -65,7 +65,7 @@ def _whole_words(text: str, match: re.Match[str]) -> bool:
     return not joined_left and not (end < len(text) and in_one_word(text[end - 1], text[end]))
 
 
-def _place(base: ResolvedText, words: Sequence[Span]) -> Place:
+def _place(base: ResolvedText, words: Sequence[Span]) -> Offsets:
     """The characters of the words and of the white space between them, but not of attention syntax."""
     positions: list[int] = []
     for i, word in enumerate(words):
@@ -75,7 +75,7 @@ def _place(base: ResolvedText, words: Sequence[Span]) -> Place:
     return tuple(base.offsets[p] for p in positions if base.offsets[p] != INSERTED)
 
 
-def following_words(prompt: str, start: int, end: int) -> tuple[str, Place]:
+def following_words(prompt: str, start: int, end: int) -> tuple[str, Offsets]:
     """The subject words that follow a tag: the text from `start` up to `end` (the next tag) or an earlier
     stop.
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from .. import __version__
 from ..errors import CLoRAError
-from ..hosts import front
+from ..hosts import host_api
 from ..settings import PRESETS, SETTINGS, Setting
-from .report import Report
-from .request import CORRECTION
+from ..ui.report import Report
+from ..ui.request import CORRECTION
 
 _TYPES = {"float": "number", "int": "integer", "bool": "boolean", "choice": "string", "fractions": "array"}
 
@@ -46,7 +46,7 @@ def add_routes(app: Any, read: Callable[[str, str, Any], Report]) -> None:
     """Add the routes to the host's server, guarded as its own are."""
     from fastapi import Body, HTTPException
 
-    guards = front.api_dependencies()
+    guards = host_api.api_dependencies()
 
     def version() -> dict[str, str]:
         return {"version": __version__}
@@ -56,7 +56,7 @@ def add_routes(app: Any, read: Callable[[str, str, Any], Report]) -> None:
             prompt, negative, corrections = _analyze_fields(body)
         except CLoRAError as error:
             raise HTTPException(422, str(error)) from None
-        with front.queue_lock:
+        with host_api.queue_lock:
             return read(prompt, negative, corrections).as_json()
 
     app.add_api_route("/clora/v1/settings", settings_schema, methods=["GET"], dependencies=guards)

@@ -7,10 +7,10 @@ from typing import Any
 
 from PIL import Image
 
+from ..engine.record import NO_LOSS
 from ..pictures import loss_curve, map_strip, side_by_side
-from ..record import NO_LOSS
 from ..settings import Settings
-from .generation import Generation, Shown
+from .job import Generation, Shown
 
 
 def add(processed: Any, generation: Generation, alone: Sequence[Any] = ()) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import CLoRAError
-from ..hosts import front
+from ..hosts import host_api
 
 
 def caught(action: Callable[[], None]) -> CLoRAError | None:
@@ -20,7 +20,7 @@ def caught(action: Callable[[], None]) -> CLoRAError | None:
     except CLoRAError as error:
         return error
     except Exception as error:
-        front.log_error("CLoRA failed")
+        host_api.log_error("CLoRA failed")
         return CLoRAError(f"CLoRA failed ({type(error).__name__}: {error}): see the console, and please report it.")
     return None
 
@@ -30,7 +30,7 @@ def refuse_at_prompts(p: Any, refusal: CLoRAError) -> None:
 
     def refuse(*args: Any, **kwargs: Any) -> None:
         del p.parse_extra_network_prompts
-        raise front.RefusedError(str(refusal))
+        raise host_api.RefusedError(str(refusal))
 
     p.parse_extra_network_prompts = refuse
 
@@ -40,6 +40,6 @@ def refuse_at_sampling(p: Any, refusal: CLoRAError) -> None:
 
     def refuse(*args: Any) -> None:
         handle.remove()
-        raise front.RefusedError(str(refusal))
+        raise host_api.RefusedError(str(refusal))
 
     handle = p.sampler.model_wrap_cfg.register_forward_pre_hook(refuse)

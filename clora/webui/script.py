@@ -5,24 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import CLoRAError
-from ..hosts import front
-from ..hosts.again import ALONE, drawn_alone
-from ..hosts.loaded import loaded_model
-from ..infotext import PREFIX, infotext_fields
+from ..hosts import host_api
+from ..hosts.baseline_render import ALONE, drawn_alone
+from ..hosts.model_factory import loaded_model
 from ..settings import Settings
-from . import api, gallery, options, panel, xyz
-from .generation import Generation, check_names
-from .preset_bar import Keeping
+from ..settings.infotext import PREFIX, infotext_fields
+from ..ui import panel
+from ..ui.preset_bar import Keeping
+from ..ui.report import Report, report
+from ..ui.request import Request, read_corrections, read_request, write_corrections
+from . import api, gallery, options, xyz
+from .job import Generation, check_names
 from .refusal import caught, refuse_at_prompts, refuse_at_sampling
-from .report import Report, report
-from .request import Request, read_corrections, read_request, write_corrections
 
 _KEY = "_clora_generation"
 _ON_THE_TAB = ("prompt", "neg_prompt", "steps", "generate")
 """Components of a tab that the panel reads, by the end of their `elem_id`, in the order of `panel.Page`."""
 
 
-class Script(front.Script):  # type: ignore[misc]
+class Script(host_api.Script):  # type: ignore[misc]
     """CLoRA's panel and its part in a job."""
 
     def title(self) -> str:
@@ -31,7 +32,7 @@ class Script(front.Script):  # type: ignore[misc]
 
     def show(self, is_img2img: bool) -> Any:
         """On both tabs, always."""
-        return front.AlwaysVisible
+        return host_api.AlwaysVisible
 
     def after_component(self, component: Any, **kwargs: Any) -> None:
         """Remember what the panel reads of its tab, which is made before the panel."""
@@ -45,7 +46,7 @@ class Script(front.Script):  # type: ignore[misc]
         known = self.__dict__.get("boxes", {})
         page = panel.Page(*(known[name] for name in _ON_THE_TAB)) if len(known) == len(_ON_THE_TAB) else None
         keeping = Keeping(options.preset_file(), options.begin)
-        built = panel.build(front.input_accordion(), read_prompt, is_img2img=is_img2img, page=page, keeping=keeping)
+        built = panel.build(host_api.input_accordion(), read_prompt, is_img2img=is_img2img, page=page, keeping=keeping)
         self.infotext_fields = built.infotext_fields
         self.paste_field_names: list[str] = []
         return built.inputs
@@ -89,7 +90,7 @@ class Script(front.Script):  # type: ignore[misc]
             others = {k: v for k, v in p.extra_generation_params.items() if not k.startswith(PREFIX)}
             p.extra_generation_params = {**others, **_infotext(generation.request)}
             hashes = generation.hashes(p.extra_generation_params.get("Lora hashes", ""))
-            if hashes and front.option("lora_add_hashes_to_infotext", True):
+            if hashes and host_api.option("lora_add_hashes_to_infotext", True):
                 p.extra_generation_params["Lora hashes"] = hashes
 
     def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
@@ -129,7 +130,7 @@ def read_prompt(prompt: str, negative: str, corrections: Any) -> Report:
     """What the panel and the API say of a prompt, with tokens once a model is loaded."""
     try:
         given = read_corrections(corrections)
-        loras = front.HostLoras()
+        loras = host_api.HostLoras()
     except CLoRAError as error:
         return Report(False, problem=str(error))
     return report(
@@ -172,7 +173,7 @@ def _alone(p: Any, generation: Generation) -> list[Any]:
     try:
         return drawn_alone(p)
     except Exception as error:
-        front.log_error("CLoRA's comparison failed")
+        host_api.log_error("CLoRA's comparison failed")
         generation.notes.append(f"The picture without CLoRA could not be drawn ({type(error).__name__}: {error}).")
         return []
 
@@ -212,10 +213,10 @@ def register() -> None:
     """Axes and routes, when the host builds its page and its server."""
 
     def axes() -> None:
-        module = front.xyz_module()
+        module = host_api.xyz_module()
         if module is not None:
             xyz.add_axes(module)
 
-    front.script_callbacks.on_before_ui(axes)
-    front.script_callbacks.on_ui_settings(options.add)
-    front.script_callbacks.on_app_started(lambda demo, app: api.add_routes(app, read_prompt))
+    host_api.script_callbacks.on_before_ui(axes)
+    host_api.script_callbacks.on_ui_settings(options.add)
+    host_api.script_callbacks.on_app_started(lambda demo, app: api.add_routes(app, read_prompt))

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..denoiser import Row
-from ..hosts.webui import Encoded, WebUIModel
-from ..lora.apply import AppliedLora
+from ..conditioning.lora_sets import lora_sets
+from ..conditioning.plan import ImagePlan
+from ..conditioning.variants import MethodVariant, method_variants, plan_variants
+from ..hosts.protocol import Encoded, WebUIModel
+from ..lora.library import LoraLibrary
+from ..lora.resolve import AppliedLora
 from ..lora.rows import RowLoras
-from ..loras import LoraLibrary, lora_sets
-from ..methods import MethodVariant, method_variants, plan_variants
-from ..plan import ImagePlan
+from ..models.denoiser import Row
 from ..prompt import Composition, PromptTokens, ResolvedText, schedule, scheduled_positions
 from ..settings import Settings
 

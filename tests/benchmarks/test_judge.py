@@ -18,7 +18,7 @@ from benchmarks.judge.network import loss
 from benchmarks.judge.reader import FIELDS, MOST, cut, listed, reading_loss
 from benchmarks.judge.scenes import hard_scene, places
 from benchmarks.judge.wrong import faceless, in_colours, palette, recoloured
-from clora.demo.world import CLASSES, LOOKS, Scene, Thing, render, tile
+from research.world import CLASSES, LOOKS, Scene, Thing, render, tile
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import pytest
 
 from benchmarks.composition.boxes import LAYOUTS
 from benchmarks.composition.prompts import GROUPS, SINGLE, Prompt, choose, load_prompts
-from clora.demo.embedded import EMBEDDED_LORAS
-from clora.demo.world import BACKGROUND_PHRASES, LOOKS
-from clora.loras import LoraLibrary
+from clora.embedded import EMBEDDED_LORAS
+from clora.lora.library import LoraLibrary
 from clora.prompt import analyze
+from research.world import BACKGROUND_PHRASES, LOOKS
 
 PROMPTS = load_prompts()
 COMPOSING = [prompt for prompt in PROMPTS if prompt.group != SINGLE]

@@ -17,8 +17,8 @@ from benchmarks.composition.prompts import Prompt, load_prompts
 from benchmarks.composition.run import Run, Store, consecutive
 from benchmarks.composition.sheets import sheet
 from benchmarks.judge import Finding, Verdict
-from clora.demo.world import Scene, Thing, render
 from clora.settings import Settings
+from research.world import Scene, Thing, render
 
 PROMPTS = [prompt for prompt in load_prompts() if prompt.group == "two classes"][:2]
 

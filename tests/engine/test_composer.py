@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from clora.composer import Composer, Step, Updated
-from clora.denoiser import Row
+from clora.conditioning.plan import ImagePlan, plan_image
+from clora.engine.composer import Composer, Step, Updated
 from clora.errors import CLoRAError
-from clora.plan import ImagePlan, plan_image
-from clora.schedule import left_out, schedule
+from clora.models.denoiser import Row
 from clora.settings import Settings
-from tests.engine.toy import ToyDenoiser, toy
+from clora.settings.schedule import left_out, schedule
+from tests.toy import ToyDenoiser, toy
 
 PLAN = plan_image([[(2,), (5,)], [(3,), (6,)], [(2,), (6,)]], [(), (2,), (5,)], "all")
 EQUAL = ImagePlan((), ((), (), ()))

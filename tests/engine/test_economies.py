@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from clora.composer import Composer, Step
-from clora.denoiser import Row
+from clora.attention.maps import collect_maps
+from clora.conditioning.plan import plan_image
+from clora.engine.composer import Composer, Step
 from clora.errors import CLoRAError
-from clora.maps import collect_maps
-from clora.memory import GraphSize, RowLimit, is_out_of_memory
-from clora.plan import plan_image
+from clora.models.denoiser import Row
+from clora.models.memory import GraphSize, RowLimit, is_out_of_memory
 from clora.settings import Settings
-from tests.engine.toy import ToyDenoiser, toy
+from tests.toy import ToyDenoiser, toy
 
 PLAN = plan_image([[(2,), (5,)], [(3,), (6,)], [(2,), (6,)]], [(), (2,), (5,)], "all")
 SIZE = (16, 16)
@@ -105,7 +105,7 @@ def test_concepts_may_end_early(latent: Tensor) -> None:
 
 def test_the_update_may_look_at_the_way_down_only() -> None:
     pytest.importorskip("diffusers")
-    from tests.engine.variants import PLAN, Denoiser, latents
+    from tests.rows_on_tiny_unet import PLAN, Denoiser, latents
 
     gradients, seen = [], []
     for layers in ("all", "down"):
@@ -196,7 +196,7 @@ def test_rows_are_chosen_by_free_memory(
         with torch.enable_grad(), size.measured():
             collect_maps(composer.taps, denoiser, latent.clone().requires_grad_(True), first, PLAN.columns)
         assert size.bytes > latent.numel() * 8
-        monkeypatch.setattr("clora.update.free_bytes", lambda device: int(rows * size.bytes / 0.75) + 8)
+        monkeypatch.setattr("clora.guidance.update.free_bytes", lambda device: int(rows * size.bytes / 0.75) + 8)
         denoiser.rows_seen.clear()
         found = composer.before(0, latent, [PLAN], denoiser)
     torch.testing.assert_close(found, wanted.latent, rtol=0, atol=1e-12)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from clora.estimate import estimate
+from clora.engine.estimate import estimate
 from clora.settings import Settings
 
 EXACT = {"fusion": "exact"}

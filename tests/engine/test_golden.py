@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.golden import Errors, GoldenCase, load_pipeline, lora_files, main, prepare_case, recompute
-from clora.attention import AttentionTaps
-from clora.denoiser import Row
+from clora.attention.probe import AttentionProbe
 from clora.hosts.diffusers import DiffusersDenoiser
+from clora.lora.library import LoraLibrary
 from clora.lora.rows import RowLoras
-from clora.loras import LoraLibrary
+from clora.models.denoiser import Row
 from tests.conftest import GOLDEN
 
 CASES = sorted(path.stem for path in (GOLDEN / "cases").glob("*.json")) or ["absent"]
@@ -49,7 +49,7 @@ def test_single_layers_probabilities(golden: Path) -> None:
     pipe = pipeline(golden, case.dtype)
     prepared = prepare_case(pipe, case, LoraLibrary(lora_files(golden)), Errors())
     recorded = {k.rsplit("/", 1)[1]: v for k, v in case.recorded.items() if "layer_probs/prompt1" in k}
-    loras, taps = RowLoras("unet", pipe.unet, prepared.sets), AttentionTaps(pipe.unet)
+    loras, taps = RowLoras("unet", pipe.unet, prepared.sets), AttentionProbe(pipe.unet)
     pipe.scheduler.set_timesteps(case.sampling().steps)
     denoiser = DiffusersDenoiser(pipe, loras, prepared, case.sampling()).at(0, pipe.scheduler.timesteps[0])
     rows = (Row(0, 1, False), Row(0, 1, True))

@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from clora.fusion import fuse, guide
-from clora.maps import MapBook
-from clora.masks import MaskOptions, cut_masks, resize_masks
-from clora.plan import ImagePlan
+from clora.attention.maps import AttentionMaps
+from clora.conditioning.plan import ImagePlan
+from clora.fusion.masked_mean import fuse, guide
+from clora.guidance.update import LatentUpdate, contrast_losses
+from clora.regions.masks import MaskOptions, cut_masks, resize_masks
 from clora.settings import Settings
-from clora.update import LatentUpdate, contrast_losses
 from tests.conftest import DATA
-from tests.engine.toy import toy
+from tests.toy import toy
 
 INFO: dict[str, dict[str, Any]] = json.loads((DATA / "recorded.json").read_text("utf-8"))
 TENSORS = load_file(DATA / "recorded.safetensors")
@@ -29,9 +29,9 @@ def plan_of(case: str) -> ImagePlan:
     return ImagePlan(groups, tuple(tuple(tokens) for tokens in info["mask_indices"]))
 
 
-def book_of(case: str, number: int) -> MapBook:
+def book_of(case: str, number: int) -> AttentionMaps:
     maps = TENSORS[f"{case}/pass{number}/attention_maps"]
-    return MapBook(tuple(range(maps.shape[-1])), {(0, v): m.permute(2, 0, 1) for v, m in enumerate(maps)})
+    return AttentionMaps(tuple(range(maps.shape[-1])), {(0, v): m.permute(2, 0, 1) for v, m in enumerate(maps)})
 
 
 @pytest.mark.parametrize(("case", "number"), PASSES)
@@ -43,9 +43,9 @@ def test_loss(case: str, number: int) -> None:
 @pytest.mark.parametrize(("case", "number"), PASSES)
 def test_moved_latent(case: str, number: int) -> None:
     key = f"{case}/pass{number}"
-    from clora.attention import AttentionTaps
+    from clora.attention.probe import AttentionProbe
 
-    update = LatentUpdate(AttentionTaps(toy().unet), Settings("paper", step_size=INFO[case]["step_size"]))
+    update = LatentUpdate(AttentionProbe(toy().unet), Settings("paper", step_size=INFO[case]["step_size"]))
     moved = update.moved(TENSORS[f"{key}/latent_before"], TENSORS[f"{key}/grad"], 1.0)
     torch.testing.assert_close(moved, TENSORS[f"{key}/latent_after"], rtol=1e-6, atol=1e-6)
 

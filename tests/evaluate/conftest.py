@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from .readers import save_clip, save_clipseg, save_dino
-from .running import PROMPTS, evaluate
+from tests.evaluate.readers import save_clip, save_clipseg, save_dino
+from tests.evaluate.running import PROMPTS, evaluate
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clora.demo.cli import main
+from clora.cli.main import main
 
 PROMPTS = (
     "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on grass\n"

@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from clora.demo.evaluate import drawing
-from clora.demo.evaluate.drawing import Drawer, Drawn
-from clora.demo.evaluate.methods import Method, read_methods
-from clora.demo.evaluate.work import Contents, Item, Planner, Studio, Work
+from clora.evaluate import drawing
+from clora.evaluate.drawing import Drawer, Drawn
+from clora.evaluate.methods import Method, read_methods
+from clora.evaluate.work import Contents, Item, Planner, Studio, Work
 from clora.prompt import analyze
 from clora.settings import Settings
-
-from .running import PROMPTS, evaluate
+from tests.evaluate.running import PROMPTS, evaluate
 
 
 class Cluster:

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from clora.demo.cli import main
-from clora.demo.evaluate import drawing, paper
-from clora.demo.evaluate.drawing import Drawer, Drawn
-from clora.demo.evaluate.store import Log
-from clora.demo.evaluate.work import Item
-
-from .running import PICTURES, PROMPTS, evaluate
+from clora.cli.main import main
+from clora.evaluate import drawing, paper
+from clora.evaluate.drawing import Drawer, Drawn
+from clora.evaluate.store import Log
+from clora.evaluate.work import Item
+from tests.evaluate.running import PICTURES, PROMPTS, evaluate
 
 
 class Count:

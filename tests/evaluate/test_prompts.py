@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from clora.demo.evaluate.evaluation import in_turn
-from clora.demo.evaluate.prompts import TEMPLATES, Slot, fill, load_mapping, load_prompts, plain_text
 from clora.errors import CLoRAError
+from clora.evaluate.evaluation import in_turn
+from clora.evaluate.prompts import TEMPLATES, Slot, fill, load_mapping, load_prompts, plain_text
 from clora.prompt import analyze
 
 ENTRIES = json.loads(TEMPLATES.read_text("utf-8"))

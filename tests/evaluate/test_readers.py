@@ -15,12 +15,11 @@ from PIL import Image
 from torchmetrics.functional.multimodal import clip_score
 from transformers import CLIPModel, CLIPProcessor
 
-from clora.demo.evaluate.features import load_clip, load_dino
-from clora.demo.evaluate.segmenter import ClipSeg, boxes_of, connected
-from clora.demo.evaluate.store import Store
 from clora.errors import CLoRAError
-
-from .readers import save_clip, save_clipseg, save_dino, save_vit
+from clora.evaluate.features import load_clip, load_dino
+from clora.evaluate.segmenter import ClipSeg, boxes_of, connected
+from clora.evaluate.store import Store
+from tests.evaluate.readers import save_clip, save_clipseg, save_dino, save_vit
 
 PICTURES = [Image.new("RGB", (40, 30), "red"), Image.linear_gradient("L").convert("RGB")]
 Content = Callable[[Path], str]

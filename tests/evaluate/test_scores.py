@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 from torchmetrics.functional import pairwise_cosine_similarity
 
-from clora.demo.evaluate import paper
-from clora.demo.evaluate.methods import Method, read_methods
-from clora.demo.evaluate.scores import Score, Scorer, assign, candidates, leak, similarity
-from clora.demo.evaluate.segmenter import Box
-from clora.demo.evaluate.store import Store
-from clora.demo.evaluate.summary import ALL, interval, summarize
-from clora.demo.evaluate.vectors import Vectors, View, decode, encode
-from clora.demo.evaluate.work import Case, Subject, Work
 from clora.errors import CLoRAError
+from clora.evaluate import paper
+from clora.evaluate.methods import Method, read_methods
+from clora.evaluate.scores import Score, Scorer, assign, candidates, leak, similarity
+from clora.evaluate.segmenter import Box
+from clora.evaluate.store import Store
+from clora.evaluate.summary import ALL, interval, summarize
+from clora.evaluate.vectors import Vectors, View, decode, encode
+from clora.evaluate.work import Case, Subject, Work
 from clora.settings import Settings
 
 
@@ -178,7 +178,7 @@ def test_a_method_named_twice() -> None:
 
 
 def test_the_papers_figures_are_measures_of_the_tables() -> None:
-    from clora.demo.evaluate.summary import TABLES
+    from clora.evaluate.summary import TABLES
 
     for title, measures in TABLES:
         names = {measure.name for measure in measures}

@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from clora.composer import Step, Updated
+from clora.engine.composer import Step, Updated
 from clora.errors import CLoRAError
 from clora.hosts.diffusers import Text, TextEncoding, compose
-from clora.place import Painted
 from clora.prompt import Span, WordsOverride, schedule
+from clora.regions.region import Painted
 from clora.settings import Settings
 from tests.hosts.tiny import tiny_sd, tiny_sdxl, write_lora
 
@@ -86,7 +86,7 @@ def test_emphasis_scales_embeddings_and_keeps_the_mean(sd: Any) -> None:
 
 
 def test_text_encoder_lora_acts_on_its_own_rows_only(sd: Any, loras: Path) -> None:
-    from clora.loras import LoraLibrary
+    from clora.lora.library import LoraLibrary
     from clora.prompt import LoraUse
 
     lora = LoraLibrary(loras).applied(LoraUse("cat", 1.0, 1.0), {"unet": sd.unet, "text_encoder": sd.text_encoder})

@@ -10,7 +10,7 @@ import torch
 from benchmarks.authors import AuthorsWay
 from benchmarks.speed import WORKS, measure, print_table, updates_of, works
 from benchmarks.unets import Bench
-from clora.composer import Composer
+from clora.engine.composer import Composer
 from clora.settings import Settings
 from tests.hosts.tiny import tiny_sd
 

@@ -13,7 +13,7 @@ from torch import nn
 from tests.conftest import GOLDEN
 
 CLASSES = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D")
-EMBEDDED = Path(__file__).parents[2] / "clora" / "demo" / "assets" / "model" / "tokenizer"
+EMBEDDED = Path(__file__).parents[2] / "clora" / "embedded" / "assets" / "model" / "tokenizer"
 
 
 def tokenizer_folder() -> Path:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from clora.lora import AppliedLora
 from clora.lora.formats import Delta, read_deltas
-from clora.lora.names import Target
+from clora.models.layer_names import Target
 
 GOLDEN = Path(os.environ.get("CLORA_GOLDEN", Path(__file__).parents[2].parent / "shared" / "golden"))
 needs_golden = pytest.mark.skipif(not (GOLDEN / "model").is_dir(), reason=f"no golden data at {GOLDEN}")

@@ -295,7 +295,7 @@ def test_nonsense_shapes_are_errors(tmp_path: Path, tensors: dict[str, Tensor]) 
 
 def test_norms_and_convolutions_of_a_whole_unet(tmp_path: Path) -> None:
     """A LyCORIS file on every layer of an SDXL layout, SGM order, is used to the last tensor."""
-    from clora.lora.names import _layout_names, _renamed
+    from clora.models.layer_names import _layout_names, _renamed
 
     model = unet("sdxl")
     pairs = dict(_layout_names(model))

@@ -9,8 +9,8 @@ from torch import nn
 from torch.func import functional_call
 
 from clora.lora import RowLoras
-from clora.lora.chain import Chain
 from clora.lora.formats import Layer
+from clora.lora.stack import Chain
 
 LINEAR = ("linear", "linear_no_bias")
 NOT_LINEAR = {"mid", "loha_tucker", "lokr_tucker"}

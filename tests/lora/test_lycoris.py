@@ -7,8 +7,8 @@ import torch
 from making import alpha, deltas_on, layers, random, tensors_of
 from torch import Tensor, nn
 
-from clora.lora.chain import Chain
 from clora.lora.formats import Layer, kind_of
+from clora.lora.stack import Chain
 
 lycoris = pytest.importorskip("lycoris", reason="lycoris_lora is not installed")
 functional = pytest.importorskip("lycoris.functional")

@@ -13,7 +13,7 @@ from models import OpenClip, layers_of, text_encoder, tree, unet
 from torch import nn
 
 from clora.lora.keys import flat, places, spellings, split_key
-from clora.lora.names import Target, _layout_names, _renamed, targets
+from clora.models.layer_names import Target, _layout_names, _renamed, targets
 
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 NORMS = (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clora.lora.notes import LoraNotes, read_notes
+from clora.lora.user_metadata import LoraNotes, read_notes
 
 
 def test_notes_as_a_webui_writes_them(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from clora.lora import AppliedLora, LoraFile, RowLoras, apply_lora
 from clora.lora.formats import layer as layer_module
 from clora.lora.formats import read_deltas
 from clora.lora.keys import split_key
-from clora.lora.names import Target
+from clora.models.layer_names import Target
 
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 ROWS = [0, 1, 2, 3, 0, 1]  # variants of a batch, then some again: rows of one set lie apart

@@ -30,7 +30,7 @@ class Clip:
 @pytest.fixture(scope="session")
 def clip() -> Clip:
     golden = Path(os.environ.get("CLORA_GOLDEN", ROOT.parent / "shared" / "golden"))
-    folders = [golden / "model" / "tokenizer", ROOT / "clora" / "demo" / "assets" / "model" / "tokenizer"]
+    folders = [golden / "model" / "tokenizer", ROOT / "clora" / "embedded" / "assets" / "model" / "tokenizer"]
     folder = next((folder for folder in folders if (folder / "vocab.json").is_file()), None)
     if folder is None:
         pytest.skip(f"no CLIP tokenizer in {' or '.join(map(str, folders))}")

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from clora.errors import CLoRAError
 from clora.prompt import PromptTokens, ResolvedText, Span, analyze, encode_layout, find_positions, schedule
 from clora.prompt.tokens import scheduled_positions
-
-from .conftest import BOS, COMMA, EOS, Clip
+from tests.prompt.conftest import BOS, COMMA, EOS, Clip
 
 Letters = Callable[[str], list[int]]
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.standin import installed
-
-from .test_standin import FEW, Host, near
+from tests.webui.test_standin import FEW, Host, near
 
 MARK = 1024.0
 
@@ -48,7 +47,7 @@ def to_k(host: Host) -> nn.Module:
 def test_packed_weights_are_refused_for_every_method(
     forge: Host, monkeypatch: pytest.MonkeyPatch, clora: dict[str, Any]
 ) -> None:
-    from clora.hosts.front import RefusedError
+    from clora.hosts.host_api import RefusedError
 
     layer = to_k(forge)
     with torch.inference_mode():

@@ -310,8 +310,8 @@ def test_two_batches(host: Host) -> None:
 
 
 def test_hires_uses_the_masks_of_the_first_pass(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    from clora.composer import Composer
-    from clora.masks import resize_masks
+    from clora.engine.composer import Composer
+    from clora.regions.masks import resize_masks
 
     steps = []
     predict = Composer.predict
@@ -415,7 +415,6 @@ def test_a_subject_without_a_place_is_told_under_the_picture(host: Host) -> None
 @pytest.mark.parametrize("hires", [False, True])
 def test_places_and_what_was_found_in_them_are_shown(host: Host, monkeypatch: pytest.MonkeyPatch, hires: bool) -> None:
     from clora.pictures import masks_overlay
-    from clora.webui import generation
 
     seen: list[tuple[Any, ...]] = []
 
@@ -423,7 +422,7 @@ def test_places_and_what_was_found_in_them_are_shown(host: Host, monkeypatch: py
         seen.append(values)
         return masks_overlay(picture, *values)
 
-    monkeypatch.setattr(generation, "masks_overlay", overlay)
+    monkeypatch.setattr("clora.webui.job.masks_overlay", overlay)
     monkeypatch.setattr(host.shared.opts, "show_progress_every_n_steps", 1)
     asked = {**FEW, "show_masks": True, "preview_masks": True, "corrections": {"cat": {"place": "left"}}}
     host.draw(clora=asked, enable_hr=hires)
@@ -436,7 +435,7 @@ def test_places_and_what_was_found_in_them_are_shown(host: Host, monkeypatch: py
 
 
 def test_a_painted_place_is_the_same_as_a_box(host: Host) -> None:
-    from tests.webui.test_painted import data_url, left_half
+    from tests.ui.test_painted import data_url, left_half
 
     boxed = host.draw(clora={**FEW, "corrections": {"cat": {"place": "left"}}})
     painted = host.draw(clora={**FEW, "corrections": {"cat": {"place": data_url(left_half())}}})
@@ -569,7 +568,7 @@ def test_a_style_stays_with_the_host(host: Host) -> None:
     ],
 )
 def test_refusals_answer_422_and_leave_nothing(host: Host, prompt: str, clora: Any, sentence: str) -> None:
-    from clora.hosts.front import RefusedError
+    from clora.hosts.host_api import RefusedError
 
     before, clean = host.first(), host.traces()
     p = host.job(prompt, clora)
@@ -584,7 +583,7 @@ def test_refusals_answer_422_and_leave_nothing(host: Host, prompt: str, clora: A
 
 
 def test_a_hires_prompt_with_other_concepts_is_refused(host: Host) -> None:
-    from clora.hosts.front import RefusedError
+    from clora.hosts.host_api import RefusedError
 
     p = host.job(clora=FEW, enable_hr=True, hr_scale=1.5)
     p.all_hr_prompts = [f"{PROMPT} and a <lora:horse:1> horse"]
@@ -593,7 +592,7 @@ def test_a_hires_prompt_with_other_concepts_is_refused(host: Host) -> None:
 
 
 def test_a_replaced_unet_is_refused_at_sampling(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    from clora.hosts.front import RefusedError
+    from clora.hosts.host_api import RefusedError
 
     if host.model.kind == "forge":
         options = host.model.forge_objects_after_applying_lora.unet.model_options
@@ -739,7 +738,7 @@ def test_axes_of_the_plot_vary_a_job(host: Host) -> None:
 
 
 def test_a_wrong_value_of_an_axis_is_refused(host: Host) -> None:
-    from clora.hosts.front import RefusedError
+    from clora.hosts.host_api import RefusedError
     from clora.webui import xyz
 
     for name, value in (("mask_threshold", 7.0), ("method", "magic"), ("preset", "best")):

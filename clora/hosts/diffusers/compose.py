@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...composer import Observer
-from ...denoiser import Row
+from ...conditioning.lora_sets import lora_sets
+from ...conditioning.variants import MethodVariant, method_variants, plan_variants
+from ...engine.composer import Observer
 from ...errors import CLoRAError
-from ...lora.apply import AppliedLora
-from ...loras import LoraLibrary, Source, lora_sets
-from ...methods import MethodVariant, method_variants, plan_variants
+from ...lora.library import LoraLibrary, Source
+from ...lora.resolve import AppliedLora
+from ...models.denoiser import Row
 from ...prompt import Composition, ResolvedText, WordsOverride, analyze, schedule, scheduled_positions
 from ...settings import Settings
 from .sampling import Conditioning, Prepared, Sampling, check_pipeline, decode, initial_latents, sample
@@ -26,7 +27,7 @@ class Composed:
     """The pictures of one run and what made them.
 
     `masks[image]` (V, h, w) are the last step's masks, None without CLoRA; `found[image]` (V, h, w) is where subjects
-    with a place were found in it, None without places (see `clora.found`). `warnings` are sentences for the user.
+    with a place were found in it, None without places (`clora.regions.localization`). `warnings` are for the user.
     """
 
     images: list[Any]

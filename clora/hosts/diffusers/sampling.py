@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...composer import Composer, Observer, Step
-from ...denoiser import Conditioned, Row
+from ...conditioning.plan import ImagePlan
+from ...engine.composer import Composer, Observer, Step
 from ...errors import CLoRAError
-from ...fusion import guide
-from ...lora.apply import AppliedLora
+from ...fusion.masked_mean import guide
+from ...lora.resolve import AppliedLora
 from ...lora.rows import RowLoras
-from ...plan import ImagePlan
+from ...models.denoiser import Conditioned, Row
 from ...settings import Settings
 from .text import Encoded, added_conditions, pooled_texts
 
@@ -76,7 +76,7 @@ def check_pipeline(pipe: Any) -> None:
 
 
 class DiffusersDenoiser:
-    """`clora.denoiser.Denoiser` for a pipeline's UNet at one timestep."""
+    """`clora.models.denoiser.Denoiser` for a pipeline's UNet at one timestep."""
 
     def __init__(self, pipe: Any, loras: RowLoras, prepared: Prepared, sampling: Sampling) -> None:
         self.pipe = pipe

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...lora.apply import AppliedLora
+from ...lora.resolve import AppliedLora
 from ...lora.rows import RowLoras
 from ...prompt import PromptTokens, ResolvedText, encode_layout
 

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...denoiser import Conditioned, Row
 from ...lora.rows import RowLoras
-from ..webui import Evaluation, frozen
+from ...models.denoiser import Conditioned, Row
+from ..protocol import Evaluation, frozen
 from .engine import ForgeEngine
 
 
 class ForgeDenoiser:
-    """`clora.denoiser.Denoiser` for Forge at one evaluation; predictions are x0, latents in sigma space."""
+    """`clora.models.denoiser.Denoiser` for Forge at one evaluation; predictions are x0, latents in sigma space."""
 
     def __init__(self, model: ForgeEngine, loras: RowLoras) -> None:
         self.model, self.loras = model, loras

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from ...errors import CLoRAError
 from ...lora.rows import RowLoras
 from ...prompt import PromptTokens, ResolvedText
-from .. import front
-from ..webui import Encoded, Evaluator, host_layout
-from .attached import Attached
+from .. import host_api
+from ..protocol import Encoded, Evaluator, host_layout
 from .denoiser import ForgeDenoiser
 from .engine import ForgeEngine
+from .hook import Attached
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _PLAIN = (nn.Parameter, Tensor)
@@ -23,7 +23,7 @@ _COMMA_BACKTRACK = 20  # fixed in Forge
 
 
 class ForgeModel(ForgeEngine):
-    """`clora.hosts.webui.WebUIModel` for Forge's SD 1.5, SD 2.x and SDXL engines."""
+    """`clora.hosts.protocol.WebUIModel` for Forge's SD 1.5, SD 2.x and SDXL engines."""
 
     def __init__(self, sd_model: Any) -> None:
         super().__init__(sd_model)
@@ -74,7 +74,7 @@ class ForgeModel(ForgeEngine):
 
     def encode(self, texts: Sequence[str], *, negative: bool, width: int, height: int) -> list[Encoded]:
         """The texts in one batch, row i text i."""
-        return front.encode(self.sd_model, texts, negative=negative, width=width, height=height)
+        return host_api.encode(self.sd_model, texts, negative=negative, width=width, height=height)
 
     def denoiser(self, loras: RowLoras, host_denoiser: Any) -> ForgeDenoiser:
         """The rows' denoiser for one sampling pass."""

@@ -7,11 +7,12 @@ from typing import Protocol
 
 from .base import Additive, Before, Bias, Delta, Full, ScaleOf, ShapeError, Tensors, fit
 from .dora import DoRA
+from .glora import GLoRA
+from .ia3 import IA3
 from .kron import LoKr
 from .layer import Layer, cast_outside_autograd, kind_of
 from .lowrank import LoHa, LowRank
 from .orthogonal import BOFT, OFT
-from .relative import IA3, GLoRA
 
 
 class Format(Protocol):

@@ -1,0 +1,1 @@
+"""The command line: clora compose, demo, serve and evaluate."""

@@ -1,0 +1,5 @@
+"""`python -m clora.cli` is the command `clora`."""
+
+from .main import main
+
+main()

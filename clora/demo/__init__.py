@@ -1,1 +1,0 @@
-"""The embedded world, its model and LoRAs, and the command line."""

@@ -1,0 +1,1 @@
+"""The composer: update, predict, mask and fuse at each sampler step."""

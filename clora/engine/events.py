@@ -1,0 +1,65 @@
+"""What a composition tells its observer: updates and steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ..attention.maps import AttentionMaps
+from ..conditioning.plan import ImagePlan
+from ..fusion.prediction import Predicted
+from ..guidance.update import Gradient
+
+
+@dataclass(frozen=True)
+class Updated:
+    """One latent update is done: number `index` of `total` at `step`; more than one is a refine step."""
+
+    step: int
+    index: int
+    total: int
+    gradient: Gradient
+    before: Tensor
+    after: Tensor
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over the batch's images."""
+        return float(self.gradient.losses.mean())
+
+    @property
+    def phase(self) -> str:
+        """For progress: "refining 3/21, loss 0.83"."""
+        doing = f"refining {self.index + 1}/{self.total}" if self.total > 1 else f"step {self.step + 1}"
+        return f"{doing}, loss {self.loss:.2f}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a sampler step gets: the moved latent (B, C, h, w), fused predictions and what they were made of.
+
+    `uncond` is None without guidance. `masks[image]` (V, h, w) is None while predictions are averaged (before
+    `fuse_from`, and for the methods that have no masks). `found[image]` (V, h, w) is where subjects with a place were
+    found in it, None without places; empty where the step has no masks of its own.
+    `predicted.rows[image, variant, conditional]` (C, h, w).
+    """
+
+    index: int
+    latent: Tensor
+    cond: Tensor
+    uncond: Tensor | None
+    plans: tuple[ImagePlan, ...]
+    masks: tuple[Tensor | None, ...]
+    predicted: Predicted = field(repr=False)
+    found: tuple[Tensor | None, ...] = ()
+
+    @property
+    def book(self) -> AttentionMaps | None:
+        """The maps of the step's forward, None where it took none."""
+        return self.predicted.book
+
+
+Event = Updated | Step
+Observer = Callable[[Event], None]

@@ -1,0 +1,70 @@
+"""The methods that are compared: names, or settings of the user's own as `NAME:key=value,...`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import CLoRAError
+from ..settings import SETTINGS, Settings
+
+KNOWN = {
+    "merge": Settings(method="merge"),
+    "composite": Settings(method="composite"),
+    "switch": Settings(method="switch"),
+    "clora": Settings(),
+    "exact": Settings(preset="exact"),
+    "fast": Settings(preset="fast"),
+    "paper": Settings(preset="paper"),
+}
+DEFAULT = ("merge", "composite", "switch", "clora")
+_INDIFFERENT = {"rows_per_forward"}  # changes memory and time, not the picture
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the tables."""
+
+    name: str
+    settings: Settings
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide a picture, all of them, so that another default means another picture."""
+        names = [s.name for s in SETTINGS if not s.webui_only and s.name not in _INDIFFERENT]
+        return {name: getattr(self.settings, name) for name in names}
+
+
+def read_methods(texts: Iterable[str]) -> tuple[Method, ...]:
+    """The methods of the command line. Errors: CLoRAError for unknown names or settings, and for a name twice."""
+    methods = tuple(map(_read, texts))
+    names = [method.name for method in methods]
+    for name in names:
+        if names.count(name) > 1:
+            raise CLoRAError(f'The method "{name}" is named twice: give each its own name, as in "mine:step_size=10".')
+    return methods
+
+
+def _read(text: str) -> Method:
+    name, colon, given = (part.strip() for part in text.partition(":"))
+    if not colon:
+        if name not in KNOWN:
+            raise CLoRAError(
+                f'There is no method "{name}": use {", ".join(KNOWN)}, or settings of your own as in '
+                f'"{name or "mine"}:step_size=10,mask_threshold=0.4".'
+            )
+        return Method(name, KNOWN[name])
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise CLoRAError(f'The method "{text}" needs a name of letters, digits, "_", "-" or "." before its colon.')
+    values: dict[str, Any] = {}
+    for pair in re.split(r",(?=\s*[a-z][\w-]*\s*=)", given):  # a value may hold commas: refine_at=0.0,0.2
+        key, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals:
+            raise CLoRAError(f'"{pair}" in the method "{text}" is no setting: write key=value.')
+        values[key.replace("-", "_")] = value
+    base = values.pop("preset", "default")
+    try:
+        return Method(name, Settings(preset=base, **values))
+    except CLoRAError as error:
+        raise CLoRAError(f'In the method "{name}": {error}') from error

@@ -1,0 +1,189 @@
+"""What is composed: a user's own prompts, or the list in `prompts.json` filled with the user's LoRAs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ..errors import CLoRAError
+from ..lora.library import LoraLibrary
+from ..prompt import Composition, analyze, parse_attention, schedule
+
+TEMPLATES = Path(__file__).with_name("prompts.json")
+STYLE = "style"
+"""A slot whose name begins so is a style of the whole picture; its LoRA has role=style and no words."""
+_SLOT = re.compile(r"\{(\w+)\}")
+_KEYS = {"id", "kind", "text", "slots"}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt with LoRA tags. `where` names its place for messages."""
+
+    id: str
+    kind: str
+    text: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A user's LoRA for a placeholder; `trigger` is put in front of the class word in this LoRA's own variant."""
+
+    lora: str
+    weight: float = 1.0
+    trigger: str = ""
+
+    def tag(self, arguments: Sequence[str]) -> str:
+        """The LoRA tag with further arguments, for instance "words=cat"."""
+        trigger = [f"trigger={self.trigger}"] if self.trigger else []
+        return f"<lora:{':'.join([self.lora, f'{self.weight:g}', *arguments, *trigger])}>"
+
+
+def load_prompts(path: Path, mapping: Mapping[str, Slot]) -> tuple[list[Prompt], int]:
+    """The prompts of a file and how many were skipped because `mapping` lacks one of their slots.
+
+    A `.json` file holds a list of {id, kind, text, slots}; any other file a prompt on each line, in which empty lines
+    and those that begin with # do not count. Errors: CLoRAError.
+    """
+    text = _read(path)
+    if path.suffix.lower() != ".json":
+        lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
+        kept = [(number, line) for number, line in lines if line and not line.startswith("#")]
+        return _any([Prompt(f"line-{n}", "own", line, f"line {n} of {path.name}") for n, line in kept], path, 0)
+    entries = [_entry(item, path) for item in _json(text, path, list)]
+    usable = [entry for entry in entries if set(entry["slots"]) <= set(mapping)]
+    names = [entry["id"] for entry in entries]
+    if len(set(names)) < len(names):
+        raise CLoRAError(f"The prompt list {path} names an id twice: give every prompt its own.")
+    filled = [
+        Prompt(e["id"], e["kind"], fill(e["text"], e["slots"], mapping), f'"{e["id"]}" of {path.name}') for e in usable
+    ]
+    return _any(filled, path, len(entries) - len(usable))
+
+
+def _any(prompts: list[Prompt], path: Path, skipped: int) -> tuple[list[Prompt], int]:
+    if not prompts:
+        why = "the mapping fills none of its prompts: name LoRAs for more slots" if skipped else "it holds no prompt"
+        raise CLoRAError(f"There is nothing to evaluate in {path}: {why}.")
+    return prompts, skipped
+
+
+def fill(text: str, slots: Mapping[str, str], mapping: Mapping[str, Slot]) -> str:
+    """A template with a LoRA tag and the class word for every {slot}; `slots` gives the class words.
+
+    The tag says which occurrence of its word is meant where the text holds the word more than once.
+    """
+    plain = _SLOT.sub(lambda match: "" if match.group(1).startswith(STYLE) else slots[match.group(1)], text)
+    seen = 0  # length of `plain` up to the current slot
+    rest = 0
+
+    def tag(match: re.Match[str]) -> str:
+        nonlocal seen, rest
+        name = match.group(1)
+        seen += match.start() - rest
+        rest = match.end()
+        if name.startswith(STYLE):
+            return mapping[name].tag(["role=style"])
+        word = slots[name]
+        nth = _count(word, plain[: seen + len(word)])
+        seen += len(word)
+        several = [f"nth={nth}"] if _count(word, plain) > 1 else []
+        return f"{mapping[name].tag([f'words={word}', *several])} {word}"
+
+    return _SLOT.sub(tag, text)
+
+
+def _count(word: str, text: str) -> int:
+    return len(re.findall(rf"\b{re.escape(word)}\b", text, re.IGNORECASE))
+
+
+def load_mapping(path: Path | None) -> dict[str, Slot]:
+    """Slot -> LoRA from a JSON or TOML file of {slot: {lora, weight, trigger}} or {slot: name}. Errors: CLoRAError."""
+    if path is None:
+        return {}
+    text = _read(path)
+    table = _toml(text, path) if path.suffix.lower() == ".toml" else _json(text, path, dict)
+    return {str(name): _slot(str(name), value, path) for name, value in table.items()}
+
+
+def _slot(name: str, value: Any, path: Path) -> Slot:
+    entry = {"lora": value} if isinstance(value, str) else value
+    known = {"lora", "weight", "trigger"}
+    if not isinstance(entry, dict) or not set(entry) <= known or not isinstance(entry.get("lora"), str):
+        raise CLoRAError(f'The slot "{name}" in {path} must be a LoRA\'s name, or a table of lora, weight and trigger.')
+    try:
+        slot = Slot(entry["lora"].strip(), float(entry.get("weight", 1.0)), str(entry.get("trigger", "")).strip())
+    except (TypeError, ValueError):
+        raise CLoRAError(f'The weight of the slot "{name}" in {path} is no number.') from None
+    if not slot.lora or re.search(r"[:<>]", slot.lora + slot.trigger):
+        raise CLoRAError(
+            f'The slot "{name}" in {path} needs the name of a LoRA, and neither it nor its trigger may hold :, < or >.'
+        )
+    return slot
+
+
+def _entry(item: Any, path: Path) -> dict[str, Any]:
+    good = isinstance(item, dict) and set(item) == _KEYS and isinstance(item["slots"], dict)
+    if not good or not all(isinstance(value, str) for value in (item["id"], item["text"], *item["slots"].values())):
+        shown = str(item)[:60]
+        raise CLoRAError(f"A prompt of {path} lacks one of id, kind, text and slots, or has more: {shown}.")
+    if set(_SLOT.findall(item["text"])) != set(item["slots"]):
+        raise CLoRAError(f'The slots of the prompt "{item["id"]}" in {path} are not those of its text.')
+    return {**item, "kind": str(item["kind"])}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CLoRAError(f"The file {path} cannot be read: name an existing text file.") from error
+
+
+def _json(text: str, path: Path, kind: type) -> Any:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise CLoRAError(f"The file {path} is not sound JSON: {error}.") from error
+    if not isinstance(found, kind):
+        raise CLoRAError(f"The file {path} must hold a JSON {'list' if kind is list else 'table'}.")
+    return found
+
+
+def _toml(text: str, path: Path) -> dict[str, Any]:
+    try:
+        toml: Any = import_module("tomllib")
+    except ImportError as error:
+        raise CLoRAError(f"The file {path} needs Python 3.11 or newer: write the mapping as JSON.") from error
+    try:
+        found: dict[str, Any] = toml.loads(text)
+    except toml.TOMLDecodeError as error:
+        raise CLoRAError(f"The file {path} is not sound TOML: {error}.") from error
+    return found
+
+
+def read_prompt(prompt: Prompt, library: LoraLibrary) -> Composition:
+    """What a prompt composes, its LoRA files opened. Errors: CLoRAError naming the prompt's place."""
+    try:
+        composition = analyze(prompt.text, activation_text=library.trigger_phrases)
+        for variant in (composition.merged, *composition.variants):
+            for use in variant.loras:
+                library.file(use.name)
+        for use in (*composition.styles, *composition.off):
+            library.file(use.name)
+    except CLoRAError as error:
+        raise CLoRAError(f"In {prompt.where}: {error}") from error
+    if not composition.composes:
+        raise CLoRAError(f"In {prompt.where}: two concept LoRAs or more are needed; remove the prompt or name them.")
+    return composition
+
+
+def plain_text(composition: Composition) -> str:
+    """The prompt as CLIP-T reads it: as it stands at the last step, without LoRA tags, triggers and emphasis."""
+    _, text = schedule(composition.text, 100)[-1]
+    return " ".join(" ".join(s.text for s in parse_attention(text) if not s.is_break).split())

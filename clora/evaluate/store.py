@@ -1,0 +1,119 @@
+"""What is finished, in a folder: every item is written down at once, so that a run can go on after an interrupt."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..errors import CLoRAError
+
+
+def digest(value: Any) -> str:
+    """A short name for anything JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:20]
+
+
+class Log:
+    """A file of JSON lines, each with a key; the last line of a key counts, a line cut short does not."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: dict[str, dict[str, Any]] = {}
+        content = path.read_bytes() if path.exists() else b""
+        self._cut = bool(content) and not content.endswith(b"\n")
+        for line in content.splitlines():
+            try:
+                entry = json.loads(line)
+                self._known[entry["key"]] = entry
+            except (ValueError, KeyError, TypeError):
+                continue
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._known
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The entry of a key."""
+        return self._known.get(key)
+
+    def put(self, key: str, entry: dict[str, Any]) -> None:
+        """Append an entry and hand it to the system before returning."""
+        full = {"key": key, **entry}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(("\n" if self._cut else "") + json.dumps(full) + "\n")
+        self._cut = False
+        self._known[key] = full
+
+
+class Store:
+    """The folder of a run: `pictures/KEY.png`, and logs of pictures, of boxes and of feature vectors."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            (folder / "pictures").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CLoRAError(f"The folder {folder} cannot be written: name another with --out.") from error
+        self.folder = folder
+        self.pictures = Log(folder / "pictures.jsonl")
+        self.boxes = Log(folder / "boxes.jsonl")
+        self.vectors = Log(folder / "vectors.jsonl")
+        self.hashes = Log(folder / "hashes.jsonl")
+
+    def path(self, key: str) -> Path:
+        """Where the picture of a key is."""
+        return self.folder / "pictures" / f"{key}.png"
+
+    def has_picture(self, key: str) -> bool:
+        """Whether a picture is drawn: its line stands in the log and its file is there."""
+        return key in self.pictures and self.path(key).is_file()
+
+    def put_picture(self, key: str, picture: Image.Image, entry: dict[str, Any]) -> None:
+        """Save a picture, whole or not at all, and then its line."""
+        unfinished = self.path(key).with_suffix(".part")
+        picture.save(unfinished, format="PNG")
+        os.replace(unfinished, self.path(key))
+        self.pictures.put(key, entry)
+
+    def picture(self, key: str) -> Image.Image:
+        """A picture, RGB."""
+        with Image.open(self.path(key)) as image:
+            picture: Image.Image = image.convert("RGB")
+        return picture
+
+    def content_of(self, path: Path) -> str:
+        """A hash of a file's bytes, or of all files below a folder.
+
+        A file is read again only after its size or time has changed. Errors: CLoRAError.
+        """
+        try:
+            if path.is_dir():
+                return digest([[str(p.relative_to(path)), self._file(p)] for p in _files(path)])
+            return self._file(path)
+        except OSError as error:
+            raise CLoRAError(f"{path} cannot be read: check its name and its rights.") from error
+
+    def _file(self, path: Path) -> str:
+        real = path.resolve()
+        state = real.stat()
+        key = f"{real}|{state.st_size}|{state.st_mtime_ns}"
+        known = self.hashes.get(key)
+        if known is None:
+            content = hashlib.sha256()
+            with real.open("rb") as file:
+                while block := file.read(1 << 22):
+                    content.update(block)
+            self.hashes.put(key, {"sha256": content.hexdigest()})
+            return content.hexdigest()
+        return str(known["sha256"])
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    """The files of a model's folder that decide what it computes; hidden ones and pictures do not."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    kept = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(path for path in kept if path.suffix.lower() not in (".png", ".jpg", ".md"))

@@ -1,0 +1,1 @@
+"""Masks and predictions become one prediction (paper section 3.3)."""

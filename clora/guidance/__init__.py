@@ -1,0 +1,1 @@
+"""The contrastive loss, the region loss and the latent update (paper section 3.2)."""

@@ -1,0 +1,70 @@
+"""Rows through A1111's own model wrapper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ...lora.rows import RowLoras
+from ...models.denoiser import Conditioned, Row
+from ..protocol import Evaluation, frozen
+
+if TYPE_CHECKING:
+    from .model import A1111Model
+
+
+class A1111Denoiser:
+    """`clora.models.denoiser.Denoiser` for A1111 at one evaluation; `inner` is the host's own model wrapper."""
+
+    def __init__(self, model: A1111Model, loras: RowLoras, *, timesteps: bool) -> None:
+        self.model, self.loras, self.timesteps = model, loras, timesteps
+        self.inner: Callable[..., Tensor] | None = None
+        self.image_cond: Tensor | None = None
+        self.now: Evaluation | None = None
+        self.marks: dict[bool, Tensor] = {}
+
+    def at(self, evaluation: Evaluation) -> None:
+        """Evaluate here from now on."""
+        self.now = evaluation
+
+    @property
+    def latent_scale(self) -> float:
+        """1 for the variance-preserving latents of DDIM and PLMS, sqrt(1 + sigma^2) for k-diffusion's."""
+        assert self.now is not None
+        return 1.0 if self.timesteps else float((1.0 + self.now.sigma[0].double() ** 2).sqrt())
+
+    def predict(self, latent: Tensor, rows: tuple[Row, ...], *, vectors: Tensor | None = None) -> Tensor:
+        """The host's prediction for rows: x0 for k-diffusion samplers, the noise for timestep samplers."""
+        assert self.now is not None
+        assert self.inner is not None
+        assert self.image_cond is not None
+        images = torch.tensor([row.image for row in rows], device=latent.device)
+        own = self.conditioning(rows)
+        context = own.contexts
+        if self.marks:
+            context = torch.cat(
+                [torch.stack([self.marks[row.conditional].to(context) for row in rows]), context], dim=1
+            )
+        # A fresh dict each time: the host rewrites its entries.
+        cond: dict[str, Any] = {"c_concat": [self.image_cond[images]]}
+        if self.model.sdxl:
+            cond |= {"crossattn": context, "vector": own.vectors if vectors is None else vectors}
+        else:
+            cond["c_crossattn"] = [context]
+        with self.loras.rows(own.sets):
+            return self.inner(latent, self.now.sigma[images], cond=cond).to(latent.dtype)
+
+    def conditioning(self, rows: tuple[Row, ...]) -> Conditioned:
+        """The rows' contexts, LoRA sets and pooled texts."""
+        assert self.now is not None
+        return self.now.conditioning(rows)
+
+    @contextmanager
+    def gradients(self) -> Iterator[None]:
+        """Gradients with respect to the latent only."""
+        with frozen(self.model.unet), torch.enable_grad():
+            yield

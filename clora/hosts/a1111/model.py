@@ -1,0 +1,86 @@
+"""A1111's loaded model, as CLoRA asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from modules import lowvram, sd_hijack, sd_unet, shared
+from torch import nn
+
+from ...errors import CLoRAError
+from ...lora.rows import RowLoras
+from ...prompt import PromptTokens, ResolvedText
+from .. import host_api
+from ..protocol import Encoded, Evaluator, host_layout
+from .denoiser import A1111Denoiser
+from .hook import Attached
+
+
+class A1111Model:
+    """`clora.hosts.protocol.WebUIModel` for A1111's SD 1.5, SD 2.x and SDXL models."""
+
+    def __init__(self, sd_model: Any) -> None:
+        self.sd_model = sd_model
+        embedders = [
+            e for e in getattr(getattr(sd_model, "conditioner", None), "embedders", ()) if hasattr(e, "tokenize_line")
+        ]
+        self._engines = embedders or [sd_model.cond_stage_model]
+        self.sdxl = bool(embedders)
+
+    @property
+    def unet(self) -> nn.Module:
+        """The UNet whose layers LoRAs and taps are put on."""
+        unet: nn.Module = self.sd_model.model.diffusion_model
+        return unet
+
+    @property
+    def text_encoders(self) -> Mapping[str, nn.Module]:
+        """The encoders that the host's own wrappers hold."""
+        return {
+            name: engine.wrapped
+            for name, engine in zip(("text_encoder", "text_encoder_2"), self._engines, strict=False)
+        }
+
+    @property
+    def pads_prompts(self) -> bool:
+        """The WebUI's option "Pad prompt/negative prompt"."""
+        return bool(host_api.option("pad_cond_uncond", False))
+
+    def check(self, settings: Any) -> None:
+        """Errors: CLoRAError for models and states that CLoRA cannot compose with."""
+        if getattr(self.sd_model, "cond_stage_key", "") == "edit":
+            raise CLoRAError("CLoRA cannot compose with an InstructPix2Pix model: choose a text-to-image checkpoint.")
+        if getattr(self.sd_model.model, "conditioning_key", "") == "crossattn-adm":
+            raise CLoRAError("CLoRA cannot compose with an unCLIP model: choose a text-to-image checkpoint.")
+        if not hasattr(self._engines[0], "wrapped"):
+            raise CLoRAError("CLoRA cannot compose with this model: choose an SD 1.5, SD 2.x or SDXL checkpoint.")
+        if sd_unet.current_unet is not None:
+            raise CLoRAError(
+                "A replaced UNet (TensorRT, for instance) is on: set SD Unet to None in the WebUI's settings."
+            )
+        if shared.cmd_opts.lowvram and lowvram.is_enabled(self.sd_model) and settings.updates:
+            raise CLoRAError(
+                "The latent update cannot run with --lowvram: start with --medvram, or set Update until to 0."
+            )
+
+    def layout(self, text: ResolvedText) -> PromptTokens:
+        """Chunks and positions as the host's tokenizer has them."""
+        engine, database = self._engines[0], sd_hijack.model_hijack.embedding_db
+        return host_layout(engine, text, database, host_api.option("comma_padding_backtrack", 20))
+
+    def encode(self, texts: Sequence[str], *, negative: bool, width: int, height: int) -> list[Encoded]:
+        """The texts in one batch, row i text i."""
+        return host_api.encode(self.sd_model, texts, negative=negative, width=width, height=height)
+
+    def denoiser(self, loras: RowLoras, host_denoiser: Any) -> A1111Denoiser:
+        """The rows' denoiser for one sampling pass."""
+        return A1111Denoiser(self, loras, timesteps=hasattr(host_denoiser, "alphas"))
+
+    def is_loaded(self) -> bool:
+        """Whether the host still has this model (a refiner replaces it in the middle of a pass)."""
+        return shared.sd_model is self.sd_model
+
+    def attach(self, processing: Any, evaluator: Evaluator, denoiser: A1111Denoiser) -> Callable[[], None]:
+        """Let the evaluator answer the host's evaluations of this pass; returns what takes every trace away."""
+        return Attached(self, processing.sampler, evaluator, denoiser).remove

@@ -1,0 +1,40 @@
+"""The libraries that load models: kept quiet, and asked for a device that works."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
+
+from ...errors import CLoRAError
+
+
+def working_device(wanted: str | torch.device | None) -> torch.device:
+    """The device of that name, or CUDA where there is one, else the CPU. Errors: CLoRAError where it does not work."""
+    try:
+        return torch.empty(0, device=wanted or ("cuda" if torch.cuda.is_available() else "cpu")).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise CLoRAError(f'The device "{wanted}" cannot be used here: use cpu, or leave it out.') from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """diffusers and transformers without warnings and progress bars; as they were afterwards."""
+    libraries = (diffusers_logging, transformers_logging)
+    before = [(library, library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    try:
+        for library in libraries:
+            library.set_verbosity(library.CRITICAL)  # what is wrong is raised, not logged
+            library.disable_progress_bar()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for library, verbosity, bars in before:
+            library.set_verbosity(verbosity)
+            if bars:
+                library.enable_progress_bar()

@@ -1,0 +1,49 @@
+"""GLoRA (arXiv 2306.07967): the weight is mixed with itself before it is changed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .base import Before, Delta, ScaleOf, Tensors, fit
+from .layer import Casts, Layer
+from .lowrank import LowRank
+
+
+class GLoRA(Delta):
+    """W + s (W A + B) with A = a1 @ a2 (in, in) and B = b1 @ b2 (out, in): f(x) + s (f(A x) + B x)."""
+
+    needs = frozenset({"a1", "a2", "b1", "b2"})
+    keys = needs | {"bm", "alpha"}
+
+    def __init__(self, layer: Layer, strength: float, tensors: Tensors, scale_of: ScaleOf, dyn: int | None) -> None:
+        super().__init__(layer, strength)
+        fit(layer.kind != "norm" and not layer.grouped and all(tensors[key].ndim > 1 for key in self.needs))
+        a1, a2, b1, b2 = (tensors[key] for key in ("a1", "a2", "b1", "b2"))
+        if not (b1.shape[0] == layer.shape[0] and b1.shape[1] == b2.shape[0]):
+            a1, a2, b1, b2 = a2, a1, b2, b1  # files of LyCORIS before 2.0 name the factors the other way round
+        features = layer.shape[1]
+        fit(b1.shape[1] == b2.shape[0] and a1.numel() == features * a1.shape[1])
+        fit(a1.shape[0] == features and a2.numel() == features * a1.shape[1])
+        self._scale = scale_of(b2.shape[0])
+        self._a = (a1.flatten(1)[:, :dyn], a2.flatten(1)[:dyn])
+        self._b = LowRank(layer, strength, b2, b1, tensors.get("bm"), self._scale, dyn)
+        self._casts = Casts()
+
+    @classmethod
+    def read(cls, tensors: Tensors, layer: Layer, strength: float, scale_of: ScaleOf, dyn: int | None) -> Delta:
+        """The delta of one module, scale = alpha / rank on both parts."""
+        return cls(layer, strength, tensors, scale_of, dyn)
+
+    def forward(self, x: Tensor, y: Tensor, before: Before) -> Tensor:
+        """y + s f(A x) + s B x."""
+        up, down = self._casts.get(x, lambda move: (move(self._a[0]), move(self._a[1])))
+        inner = self.layer.pointwise(self.layer.pointwise(x, down) * self._scale, up)
+        y = torch.add(y, before.linear(inner), alpha=self.strength)
+        return torch.add(y, self._b.change(x), alpha=self.strength)
+
+    def merge(self, weight: Tensor) -> Tensor:
+        """W + s (W A + B)."""
+        up, down = (part.to(weight) for part in self._a)
+        turned = torch.einsum("oi...,ij->oj...", weight, up @ down)
+        return self._b.merge(weight + self.strength * self._scale * turned)

@@ -1,0 +1,90 @@
+"""What one browser tab has chosen, and how its prompt is read. The tab keeps it; no other tab sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..embedded import EMBEDDED_LORAS
+from ..errors import CLoRAError
+from ..lora.file import read_metadata
+from ..lora.library import LoraLibrary
+from ..lora.user_metadata import LoraNotes, read_notes
+from ..prompt import Composition, LoraUse, analyze
+from ..ui.corrected_prompt import corrected_prompt
+from ..ui.report import Layout, Report, report
+from ..ui.request import read_corrections
+
+
+@dataclass(frozen=True)
+class Session:
+    """The model (None: the embedded one) and the folders of LoRAs of one tab."""
+
+    model: Path | None = None
+    loras: tuple[Path, ...] = (EMBEDDED_LORAS,)
+
+    @property
+    def files(self) -> LoraLibrary:
+        """The folders' LoRAs as they are now: files may come and go while the page is open."""
+        return LoraLibrary(self.loras)
+
+    def phrases(self, name: str) -> tuple[str, ...]:
+        """What a LoRA's own metadata and the notes beside it offer as its words; its tensors are not read."""
+        path = self.files.path(name)
+        phrases = (read_notes(path).activation, read_metadata(path).get("modelspec.trigger_phrase", "").strip())
+        return tuple(phrase for phrase in phrases if phrase)
+
+    def notes(self, name: str) -> LoraNotes:
+        """What the user noted about a LoRA in a file beside it."""
+        return read_notes(self.files.path(name))
+
+
+def read_prompt(
+    prompt: str, negative: str, corrections: str, session: Session, layout: Callable[[Path | None], Layout | None]
+) -> Report:
+    """The panel's reading of a prompt; `layout` tells the tokens of a model where it is loaded."""
+    if not prompt.strip():
+        return Report(False, problem="The prompt is empty: write what to draw, or click two of the LoRAs.")
+    try:
+        given = read_corrections(corrections)
+        corrected_prompt(prompt, given)
+    except CLoRAError as error:
+        return Report(False, problem=str(error))
+    return report(
+        prompt, negative, corrections=given, activation_text=session.phrases,
+        check=lambda composition: _check_names(composition, session), layout=layout(session.model),
+        noted=session.notes,
+    )  # fmt: skip
+
+
+def composition_of(prompt: str, corrections: str, session: Session) -> Composition | None:
+    """What a prompt composes, None where it cannot be read; the panel's message tells why."""
+    try:
+        return analyze(prompt, overrides=read_corrections(corrections), activation_text=session.phrases)
+    except CLoRAError:
+        return None
+
+
+def _check_names(composition: Composition, session: Session) -> None:
+    for use in _uses(composition):
+        session.files.path(use.name)
+
+
+def _uses(composition: Composition) -> Sequence[LoraUse]:
+    concepts = [use for concept in composition.concepts for use in (*concept.loras, *concept.styles)]
+    return [*concepts, *composition.styles, *composition.background, *composition.off]
+
+
+def path_of(text: str) -> Path:
+    """A path as a user pastes it, perhaps in quotes or from the home folder."""
+    return Path(text.strip().strip("\"'")).expanduser()
+
+
+def lora_folders(text: str) -> tuple[Path, ...]:
+    """The folders of a text, one in each line; the embedded LoRAs for an empty one. Errors: CLoRAError."""
+    folders = tuple(path_of(line) for line in text.splitlines() if line.strip())
+    for folder in folders:
+        if not folder.is_dir():
+            raise CLoRAError(f"The LoRA folder {folder} does not exist: check its name.")
+    return folders or (EMBEDDED_LORAS,)

@@ -1,0 +1,177 @@
+"""Attention maps -> masks that say where each variant's prediction counts (paper section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..settings import Settings
+from .region import Region, allowed_masks
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """How masks are cut from maps; the defaults are the authors'.
+
+    `threshold` (lambda of equation 4) is relative to the map's maximum (`relative_to="max"`) or, after min-max
+    scaling, to its range (`"range"`). `smooth` is a 3 x 3 Gaussian before the cut. `overlap` says what happens
+    where several concepts claim a place: `"average"` keeps all of them, `"argmax"` gives it to the strongest map.
+    `grid` is where they are cut: on the `"map"` grid, or on the `"latent"`'s after maps are enlarged smoothly, so that
+    contours follow a subject and not the map's cells.
+    """
+
+    threshold: float = 0.3
+    relative_to: str = "max"
+    smooth: bool = False
+    overlap: str = "average"
+    dilate: bool = False
+    erode: bool = False
+    opening: bool = False
+    closing: bool = False
+    grid: str = "map"
+
+    @classmethod
+    def of(cls, settings: Settings) -> MaskOptions:
+        """The options that the settings say."""
+        return cls(
+            threshold=settings.mask_threshold, relative_to=settings.mask_scale, smooth=settings.mask_smooth,
+            overlap=settings.mask_overlap, dilate=settings.mask_dilate, erode=settings.mask_erode,
+            opening=settings.mask_open, closing=settings.mask_close, grid=settings.mask_grid,
+        )  # fmt: skip
+
+
+def _dilate(mask: Tensor) -> Tensor:
+    return F.max_pool2d(mask[None, None], 3, stride=1, padding=1)[0, 0]
+
+
+def _erode(mask: Tensor) -> Tensor:
+    # Padding of max_pool2d is minus infinity, so what lies outside the picture never erodes its border.
+    return -F.max_pool2d(-mask[None, None], 3, stride=1, padding=1)[0, 0]
+
+
+def morphology(mask: Tensor, options: MaskOptions) -> Tensor:
+    """3 x 3 dilate, erode, open, close, in this order, each if asked for; `mask` (h_a, w_a) of 0 and 1."""
+    if options.dilate:
+        mask = _dilate(mask)
+    if options.erode:
+        mask = _erode(mask)
+    if options.opening:
+        mask = _dilate(_erode(mask))
+    if options.closing:
+        mask = _erode(_dilate(mask))
+    return mask
+
+
+def smooth_maps(maps: Tensor) -> Tensor:
+    """3 x 3 Gaussian (sigma 0.5, as Attend-and-Excite uses) over maps (T, h_a, w_a), edges reflected."""
+    side = torch.exp(-0.5 * (torch.arange(-1, 2, device=maps.device, dtype=maps.dtype) / 0.5) ** 2)
+    kernel = torch.outer(side, side)
+    kernel = kernel / kernel.sum()
+    mode = "reflect" if min(maps.shape[-2:]) > 1 else "replicate"
+    padded = F.pad(maps[:, None], (1, 1, 1, 1), mode=mode)
+    return F.conv2d(padded, kernel[None, None])[:, 0]
+
+
+def enlarge_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (T, h_a, w_a) at `size` (h, w), bilinear."""
+    if not len(maps):
+        return maps.new_zeros(0, *size)
+    return F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+
+
+def _scaled(maps: Tensor, relative_to: str) -> Tensor:
+    """Maps (T, h_a, w_a) with 1 at each one's maximum; an all-zero or constant map claims nothing."""
+    high = maps.amax(dim=(1, 2), keepdim=True)
+    low = maps.amin(dim=(1, 2), keepdim=True) if relative_to == "range" else torch.zeros_like(high)
+    span = high - low
+    return torch.where(span > 0, (maps - low) / span.clamp_min(torch.finfo(maps.dtype).tiny), 0.0)
+
+
+def _cut(maps: Tensor, options: MaskOptions) -> Tensor:
+    """Which places (h_a, w_a) one variant claims: union over its tokens' maps (T, h_a, w_a)."""
+    if options.relative_to == "max":
+        # Compared as the authors do (map > lambda * max), so that borderline places round the same way.
+        return (maps > maps.amax(dim=(1, 2), keepdim=True) * options.threshold).any(dim=0)
+    return (_scaled(maps, "range") > options.threshold).any(dim=0)
+
+
+def cut_masks(
+    token_maps: Sequence[Tensor], options: MaskOptions, size: tuple[int, int] | None = None,
+    places: Sequence[Region | None] = (), how: str = "replace",
+) -> Tensor:  # fmt: skip
+    """Masks (V, h, w) of 0 and 1 from `token_maps[v]` (T_v, h_a, w_a), the maps of variant v's mask tokens.
+
+    They have the latent's `size` (h, w); without one, or cut on the map grid, they have the maps'. Where the user has
+    given concepts places (see `confine_masks`), a map counts in its own concept's room only: two subjects of one class
+    have their maxima on the same thing, and the one without a place would claim nothing else.
+
+    Variant 0 is the base: its mask is 1 where its own tokens say so (usually none) and exactly where no other
+    mask is 1, so that every place is covered. Source: paper equation 4; order of steps as in the authors' code.
+    """
+    maps = [smooth_maps(m) if options.smooth and len(m) else m for m in token_maps]
+    if size is not None and options.grid == "latent":
+        maps = [enlarge_maps(m, size) for m in maps]
+    shape = (maps[0].shape[-2], maps[0].shape[-1])
+    for variant, room in enumerate(allowed_masks(places, shape, how), start=1):
+        maps[variant] = maps[variant] if room is None else maps[variant] * room.to(maps[variant])
+    masks = torch.zeros((len(maps), *shape), device=maps[0].device, dtype=maps[0].dtype)
+    for variant, own in enumerate(maps):
+        if len(own):
+            masks[variant] = morphology(_cut(own, options).to(masks.dtype), options)
+    if options.overlap == "argmax":
+        masks = masks * _strongest(maps, masks, options.relative_to)
+    masks[0] = torch.where(masks.sum(dim=0) == 0, torch.ones_like(masks[0]), masks[0])
+    return masks
+
+
+def _strongest(maps: Sequence[Tensor], masks: Tensor, relative_to: str) -> Tensor:
+    """1 for the variant with the strongest map among those that claim a place, (V, h_a, w_a)."""
+    strength = torch.stack(
+        [_scaled(m, relative_to).amax(dim=0) if len(m) else torch.zeros_like(masks[0]) for m in maps]
+    )
+    winner = torch.where(masks > 0, strength, -1.0).argmax(dim=0, keepdim=True)
+    return torch.zeros_like(masks).scatter_(0, winner, 1.0)
+
+
+def confine_masks(masks: Tensor, places: Sequence[Region | None], how: str) -> Tensor:
+    """Masks (V, h, w) with the user's places of the concepts (variant v draws concept v - 1).
+
+    "multiply" keeps what of a mask lies in its place. "replace" makes the place the mask, and takes it from the masks
+    of concepts that were not given a place there; where two places overlap, both count. The base has the rest.
+    """
+    if not any(places):
+        return masks
+    masks = masks.clone()
+    for v, room in enumerate(allowed_masks(places, (masks.shape[1], masks.shape[2]), how), start=1):
+        if room is not None:
+            masks[v] = room.to(masks) * (1.0 if how == "replace" and places[v - 1] else masks[v])
+    masks[0] = (masks[1:].sum(dim=0) == 0).to(masks.dtype)
+    return masks
+
+
+def even_masks(
+    variants: int, size: tuple[int, int], places: Sequence[Region | None], how: str, background: bool = False
+) -> Tensor:
+    """Masks (V, h, w) of `size` for steps that have none yet: every variant counts everywhere, but for the places that
+    the user has given, with `how` as in `confine_masks`.
+
+    Where a LoRA draws the background, only the base knows it, and the first steps decide it: there the base alone
+    counts outside the places.
+    """
+    masks = torch.ones(variants, *size)
+    placed = [v for v, place in enumerate(places, start=1) if place]
+    if placed:
+        masks = confine_masks(masks, places, how)
+        masks[0] = 1 - masks[placed].amax(dim=0) if how == "replace" else 1.0
+    if background:
+        masks[[v for v in range(1, variants) if v not in placed]] = 0.0
+    return masks
+
+
+def resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks (V, h', w') at the latent's `size` (h, w), nearest neighbour (a place has a value, never a blend)."""
+    return F.interpolate(masks[:, None], size, mode="nearest")[:, 0]

@@ -1,0 +1,120 @@
+"""Where the user wants a subject: a box in the picture, by name or in percent, or a painted mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import CLoRAError
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of the picture; all numbers are parts of its width or height, 0 to 1, from the top left corner."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+    def grid(self, height: int, width: int) -> Tensor:
+        """1 where a cell's centre lies in the box, else 0, (height, width); a small box has at least one cell."""
+        rows = _inside(self.top, self.height, height)
+        columns = _inside(self.left, self.width, width)
+        return torch.outer(rows, columns)
+
+    @property
+    def text(self) -> str:
+        """As `parse_region` reads it."""
+        named = next((name for name, box in NAMED.items() if box == self), None)
+        return named or " ".join(f"{100 * part:g}" for part in (self.left, self.top, self.width, self.height))
+
+
+@dataclass(frozen=True, eq=False)
+class Painted:
+    """A painted part of the picture: `mask` (H, W) from 0 to 1, of any size; it is stretched over the picture.
+
+    Errors: CLoRAError for what is no such mask, and for one with nothing painted.
+    """
+
+    mask: Tensor
+
+    def __post_init__(self) -> None:
+        mask = torch.as_tensor(self.mask).float()  # numpy arrays are welcome
+        if mask.ndim != 2 or not mask.numel():
+            raise CLoRAError(f"A painted place is a mask (H, W); this one has the shape {tuple(mask.shape)}.")
+        if not bool(((mask >= 0) & (mask <= 1)).all()):
+            raise CLoRAError("A painted place has values from 0 to 1: divide a picture's values by 255.")
+        if not bool(mask.any()):
+            raise CLoRAError("A painted place has nothing painted in it: set the subject's part to 1.")
+        object.__setattr__(self, "mask", mask)
+
+    def grid(self, height: int, width: int) -> Tensor:
+        """1 where at least half of a cell is painted, else 0, (height, width); the most painted cell always has 1."""
+        share = F.interpolate(self.mask[None, None].float(), (height, width), mode="area")[0, 0]
+        return (share >= min(0.5, float(share.max()))).float()
+
+    @property
+    def text(self) -> str:
+        """For tables; no tag can say it."""
+        return "painted"
+
+
+Region = Box | Painted
+
+NAMED = {
+    "left": Box(0.0, 0.0, 0.5, 1.0),
+    "right": Box(0.5, 0.0, 0.5, 1.0),
+    "top": Box(0.0, 0.0, 1.0, 0.5),
+    "bottom": Box(0.0, 0.5, 1.0, 0.5),
+    "middle": Box(0.25, 0.25, 0.5, 0.5),
+}
+
+
+def allowed_masks(places: Sequence[Region | None], shape: tuple[int, int], how: str) -> list[Tensor | None]:
+    """Where each concept may be, (h, w) of 0 and 1, None where it is free; empty without any place.
+
+    `how` is that of the masks: with "replace" a place is its concepts' alone, so those without one have what is left.
+    """
+    if not any(places):
+        return []
+    own = [place.grid(*shape) if place else None for place in places]
+    if how != "replace":
+        return own
+    left = 1 - torch.stack([region for region in own if region is not None]).amax(dim=0)
+    return [left if region is None else region for region in own]
+
+
+def _inside(start: float, size: float, cells: int) -> Tensor:
+    centres = (torch.arange(cells) + 0.5) / cells
+    inside = ((centres >= start) & (centres < start + size)).float()
+    if not inside.any():
+        inside[min(cells - 1, int((start + size / 2) * cells))] = 1.0
+    return inside
+
+
+def parse_region(text: str, where: str) -> Box:
+    """A box from a name, or from x y width height in percent. `where` names the place of the text for the error.
+
+    Errors: CLoRAError for anything else, and for a box that is empty or reaches outside the picture.
+    """
+    if text.strip().lower() in NAMED:
+        return NAMED[text.strip().lower()]
+    words = text.replace("%", " ").replace(";", " ").split()
+    try:
+        x, y, width, height = (float(word) / 100.0 for word in words)
+    except ValueError:
+        raise CLoRAError(
+            f'"{text}" is no place of {where}: write {", ".join(NAMED)}, or four numbers in percent: x y width height.'
+        ) from None
+    slack = 1e-9
+    if not (width > 0 and height > 0 and x >= 0 and y >= 0 and x + width <= 1 + slack and y + height <= 1 + slack):
+        raise CLoRAError(
+            f'The place "{text}" of {where} is empty or reaches outside the picture: x and y are its left top corner, '
+            "and x + width and y + height are at most 100."
+        )
+    return Box(x, y, width, height)

@@ -1,0 +1,53 @@
+"""Which sampler steps update, refine, fuse and compose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from . import BY_NAME, Settings
+
+_BOUNDS = ("update_until", "fuse_from", "compose_until")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which of `steps` sampler steps update, refine, fuse and compose; made by `schedule`."""
+
+    steps: int
+    update_before: int
+    refine_at: frozenset[int]
+    fuse_from: int
+    compose_until: int
+
+    def updates(self, step: int, extra: int) -> int:
+        """How many latent updates `step` gets: none, one, or one and the `extra` ones of a refine step."""
+        if step >= self.update_before:
+            return 0
+        return 1 + extra if step in self.refine_at else 1
+
+
+def schedule(settings: Settings, steps: int) -> Schedule:
+    """The schedule for a run of `steps`: fractions become step numbers (0-based), rounded."""
+    at: Sequence[float] = settings.refine_at
+    return Schedule(
+        steps,
+        round(settings.update_until * steps),
+        frozenset(round(fraction * steps) for fraction in at),
+        round(settings.fuse_from * steps),
+        round(settings.compose_until * steps),
+    )
+
+
+def left_out(settings: Settings, plan: Schedule) -> tuple[str, ...]:
+    """Sentences about what the settings ask for and `plan`, which is theirs, has no step for."""
+    if settings.method != "clora":
+        return ()
+    told = []
+    until, begin, end = (f"{BY_NAME[name].label} ({getattr(settings, name):g})" for name in _BOUNDS)
+    later = f" or raise {end}" if settings.compose_until < 1.0 else ""
+    if settings.updates and min(plan.update_before, plan.compose_until) == 0:
+        told.append(f"No step is left to update the latent: raise {until}{later}, or take more steps.")
+    if plan.fuse_from >= plan.compose_until:
+        told.append(f"No step is left in which each LoRA draws its own subject: lower {begin}{later}.")
+    return tuple(told)

@@ -1,0 +1,215 @@
+"""Every setting once: type, default, range, label, help. Panel, API, infotext and command line derive from it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import CLoRAError
+from .presets import PRESETS
+from .setting import Setting, setting, settings_of
+
+Method = Literal["clora", "merge", "composite", "switch"]
+Fusion = Literal["exact", "single-pass"]
+UpdateLayers = Literal["all", "down"]
+MapSource = Literal["conditional", "both"]
+NoiseSource = Literal["fresh", "stale"]
+MaskWords = Literal["subject", "all"]
+MaskScale = Literal["max", "range"]
+MaskGrid = Literal["map", "latent"]
+Overlap = Literal["average", "argmax"]
+RegionMasks = Literal["replace", "multiply"]
+
+
+@dataclass(frozen=True, repr=False)
+class Settings:
+    """One value for every setting; immutable, validated when made.
+
+    `Settings(preset="paper", step_size=10)` starts from a preset. Values may be text or JSON, as the API and the
+    command line have them. Raises: CLoRAError for an unknown setting or preset, or a value out of its range.
+    """
+
+    if TYPE_CHECKING:
+        preset: str = "default"
+
+    method: Method = setting(
+        "clora", "Method", "How the LoRAs are composed: clora, or one of the usual ways for comparison."
+    )
+    step_size: float = setting(
+        10.0,
+        "Update strength",
+        "How far each latent update moves the latent along the gradient of the loss.",
+        high=1000.0,
+    )
+    update_until: float = setting(0.5, "Update until", "Part of the steps during which the latent is updated.")
+    refine_at: tuple[float, ...] = setting(
+        (0.0, 0.2, 0.4), "Refine at", "Parts of the steps at which the latent gets extra updates."
+    )
+    refine_updates: int = setting(20, "Refine updates", "Extra updates at each refine step.", high=200)
+    refine_tolerance: float = setting(
+        0.03,
+        "Refine tolerance",
+        "A refine step ends once an update lowers the loss by less than this part of it; 0 makes all its updates.",
+    )
+    update_cap: float = setting(
+        0.0, "Update cap", "Largest size of one update relative to the latent (root mean square); 0 sets no limit."
+    )
+    update_layers: UpdateLayers = setting(
+        "all",
+        "Update layers",
+        "Layers whose maps the update looks at: all of the map grid, or those on the way down only, which is faster.",
+    )
+    temperature: float = setting(
+        0.5,
+        "Temperature",
+        "Temperature of the contrastive loss; smaller pulls harder on the closest maps.",
+        low=0.01,
+        high=10.0,
+    )
+    maps: MapSource = setting(
+        "conditional",
+        "Maps from",
+        "Rows whose maps count: the conditional ones, or both halves of the guidance batch as the authors do.",
+    )
+    noise: NoiseSource = setting(
+        "fresh",
+        "Noise from",
+        "Noise predicted after the last update of a step (fresh), or before it as the authors do (stale).",
+    )
+    fuse_from: float = setting(0.1, "Fuse from", "Part of the steps before which predictions are averaged.")
+    mask_words: MaskWords = setting(
+        "subject", "Mask words", "Words whose maps cut a concept's mask: its subject words, or its trigger words too."
+    )
+    mask_threshold: float = setting(
+        0.4, "Mask threshold", "A place belongs to a mask where its map exceeds this part of the scale."
+    )
+    mask_scale: MaskScale = setting(
+        "range",
+        "Mask scale",
+        "What the threshold is relative to: the map's maximum, or its range after min-max scaling.",
+    )
+    mask_grid: MaskGrid = setting(
+        "latent",
+        "Cut masks on",
+        "The map grid, in whole cells as the authors do; or the latent grid, after maps are enlarged smoothly.",
+    )
+    mask_smooth: bool = setting(True, "Smooth maps", "Smooth maps with a 3 x 3 Gaussian before cutting masks.")
+    mask_overlap: Overlap = setting(
+        "argmax", "Overlap", "Where masks meet: average the predictions, or give the place to the strongest map."
+    )
+    mask_dilate: bool = setting(False, "Dilate", "Grow masks by one map cell.")
+    mask_erode: bool = setting(False, "Erode", "Shrink masks by one map cell.")
+    mask_open: bool = setting(False, "Open", "Remove specks from masks.")
+    mask_close: bool = setting(False, "Close", "Fill small holes in masks.")
+    mask_every: int = setting(
+        1, "Masks every", "Cut new masks every so many steps, and keep them in between.", low=1, high=100
+    )
+    mask_until: float = setting(1.0, "Masks until", "Part of the steps after which masks stay as they are.")
+    hint_masks: RegionMasks = setting(
+        "replace",
+        "Places in masks",
+        "What a subject's place does to its mask: it becomes the mask, or cuts off what lies outside.",
+    )
+    hint_pull: float = setting(
+        1.0,
+        "Pull to places",
+        "How hard updates pull a subject to its place; 0 leaves the update as it is without places.",
+        high=20.0,
+    )
+    fusion: Fusion = setting(
+        "single-pass",
+        "Fusion",
+        "exact: a row of the model for each concept; single-pass: all concepts in one row, hardly slower than plain.",
+    )
+    shared_uncond: bool = setting(
+        False,
+        "Shared negative",
+        "Use the base's row of the negative prompt for all concepts: nearly half as many rows.",
+    )
+    variants_every: int = setting(
+        1,
+        "Concepts every",
+        "Exact fusion: run the concepts' rows every so many steps; between, use their last difference from the base.",
+        low=1,
+        high=20,
+    )
+    compose_until: float = setting(
+        1.0, "Compose until", "Part of the steps after which only the base goes on, without the concepts' LoRAs."
+    )
+    rows_per_forward: int = setting(
+        0,
+        "Rows per forward",
+        "Most rows in one forward of the UNet: fewer need less memory and more time; 0 runs all at once.",
+        high=256,
+    )
+    hires: bool = setting(
+        True,
+        "Compose hires",
+        "Compose in the hires pass too, with the masks of the first pass; off: the hires pass has only the base.",
+        webui_only=True,
+    )
+    show_masks: bool = setting(True, "Show masks", "Add the masks over each picture to the gallery.", webui_only=True)
+    show_maps: bool = setting(
+        False,
+        "Show maps",
+        "Add each concept's attention maps at the first masks, the last update and the end.",
+        webui_only=True,
+    )
+    show_loss: bool = setting(False, "Show loss", "Add the curve of the loss to the gallery.", webui_only=True)
+    show_merge: bool = setting(
+        False,
+        "Compare with merge",
+        "Draw the same prompt and seed without CLoRA too and add both side by side; takes that much longer.",
+        webui_only=True,
+    )
+    preview_masks: bool = setting(
+        False,
+        "Masks in preview",
+        "Show the masks in the live preview, as often as the WebUI shows one.",
+        webui_only=True,
+    )
+
+    if not TYPE_CHECKING:  # the type checker sees the dataclass's own; this one parses text and knows presets
+
+        def __init__(self, preset: str = "default", **values: Any) -> None:
+            if not isinstance(preset, str) or preset not in PRESETS:
+                raise CLoRAError(f"There is no preset {preset!r}: give one of {', '.join(PRESETS)}.")
+            for name in values:
+                if name not in BY_NAME:
+                    raise CLoRAError(f"There is no setting {name!r}: {_did_you_mean(name)}")
+            merged = {**PRESETS[preset], **values}
+            for one in SETTINGS:
+                value = one.parse(merged[one.name]) if one.name in merged else one.default
+                object.__setattr__(self, one.name, value)
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.changed().items())})"
+
+    def values(self) -> dict[str, Any]:
+        """Every setting's value by name."""
+        return {one.name: getattr(self, one.name) for one in SETTINGS}
+
+    def replace(self, **values: Any) -> Settings:
+        """The same settings with some values changed."""
+        return Settings(**{**self.values(), **values})
+
+    def changed(self) -> Mapping[str, Any]:
+        """The settings that differ from the default, for infotext and messages."""
+        return {one.name: value for one in SETTINGS if (value := getattr(self, one.name)) != one.default}
+
+    @property
+    def updates(self) -> bool:
+        """Whether the latent is updated at all."""
+        return self.method == "clora" and self.update_until > 0.0 and self.step_size > 0.0
+
+
+SETTINGS: tuple[Setting, ...] = settings_of(Settings)
+BY_NAME = {one.name: one for one in SETTINGS}
+METHODS = BY_NAME["method"].choices
+
+
+def _did_you_mean(name: str) -> str:
+    near = difflib.get_close_matches(name, BY_NAME, n=1)
+    return f"did you mean {near[0]}?" if near else f"the settings are {', '.join(BY_NAME)}."

@@ -1,0 +1,1 @@
+"""The panel: gradio components and what they show. Imports no host."""

@@ -1,0 +1,172 @@
+"""What a prompt composes, told to the user: the panel's table and the API's answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ..errors import CLoRAError
+from ..lora.user_metadata import LoraNotes
+from ..prompt import Composition, LoraUse, PromptTokens, ResolvedText, WordsOverride, analyze, parse_tags
+from ..prompt.analysis import ActivationText
+
+COLUMNS = ("LoRA", "Weight", "Role", "Subject words", "Trigger words", "Place", "Tokens")
+Layout = Callable[[ResolvedText], PromptTokens]
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """One LoRA of the prompt: what it does, on which words, and the rows of the conditioning these stand in."""
+
+    lora: str
+    te: float
+    unet: float
+    role: str
+    words: str
+    trigger: str
+    tokens: tuple[int, ...]
+    place: str = ""
+    fixed: tuple[str, ...] = ()
+    """What the tag itself says ("words", "trigger", "role", "place"), which no correction changes."""
+    offered: str = ""
+    """The user's own activation text, where nothing is the trigger and the prompt does not have it."""
+
+    @property
+    def weight(self) -> str:
+        """Both strengths, as one number where they are equal."""
+        return f"{self.unet:g}" if self.te == self.unet else f"te {self.te:g}, unet {self.unet:g}"
+
+    @property
+    def typed_words(self) -> str:
+        """The subject words as a tag or a correction has them: "cat#2" for the second cat."""
+        return re.sub(r" \((\d+)\.\)$", r"#\1", self.words)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The reading of one prompt; `problem` is the sentence that would end a generation, "" when there is none."""
+
+    composes: bool
+    rows: tuple[ReportRow, ...] = ()
+    variants: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    problem: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The API's answer."""
+        return {
+            **asdict(self),
+            "rows": [_row_json(row) for row in self.rows],
+        }
+
+
+def _row_json(row: ReportRow) -> dict[str, Any]:
+    """The words as a correction takes them, so that a client can send them back."""
+    return {**asdict(row), "words": row.typed_words, "tokens": list(row.tokens), "fixed": list(row.fixed)}
+
+
+def report(
+    prompt: str, negative: str = "", *, corrections: Mapping[str, WordsOverride] | None = None,
+    activation_text: ActivationText | None = None, check: Callable[[Composition], None] | None = None,
+    layout: Layout | None = None, noted: Callable[[str], LoraNotes] | None = None,
+) -> Report:  # fmt: skip
+    """Read a prompt for a user. `check` may refuse it further; `layout` tells the tokens where a model is loaded, and
+    `noted` what the user noted about a LoRA.
+    """
+    try:
+        composition = analyze(
+            prompt, negative, activation_text=activation_text, overrides=corrections, drop_other_tags=True
+        )
+        if check is not None:
+            check(composition)
+        said = _said_by_tags(prompt)
+        known = composition if composition.composes else _with_words(composition, corrections, activation_text)
+        found = [replace(row, fixed=said.get(row.lora, ())) for row in _rows(known, layout)]
+        rows = tuple(_offering(row, composition.text, noted) for row in found)
+    except CLoRAError as error:
+        return Report(False, problem=str(error))
+    notes = (composition.note,) if composition.note else composition.warnings
+    return Report(
+        composition.composes,
+        rows,
+        tuple(variant.text for variant in composition.variants),
+        (*notes, *_preferred_weights(rows, noted)),
+    )
+
+
+def _offering(row: ReportRow, text: str, noted: Callable[[str], LoraNotes] | None) -> ReportRow:
+    """The row with what may be its trigger; words that stand in the prompt are read by every variant already."""
+    if noted is None or row.role != "concept" or row.trigger or "trigger" in row.fixed:
+        return row
+    words = noted(row.lora).activation
+    there = re.search(rf"(?<!\w){re.escape(words)}(?!\w)", " ".join(text.split()), re.IGNORECASE)
+    return row if there else replace(row, offered=words)
+
+
+def _preferred_weights(rows: Sequence[ReportRow], noted: Callable[[str], LoraNotes] | None) -> list[str]:
+    weights = {row.lora: row.unet for row in rows}
+    return [
+        f'Your notes prefer the weight {noted(lora).weight:g} for the LoRA "{lora}"; the prompt has {weight:g}.'
+        for lora, weight in weights.items()
+        if noted is not None and noted(lora).weight > 0 and abs(noted(lora).weight - weight) > 1e-6
+    ]
+
+
+def _said_by_tags(prompt: str) -> dict[str, tuple[str, ...]]:
+    said: dict[str, tuple[str, ...]] = {}
+    for tag in parse_tags(prompt):
+        given = {"words": tag.words, "trigger": tag.trigger_given, "role": tag.role_given, "place": tag.place}
+        said[tag.name] = (*said.get(tag.name, ()), *(key for key, value in given.items() if value))
+    return said
+
+
+_OTHER = "another subject"
+
+
+def _with_words(
+    composition: Composition, corrections: Mapping[str, WordsOverride] | None, activation_text: ActivationText | None
+) -> Composition:
+    """A composition that steps aside, with the words of its only concept: found as if there was another one.
+
+    As it is where no words are found either way.
+    """
+    if len(composition.concepts) != 1 or composition.concepts[0].words:
+        return composition
+
+    def texts(name: str) -> Sequence[str]:
+        if name == _OTHER or activation_text is None:
+            return ()
+        return activation_text(name) if callable(activation_text) else activation_text.get(name, ())
+
+    prompt = f"{composition.source}, <lora:{_OTHER}:1:words={_OTHER}> {_OTHER}"
+    try:
+        both = analyze(prompt, activation_text=texts, overrides=corrections, drop_other_tags=True)
+    except CLoRAError:
+        return composition
+    if len(both.concepts) != 2:
+        return composition
+    words = replace(composition.concepts[0], words=both.concepts[0].words, occurrence=both.concepts[0].occurrence)
+    return replace(composition, concepts=(words,), variants=both.variants[:1])
+
+
+def _rows(composition: Composition, layout: Layout | None) -> list[ReportRow]:
+    rows = []
+    for number, concept in enumerate(composition.concepts):
+        tokens: tuple[int, ...] = ()
+        variant = composition.variants[0]
+        if layout is not None and variant.subjects[number]:
+            tokens = layout(ResolvedText.whole(variant.text)).positions(variant.subjects[number])
+        words = concept.words + (f" ({concept.occurrence}.)" if concept.occurrence > 1 else "")
+        place = concept.place.text if concept.place else ""
+        rows += [_row(use, "concept", words, ", ".join(concept.triggers), tokens, place) for use in concept.loras]
+        rows += [_row(use, f"style@{concept.words}", words, "", tokens) for use in concept.styles]
+    for role in ("style", "background", "off"):
+        uses = {"style": composition.styles, "background": composition.background, "off": composition.off}[role]
+        rows += [_row(use, role, "", "", ()) for use in uses]
+    return rows
+
+
+def _row(use: LoraUse, role: str, words: str, trigger: str, tokens: tuple[int, ...], place: str = "") -> ReportRow:
+    return ReportRow(use.name, use.te, use.unet, role, words, trigger, tokens, place)

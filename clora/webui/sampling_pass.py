@@ -1,0 +1,170 @@
+"""One sampling pass of a WebUI: what CLoRA does at each of the host's evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..engine.composer import Composer, Step, Updated
+from ..engine.record import Record
+from ..errors import CLoRAError
+from ..hosts.protocol import Evaluation, HostDenoiser, SamplerPosition, WebUIModel
+from ..lora.rows import RowLoras
+from ..models.denoiser import Row
+from ..settings import Settings
+from ..webui.texts import Texts
+
+_SAME = 1e-4  # relative difference below which two noise levels are the same
+
+
+@dataclass
+class Progress:
+    """Which step of the schedule an evaluation belongs to, and whether it is the first of its step.
+
+    Samplers of second order evaluate twice per step and only the first time at the latent they go on with. Others
+    begin a step whenever the noise is lower than it ever was. Adaptive ones have no steps: their place is the part
+    of the noise that is gone.
+    """
+
+    calls: int = 0
+    index: int = -1
+    lowest: float = float("inf")
+
+    def next(self, sigma: float, place: SamplerPosition) -> tuple[int, bool]:
+        """(index of the step from 0, is it the step's first evaluation)."""
+        first = self.calls % 2 == 0 if place.second_order else sigma < self.lowest * (1 - _SAME)
+        self.calls += 1
+        self.lowest = min(self.lowest, sigma)
+        if place.adaptive:
+            reached = int(place.fraction * place.steps)
+            first = reached > self.index
+            self.index = max(self.index, reached)
+        elif first or self.index < 0:
+            first = True
+            self.index += 1
+        return min(self.index, place.steps - 1), first
+
+
+@dataclass
+class Outcome:
+    """What a pass leaves: its last step's masks, where subjects with a place were found (empty where the masks are an
+    earlier pass's), the record of its steps, and what it wants to tell.
+    """
+
+    masks: tuple[Tensor | None, ...] = ()
+    found: tuple[Tensor | None, ...] = ()
+    record: Record | None = None
+    warnings: list[str] = field(default_factory=list)
+    ended: str = ""
+
+
+class SamplingPass:
+    """`clora.hosts.protocol.Evaluator`: updates, predictions, masks and fusion for one pass of the host's sampler.
+
+    `masks` are those of an earlier pass, which this pass uses as they are and without updates (hires).
+    `watch` is called after each update with the phase in words; what it raises ends the pass. `preview` is called
+    after each evaluation.
+    """
+
+    def __init__(
+        self, model: WebUIModel, texts: Texts, settings: Settings, host_denoiser: object, *,
+        masks: Sequence[Tensor] | None = None, watch: Callable[[str], None] | None = None,
+        preview: Callable[[Outcome], None] | None = None,
+    ) -> None:  # fmt: skip
+        self.model, self.texts, self.settings = model, texts, settings
+        self.loras = RowLoras("unet", model.unet, texts.sets)
+        self.denoiser: HostDenoiser = model.denoiser(self.loras, host_denoiser)
+        self.outcome = Outcome()
+        self.progress = Progress()
+        self._masks, self._watch = masks, watch or (lambda text: None)
+        self._preview = preview
+        self._composer: Composer | None = None
+        self._now: tuple[int, bool] = (0, True)
+        self._step: Step | None = None
+        self._plans = texts.plans(0)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Every row of the batch."""
+        return tuple(self.texts.timetables)
+
+    def before(self, x: Tensor, sigma: Tensor, place: SamplerPosition) -> Tensor:
+        """The sampler's latent after the updates of this step."""
+        if len(self._plans) != x.shape[0]:
+            raise CLoRAError(
+                f"The sampler works on {x.shape[0]} pictures where the batch has {len(self._plans)} prompts: "
+                "turn off the extension that changes the batch (tiled diffusion, for instance)."
+            )
+        if self._composer is None:
+            self.outcome.record = Record(self.settings, place.steps)
+            self._composer = Composer(
+                self.model.unet, self.settings, place.steps, loras=self.loras, observer=self._observe,
+                warnings=self.outcome.warnings,
+            )  # fmt: skip
+        index, first = self.progress.next(float(sigma[0]), place)
+        self._now = (index, first and self._masks is None)
+        self._plans = self.texts.plans(place.evaluation)
+        self.denoiser.at(Evaluation(sigma, self.texts.contexts(place.evaluation), self.texts.set_of))
+        with self._installed() as composer:
+            return composer.before(index, x, self._plans, self.denoiser, update=self._now[1])
+
+    def predict(self, x: Tensor, guidance: bool) -> tuple[Tensor, Tensor | None]:
+        """Fused conditional and unconditional predictions at `x` (B, C, h, w)."""
+        with self._installed() as composer:
+            step = composer.predict(self._now[0], x, self._plans, self.denoiser, guidance=guidance, masks=self._masks)
+        self._step = step
+        self.outcome.masks, self.outcome.found = step.masks, step.found
+        return step.cond, step.uncond
+
+    def unconditional(self) -> Tensor:
+        """The unconditional prediction that `predict` left out."""
+        assert self._step is not None
+        with self._installed() as composer:
+            return composer.unconditional(self._step, self.denoiser)
+
+    def after(self) -> Tensor | None:
+        """The latent after the late update of stale noise, None without one."""
+        assert self._step is not None
+        before = self._step.latent
+        with self._installed() as composer:
+            after = composer.after(self._step, self.denoiser, update=self._now[1]).latent
+        if self._preview is not None:
+            self._preview(self.outcome)
+        self._step = None
+        return None if after is before else after
+
+    def ended(self, why: str) -> None:
+        """The host goes on without CLoRA from here."""
+        self.outcome.ended = self.outcome.ended or why
+
+    def _installed(self) -> _Installed:
+        assert self._composer is not None
+        return _Installed(self._composer, self.loras)
+
+    def _observe(self, event: Updated | Step) -> None:
+        assert self.outcome.record is not None
+        self.outcome.record(event)
+        if isinstance(event, Updated):
+            self._watch(f"CLoRA: {event.phase}")
+
+
+class _Installed:
+    """Hooks of LoRAs and taps for the time of CLoRA's own forwards, and never in the host's."""
+
+    def __init__(self, composer: Composer, loras: RowLoras) -> None:
+        self._composer, self._loras, self._stack = composer, loras, ExitStack()
+
+    def __enter__(self) -> Composer:
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(self._loras.installed())
+            stack.enter_context(self._composer.installed())
+            self._stack = stack.pop_all()
+        return self._composer
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()

@@ -1,0 +1,160 @@
+"""Draws the gallery of examples: python -m research.figures.examples [--out FILE] [--single FOLDER]."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from clora.cli.output import overlay_of, write_comparison
+from clora.embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE, EMBEDDED_LORAS
+from clora.hosts.diffusers import Composed, compose
+from clora.hosts.diffusers.checkpoint import load_pipeline
+from clora.pictures import concept_color
+from clora.prompt.tags import Role, parse_tags
+from clora.settings import Settings
+
+from .sheet import INK, Color, below, beside, framed, text_block
+
+STEPS, TILE, COLUMNS = 20, 196, 2
+GREY: Color = (165, 165, 165)
+RED: Color = (255, 120, 110)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt and the seed its pictures are drawn from; `fails` says what goes wrong in it, where it does."""
+
+    name: str
+    title: str
+    prompt: str
+    seed: int
+    fails: str = ""
+
+
+# The seeds were chosen among 0 to 4 of each prompt; docs/examples.md tells what the others looked like.
+EXAMPLES = (
+    Example("classes", "Two classes", "a <lora:sunball:1> sks ball and a <lora:tigerfish:1> sks fish on grass", 2),
+    Example("same-class", "Two of a class", DEMO_PROMPT, 2),
+    Example(
+        "three",
+        "Three concepts",
+        "a <lora:sunball:1> sks ball, a <lora:tigerfish:1> sks fish and a <lora:alienstar:1> sks star on water",
+        2,
+    ),
+    Example(
+        "place",
+        "Places",
+        "a <lora:sunball:1:place=top> sks ball and a <lora:moonball:1:place=bottom> sks ball in snow",
+        4,
+    ),
+    Example(
+        "background",
+        "A background",
+        "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on lava <lora:lava:1:role=background>",
+        0,
+    ),
+    Example(
+        "style",
+        "A style everywhere",
+        "a <lora:tigerfish:1> sks fish and a <lora:moonball:1> sks ball on sand, sketch style "
+        "<lora:sketch:1:role=style>",
+        4,
+        "the moon's look is lost",
+    ),
+    Example(
+        "style-on-one",
+        "A style on one subject",
+        "a <lora:sunball:1> sks ball and a <lora:tigerfish:1> sks fish on grass "
+        "<lora:sketch:1:role=style@ball:trigger=sketch style>",
+        1,
+        "the ball is no pencil drawing",
+    ),
+    Example(
+        "three-two-of-a-class",
+        "Three, two of them of a class",
+        "a <lora:moonball:1> sks ball, a <lora:alienstar:1> sks star and a <lora:sunball:1> sks ball in snow",
+        4,
+        "one ball for both",
+    ),
+)
+
+
+def render(pipe: Any, prompt: str, seed: int, settings: Settings) -> Composed:
+    """One picture of the embedded model, as every figure of the documents has it."""
+    return compose(
+        pipe, prompt, loras=EMBEDDED_LORAS, seed=seed, steps=STEPS, guidance=EMBEDDED_GUIDANCE, settings=settings
+    )
+
+
+def coloured(prompt: str) -> list[tuple[str, Color]]:
+    """The prompt's text in pieces: each concept's tag in the colour of its mask."""
+    pieces: list[tuple[str, Color]] = []
+    end, concept = 0, 0
+    for tag in parse_tags(prompt):
+        pieces.append((prompt[end : tag.span.start], INK))
+        color = concept_color(concept) if tag.role is Role.CONCEPT else GREY
+        concept += tag.role is Role.CONCEPT
+        pieces.append((prompt[tag.span.start : tag.span.end], color))
+        end = tag.span.end
+    return [*pieces, (prompt[end:], INK)]
+
+
+def tiles(merged: Composed, composed: Composed) -> list[Image.Image]:
+    """Plain merge, CLoRA and its masks, small; masks without names, which could not be read at this size."""
+    pictures = [merged.images[0], composed.images[0]]
+    overlay = overlay_of(composed, named=False)
+    if overlay is not None:
+        pictures.append(overlay)
+    return [picture.convert("RGB").resize((TILE, TILE), Image.Resampling.LANCZOS) for picture in pictures]
+
+
+def panel(example: Example, merged: Composed, composed: Composed) -> Image.Image:
+    """One example of the gallery: its title, its three pictures, its prompt."""
+    width = 3 * TILE + 2 * 6
+    title = [(example.title, INK)]
+    if example.fails:
+        title = [(f"{example.title} (fails: {example.fails})", RED)]
+    return below(
+        [
+            text_block(title, width, 22),
+            beside([text_block([(name, GREY)], TILE, 15) for name in ("plain merge", "CLoRA", "where each LoRA drew")]),
+            beside(tiles(merged, composed)),
+            text_block(coloured(example.prompt), width, 17),
+        ]
+    )
+
+
+def gallery(panels: Sequence[Image.Image]) -> Image.Image:
+    """All examples in rows of `COLUMNS`."""
+    rows = [beside(panels[start : start + COLUMNS], 26) for start in range(0, len(panels), COLUMNS)]
+    return framed(below(rows, 24), 14)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("docs/figures/examples.jpg"), help="the gallery to write")
+    parser.add_argument("--single", type=Path, default=Path("outputs/examples"), help="folder for each example alone")
+    options = parser.parse_args(arguments)
+    pipe = load_pipeline(None)
+    panels = []
+    for example in EXAMPLES:
+        merged = render(pipe, example.prompt, example.seed, Settings(method="merge"))
+        composed = render(pipe, example.prompt, example.seed, Settings())
+        print(write_comparison(merged, composed, options.single / f"{example.name}.png", model=None))
+        for warning in composed.warnings:
+            print(warning)
+        panels.append(panel(example, merged, composed))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    gallery(panels).save(options.out, quality=86, optimize=True)
+    print(options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

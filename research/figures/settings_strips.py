@@ -1,0 +1,142 @@
+"""Draws what each setting does to a picture: python -m research.figures.settings_strips [--only NAME ...]."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from clora.cli.output import overlay_of
+from clora.embedded import DEMO_PROMPT
+from clora.hosts.diffusers import Composed
+from clora.hosts.diffusers.checkpoint import load_pipeline
+from clora.settings import BY_NAME, Settings
+
+from .examples import GREY, render
+from .sheet import INK, below, beside, framed, text_block
+
+TILE = 176
+SEED = 3
+# The balls come out sun left, moon right by themselves; here each is sent to the other side.
+PLACED = "a <lora:sunball:1:place=right> sks ball and a <lora:moonball:1:place=left> sks ball on grass"
+TRIGGERED = "a <lora:sunball:1:trigger=sks> ball and a <lora:moonball:1:trigger=sks> ball on grass"
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The same prompt and seed with several values of one setting, on top of `others`."""
+
+    setting: str
+    values: tuple[Any, ...]
+    others: dict[str, Any] = field(default_factory=dict)
+    prompt: str = DEMO_PROMPT
+    masks: bool = True
+
+
+STRIPS = (
+    Strip("method", ("clora", "merge", "composite", "switch"), masks=False),
+    Strip("step_size", (0, 2, 10, 40)),
+    Strip("update_until", (0, 0.2, 0.5, 1)),
+    Strip("refine_at", ((), (0.0,), (0.0, 0.2, 0.4), (0.0, 0.1, 0.2, 0.3, 0.4))),
+    Strip("refine_updates", (0, 5, 20, 60), {"refine_tolerance": 0}),
+    Strip("refine_tolerance", (0, 0.01, 0.03, 0.1)),
+    Strip("update_cap", (0, 0.01, 0.03, 0.1)),
+    Strip("update_layers", ("all", "down")),
+    Strip("temperature", (0.05, 0.2, 0.5, 2)),
+    Strip("maps", ("conditional", "both")),
+    Strip("noise", ("fresh", "stale")),
+    Strip("fuse_from", (0, 0.1, 0.3, 0.6)),
+    Strip("mask_words", ("subject", "all"), prompt=TRIGGERED),
+    Strip("mask_threshold", (0.2, 0.4, 0.6, 0.8)),
+    Strip("mask_scale", ("range", "max")),
+    Strip("mask_grid", ("latent", "map")),
+    Strip("mask_smooth", (True, False)),
+    Strip("mask_overlap", ("argmax", "average")),
+    Strip("mask_dilate", (False, True)),
+    Strip("mask_erode", (False, True)),
+    Strip("mask_open", (False, True)),
+    Strip("mask_close", (False, True)),
+    Strip("mask_every", (1, 5, 20)),
+    Strip("mask_until", (1, 0.5, 0.2)),
+    Strip("hint_masks", ("replace", "multiply"), prompt=PLACED),
+    Strip("hint_pull", (0, 1, 4, 12), prompt=PLACED),
+    Strip("fusion", ("single-pass", "exact")),
+    Strip("shared_uncond", (False, True), {"fusion": "exact"}),
+    Strip("variants_every", (1, 2, 4), {"fusion": "exact"}),
+    Strip("compose_until", (1, 0.9, 0.7, 0.4), masks=False),
+)
+
+
+def column(composed: Composed, text: str, masks: bool) -> Image.Image:
+    """A picture, its masks where they matter, and the value beneath."""
+    pictures = [composed.images[0]]
+    overlay = overlay_of(composed, named=False) if masks else None
+    if overlay is not None:
+        pictures.append(overlay)
+    small = [picture.convert("RGB").resize((TILE, TILE), Image.Resampling.LANCZOS) for picture in pictures]
+    return below([*small, text_block([(text, INK)], TILE, 17)])
+
+
+def draw_strip(pipe: Any, strip: Strip) -> Image.Image:
+    """One figure: a column for each value."""
+    setting = BY_NAME[strip.setting]
+    columns = []
+    for value in strip.values:
+        settings = Settings(**{**strip.others, strip.setting: value})
+        shown = setting.text(setting.parse(value)) or "none"
+        if setting.parse(value) == setting.default:
+            shown += " (default)"
+        columns.append(column(render(pipe, strip.prompt, SEED, settings), shown, strip.masks))
+    pieces = [(f"{setting.label} ({strip.setting})", INK)]
+    pieces += [(f"with {BY_NAME[name].label} {value}", GREY) for name, value in strip.others.items()]
+    sheet = beside(columns)
+    return framed(below([text_block(pieces, sheet.width, 18), sheet]))
+
+
+# How the same two LoRAs are drawn where their tags stand in different ways.
+PROMPTS = (
+    ("right: each tag before its words", "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on grass"),
+    ("wrong: tags side by side, one concept", "a sks ball and a sks ball on grass <lora:sunball:1><lora:moonball:1>"),
+    (
+        "right: at the end, with words and number",
+        "a sks ball and a sks ball on grass "
+        "<lora:sunball:1:words=sks ball:nth=1><lora:moonball:1:words=sks ball:nth=2>",
+    ),
+    ("right: without sks, which is added", "a <lora:sunball:1> ball and a <lora:moonball:1> ball on grass"),
+)
+
+
+def draw_prompts(pipe: Any) -> Image.Image:
+    """One column for each way of writing a prompt."""
+    columns = []
+    for title, prompt in PROMPTS:
+        composed = render(pipe, prompt, 2, Settings())
+        columns.append(column(composed, title, True))
+        columns[-1] = below([columns[-1], text_block([(prompt.replace("><", "> <"), GREY)], TILE, 13)])
+    return framed(beside(columns, 10))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("docs/figures/settings"), help="the folder to write to")
+    parser.add_argument("--only", nargs="+", help="draw these settings alone, or prompts")
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    pipe = load_pipeline(None)
+    if not options.only or "prompts" in options.only:
+        draw_prompts(pipe).save(options.out.parent / "prompts.jpg", quality=72, optimize=True)
+    for strip in STRIPS:
+        if not options.only or strip.setting in options.only:
+            path = options.out / f"{strip.setting}.jpg"
+            draw_strip(pipe, strip).save(path, quality=60, optimize=True)
+            print(path, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,195 @@
+"""`clora serve` in a process of its own, and headless Chromium in front of it.
+
+As a command it draws the documents' picture: python -m tests.page.page_browser [--out docs/figures/page.png]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+GRADIO = Path(sys.prefix) / "gradio-4.40.0"
+_FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    # The page must work without any other machine.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)  # fmt: skip
+
+
+def missing() -> str:
+    """What is not here of what the page's browser needs, "" if all of it is."""
+    if not (GRADIO / ".done").is_file():
+        return f"{GRADIO.name} is not installed beside the environment: make test puts it there"
+    if importlib.util.find_spec("selenium") is None:
+        return "selenium is not installed"
+    absent = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    return f"{' and '.join(absent)} not installed" if absent else ""
+
+
+def environment() -> dict[str, str]:
+    """For a process that has gradio."""
+    return {**os.environ, "PYTHONPATH": str(GRADIO), "OMP_NUM_THREADS": "1"}
+
+
+@contextmanager
+def served(log: Path) -> Iterator[str]:
+    """The address of a page that runs meanwhile."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    presets = str(log.with_name("clora-presets.json"))
+    command = [sys.executable, "-m", "clora.cli.main", "serve", "--port", str(port), "--device", "cpu"]
+    command += ["--presets", presets]
+    with log.open("w") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=output, stderr=subprocess.STDOUT)
+    try:
+        until = time.time() + 60
+        while "The page is at" not in log.read_text():
+            if process.poll() is not None or time.time() > until:
+                raise RuntimeError(log.read_text())
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A browser."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    for flag in _FLAGS:
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+class Tab:
+    """The page in a browser."""
+
+    def __init__(self, driver: Any, url: str, *, theme: str = "light", width: int = 1280, height: int = 1100) -> None:
+        self.driver = driver
+        self.resize(width, height)
+        driver.get(f"{url}/?__theme={theme}")
+        self.wait(lambda: self.all("#clora_words mark") and self.all("#txt2img_clora_table tr"), "the page")
+
+    def resize(self, width: int, height: int) -> None:
+        """A window of so many pixels inside."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        """The value of a script."""
+        return self.driver.execute_script(script, *arguments)
+
+    def all(self, selector: str) -> list[Any]:
+        """Elements."""
+        return list(self.driver.find_elements("css selector", selector))
+
+    def text(self, selector: str) -> str:
+        """All texts of elements, those that are not in sight too."""
+        script = "return [...document.querySelectorAll(arguments[0])].map((one) => one.textContent).join(' ')"
+        return str(self.run(script, selector))
+
+    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 90) -> Any:
+        """The condition's value as soon as there is one."""
+        until = time.time() + seconds
+        while time.time() < until:
+            found = condition()
+            if found:
+                return found
+            time.sleep(0.1)
+        raise AssertionError(f"{what} did not appear: {self.text('#clora_status')}")
+
+    def keys(self, *keys: str) -> None:
+        """Keys to whatever has the focus."""
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def type(self, selector: str, text: str) -> None:
+        """Put a text in place of what a field holds, by the keyboard."""
+        from selenium.webdriver.common.keys import Keys
+
+        field = self.all(selector)[0]
+        self.run("arguments[0].scrollIntoView({block: 'center'})", field)
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(text or Keys.BACKSPACE)
+
+    def click(self, selector: str) -> None:
+        """Click the first such element, once it has stopped moving: what comes and goes above it may push it."""
+        place = "const {x, y} = arguments[0].getBoundingClientRect(); return [x, y + scrollY]"
+        element, last = self.all(selector)[0], None
+        while (now := self.run(place, element)) != last:
+            last = now
+            time.sleep(0.2)
+        element.click()
+
+    def tab_to(self, selector: str, most: int = 80) -> None:
+        """Go on with the Tab key until an element has the focus."""
+        from selenium.webdriver.common.keys import Keys
+
+        for _ in range(most):
+            if self.run("return document.activeElement.matches(arguments[0])", selector):
+                return
+            self.keys(Keys.TAB)
+        raise AssertionError(f"{selector} cannot be reached by the keyboard")
+
+    def overflow(self) -> int:
+        """By how many pixels the page is wider than the window."""
+        return int(self.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+    def screenshot(self, path: Path) -> None:
+        """The whole page as a picture."""
+        height = int(self.run("return document.documentElement.scrollHeight"))
+        width = int(self.run("return innerWidth"))
+        self.resize(width, height)
+        time.sleep(0.3)
+        self.driver.save_screenshot(str(path))
+
+
+def main() -> None:
+    """Write the picture of the page with the README's prompt."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "figures" / "page.png")
+    parser.add_argument("--width", type=int, default=1280)
+    parser.add_argument("--theme", choices=("light", "dark"), default="light")
+    parser.add_argument("--log", type=Path, default=Path("outputs/page.log"))
+    options = parser.parse_args()
+    options.log.parent.mkdir(parents=True, exist_ok=True)
+    with served(options.log) as url, chromium() as driver:
+        tab = Tab(driver, url, theme=options.theme, width=options.width)
+        tab.type("#clora_seed input", "3")
+        tab.click("#txt2img_generate")
+        tab.wait(lambda: "Done" in tab.text("#clora_status"), "the picture", 300)
+        bottom = int(tab.run("return document.querySelector('.clora-table').getBoundingClientRect().bottom + scrollY"))
+        tab.screenshot(options.out)
+    # Down to the table, in few colours: the document's picture is to be small.
+    with Image.open(options.out) as whole:
+        part = whole.convert("RGB").crop((0, 0, whole.width, bottom + 12))
+    part.quantize(256, method=Image.Quantize.MEDIANCUT).save(options.out, optimize=True)
+    print(options.out)
+
+
+if __name__ == "__main__":
+    main()

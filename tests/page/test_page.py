@@ -1,0 +1,672 @@
+"""The page of `clora serve`: its parts without gradio, its engine on a tiny model, and all of it in Chromium."""
+
+from __future__ import annotations
+
+import base64
+import io
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from clora.cli.main import main
+from clora.cli.output import parameters
+from clora.embedded import EMBEDDED_LORAS
+from clora.errors import CLoRAError
+from clora.page.cards import Card, insertion, lora_cards
+from clora.page.drawing import result_of, said_of
+from clora.page.engine import Drawn, Engine, Job, Progress, Stopped
+from clora.page.markup import (
+    Figure,
+    cards_html,
+    highlight_html,
+    notes_html,
+    png_uri,
+    problem_html,
+    progress_html,
+    result_html,
+    slider_html,
+)
+from clora.page.paste import taken_from
+from clora.page.serve import assets
+from clora.page.session import Session, composition_of, lora_folders, path_of, read_prompt
+from clora.pictures import concept_color
+from clora.prompt import WordsOverride, analyze
+from clora.settings import Settings
+from clora.ui.corrected_prompt import corrected_prompt
+from tests.hosts.tiny import tiny_sd, write_lora
+from tests.page import page_browser
+
+PROMPT = "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on grass"
+EVIL = "<img src=x onerror=alert(1)>\"'"
+ESCAPED = "&lt;img src=x onerror=alert(1)&gt;&quot;&#x27;"
+
+
+# ------------------------------------------------------------------------------------------------ its own HTML
+
+
+def test_words_are_marked_in_their_colours() -> None:
+    html = highlight_html(PROMPT, composition_of(PROMPT, "", Session()))
+    for number, name in enumerate(("sunball", "moonball")):
+        colour = "rgb({}, {}, {})".format(*concept_color(number))
+        assert f'<mark style="background: {colour}">sks ball <small>{name}</small></mark>' in html
+    assert html.startswith('<p class="clora-words">a <mark')
+    assert html.endswith(" on grass</p>")
+
+
+def test_corrected_words_are_marked() -> None:
+    html = highlight_html(PROMPT, composition_of(PROMPT, "moonball: words=grass", Session()))
+    assert "grass <small>moonball</small>" in html
+
+
+@pytest.mark.parametrize("prompt", ["a ball", "", "a <lora:sunball:x> ball", "a <lora:sunball:1> sks ball"])
+def test_nothing_is_marked_where_nothing_is_composed(prompt: str) -> None:
+    assert "<mark" not in highlight_html(prompt, composition_of(prompt, "", Session()))
+
+
+def test_texts_are_text() -> None:
+    picture = Image.new("RGB", (8, 8))
+    figure = Figure(picture, EVIL, EVIL, EVIL)
+    evil_prompt = f"a <lora:x:1> cat {EVIL} and a <lora:y:1> dog"
+    for html in (
+        highlight_html(EVIL, None), highlight_html(evil_prompt, analyze(evil_prompt)), problem_html(EVIL),
+        notes_html((EVIL,), EVIL), progress_html(Progress(EVIL)), slider_html(figure, figure),
+        result_html([figure], EVIL, (figure, figure)), cards_html([Card(EVIL, EVIL), Card(EVIL, "")]),
+    ):  # fmt: skip
+        assert "<img src=x" not in html
+        assert "&lt;img src=x onerror=alert" in html
+        assert EVIL[-2:] not in html
+    assert ESCAPED in problem_html(EVIL)
+
+
+def test_the_slider_has_both_pictures_and_a_name() -> None:
+    left, right = (Figure(Image.new("RGB", (8, 8), colour), colour, "x.png") for colour in ("red", "blue"))
+    html = slider_html(left, right)
+    assert html.index(png_uri(left.image)) < html.index(png_uri(right.image))
+    assert 'type="range"' in html
+    assert 'aria-label="Border between red and blue"' in html
+
+
+def test_a_saved_picture_has_its_parameters() -> None:
+    uri = png_uri(Image.new("RGB", (8, 8)), "Steps: 3")
+    with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as picture:
+        assert picture.text["parameters"] == "Steps: 3"  # type: ignore[attr-defined]
+
+
+# ------------------------------------------------------------------------------------------------ cards, session
+
+
+def test_every_embedded_lora_has_a_card_with_a_picture() -> None:
+    cards = {card.name: card for card in lora_cards([EMBEDDED_LORAS])}
+    assert set(cards) == {path.stem for path in EMBEDDED_LORAS.glob("*.safetensors")}
+    assert all(card.picture.startswith("data:image/webp") for card in cards.values())
+    assert cards["sunball"].insert == "<lora:sunball:1> sks ball"
+    assert cards["lava"].insert == "<lora:lava:1:role=background> on lava"
+
+
+def test_cards_of_a_users_folder(tmp_path: Path) -> None:
+    pipe = tiny_sd()
+    for name in ("one", "two/cat", "three/cat"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_lora(tmp_path / f"{name}.safetensors", pipe, 0)
+    (tmp_path / "broken.safetensors").write_bytes(b"x")
+    Image.new("RGB", (600, 300)).save(tmp_path / "one.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    cards = {card.name: card for card in lora_cards([tmp_path])}
+    assert set(cards) == {"broken", "one", "three/cat", "two/cat"}
+    assert cards["one"].picture
+    assert not cards["broken"].picture
+    assert cards["two/cat"].insert == "<lora:two/cat:1>"
+    assert cards_html([]).startswith("<p")
+
+
+def test_a_name_that_ends_a_tag_is_not_inserted() -> None:
+    assert insertion("a:b") == insertion("a>b") == ""
+    assert insertion("cat", "sks cat") == "<lora:cat:1> sks cat"
+
+
+def test_a_prompt_is_read_with_the_tabs_own_loras(tmp_path: Path) -> None:
+    good = read_prompt(PROMPT, "", "", Session(), lambda source: None)
+    assert good.composes
+    assert not good.problem
+    other = read_prompt(PROMPT, "", "", Session(None, (tmp_path,)), lambda source: None)
+    assert "sunball" in other.problem
+    assert "cannot" in read_prompt(PROMPT, "", "no colon", Session(), lambda source: None).problem
+    assert "holds" in read_prompt(PROMPT, "", "sunball: trigger=a:b", Session(), lambda source: None).problem
+
+
+def test_folders_of_a_text(tmp_path: Path) -> None:
+    assert lora_folders(" \n") == (EMBEDDED_LORAS,)
+    assert lora_folders(f'"{tmp_path}"\n{tmp_path}') == (tmp_path, tmp_path)
+    assert path_of("~").is_absolute()
+    with pytest.raises(CLoRAError, match="does not exist"):
+        lora_folders(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "row"),
+    [
+        (PROMPT, WordsOverride(words="grass")),
+        (PROMPT, WordsOverride(words="sks ball#2")),
+        (PROMPT, WordsOverride(words="grass", trigger="a, b=c")),
+        (PROMPT, WordsOverride(role="style", words="grass")),
+        (PROMPT, WordsOverride(role="background")),
+        (PROMPT, WordsOverride(role="concept", words="ball on")),
+        ("a <lora:moonball:0.5:0.7:words=ball:role=concept> ball, a <lora:sunball> hat", WordsOverride(words="hat")),
+        ("a <lora:moonball:1:trigger=x> ball, <lora:moonball:1> hat, <lora:sunball> y", WordsOverride(trigger="z")),
+        (f"{PROMPT} <lora:tigerfish:1> sks fish", WordsOverride(role="style@fish")),
+        (PROMPT, WordsOverride(place="left")),
+        (PROMPT, WordsOverride(place="10 20 30 40", words="grass")),
+    ],
+)
+def test_a_corrected_prompt_composes_the_same(prompt: str, row: WordsOverride) -> None:
+    by_row = analyze(prompt, overrides={"moonball": row})
+    by_tag = analyze(corrected_prompt(prompt, {"moonball": row}))
+    assert by_tag.variants == by_row.variants
+    assert by_tag.merged == by_row.merged
+    assert [(c.words, c.occurrence, c.triggers, c.place) for c in by_tag.concepts] == [
+        (c.words, c.occurrence, c.triggers, c.place) for c in by_row.concepts
+    ]
+
+
+def test_nothing_to_correct_changes_nothing() -> None:
+    assert corrected_prompt(PROMPT, {"other": WordsOverride(words="grass")}) == PROMPT
+
+
+# ------------------------------------------------------------------------------------------------ engine
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    """A tab with a tiny model and LoRAs of its own."""
+    folder = tmp_path_factory.mktemp("page")
+    pipe = tiny_sd()
+    pipe.save_pretrained(folder / "model")
+    for seed, name in enumerate(("cat", "dog")):
+        write_lora(folder / f"{name}.safetensors", pipe, seed)
+    return Session(folder / "model", (folder,))
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine("cpu")
+
+
+def job(tiny: Session, prompt: str = "a <lora:cat:1> cat and a <lora:dog:1> dog", **changed: Any) -> Job:
+    settings = Settings(refine_updates=1, **changed.pop("settings", {}))
+    return Job(prompt, changed.pop("negative", ""), tiny, settings, **{"steps": 3, "seed": 4, **changed})
+
+
+def drawn_of(engine: Engine, wanted: Job) -> tuple[list[Drawn], list[Progress]]:
+    told = list(engine.draw(wanted, threading.Event()))
+    return [one for one in told if isinstance(one, Drawn)], [one for one in told if isinstance(one, Progress)]
+
+
+def test_a_job_draws_the_picture_and_plain_merge(engine: Engine, tiny: Session) -> None:
+    wanted = job(tiny, settings={"show_loss": True, "show_maps": True})
+    drawn, told = drawn_of(engine, wanted)
+    assert [(one.merged, one.composed.seeds) for one in drawn] == [(False, (4,)), (True, (4,))]
+    assert all(progress.done <= progress.total for progress in told)
+    html = result_of(wanted, drawn)
+    assert html.count("<figure>") == 5
+    assert "Seed: 4" in html
+    assert "clora-compare" in html
+    assert "clora-compare" not in result_of(wanted, drawn[:1])
+    assert said_of(wanted, drawn, 3.2)[0] == "Done in 3 s. Seed 4."
+
+
+@pytest.mark.parametrize(
+    ("changed", "count"),
+    [({"prompt": "a <lora:cat:1> cat"}, 1), ({"prompt": "a <lora:cat:1> cat", "settings": {"method": "switch"}}, 1),
+     ({"settings": {"method": "merge"}}, 1),
+     ({"settings": {"method": "switch"}}, 2)],
+)  # fmt: skip
+def test_merge_is_drawn_once(engine: Engine, tiny: Session, changed: dict[str, Any], count: int) -> None:
+    drawn, _ = drawn_of(engine, job(tiny, **changed))
+    assert len(drawn) == count
+    assert drawn[-1].merged
+
+
+def test_a_picture_without_clora_says_so_and_has_none_of_its_settings(engine: Engine, tiny: Session) -> None:
+    wanted = job(tiny, prompt="a <lora:cat:1> cat", settings={"show_loss": True, "method": "composite"})
+    drawn, told = drawn_of(engine, wanted)
+    html = result_of(wanted, drawn)
+    assert "<figcaption>without CLoRA " in html
+    assert 'download="without-clora-4.png"' in html
+    assert "CLoRA: on" not in html
+    assert "CLoRA method" not in html
+    assert [progress.text for progress in told if progress.total][-1] == "Without CLoRA: step 3"
+    assert told[-1].total == 3
+    assert all("CLoRA steps aside" in note for note in said_of(wanted, drawn, 1)[1])
+
+
+def test_without_updates_there_is_a_note_in_place_of_the_curve(engine: Engine, tiny: Session) -> None:
+    for settings, told in (({"update_until": 0, "show_loss": True}, 1), ({"update_until": 0}, 0)):
+        wanted = job(tiny, settings=settings)
+        drawn, _ = drawn_of(engine, wanted)
+        assert sum("no updates were made" in note for note in said_of(wanted, drawn, 1)[1]) == told
+
+
+def test_an_empty_prompt_is_one_sentence() -> None:
+    found = read_prompt(" \n", "", "", Session(), lambda source: None)
+    assert found.problem == "The prompt is empty: write what to draw, or click two of the LoRAs."
+
+
+# ------------------------------------------------------------------------------------------------ pasted parameters
+
+
+def test_a_pages_own_parameters_are_taken_back(engine: Engine, tiny: Session) -> None:
+    wanted = job(tiny, negative="bad, worse", guidance=2.5, width=64, settings={"mask_threshold": 0.3})
+    drawn = drawn_of(engine, wanted)[0][0]
+    taken = taken_from(parameters(drawn.composed, tiny.model), tiny.model)
+    assert taken is not None
+    values = dict(taken.values)
+    own = {name: values.pop(name) for name in ("prompt", "negative", "steps", "guidance", "seed", "width", "height")}
+    assert own == {
+        "prompt": wanted.prompt, "negative": "bad, worse", "steps": 3, "guidance": 2.5, "seed": 4, "width": 64,
+        "height": 128,
+    }  # fmt: skip
+    assert values.pop("corrections") == ""
+    assert Settings(**values) == wanted.settings
+    said = "the prompts, Steps, CFG scale, Seed, Size, CLoRA's settings"
+    assert taken.note == f"Taken over from the pasted parameters: {said}."
+
+
+def test_a_webuis_parameters_are_taken_as_far_as_they_go() -> None:
+    text = (
+        f"{PROMPT}\nNegative prompt: bad\nSteps: 150, Sampler: Euler, CFG scale: seven, Seed: 9, Size: 512x768, "
+        'Model: other, CLoRA: on, CLoRA mask threshold: 3, CLoRA shine: 1, CLoRA corrections: "sunball: words=sks"'
+    )
+    taken = taken_from(text, None)
+    assert taken is not None
+    assert {"steps", "guidance", "mask_threshold"} & set(taken.values) == set()
+    assert (taken.values["seed"], taken.values["width"], taken.values["height"]) == (9, 512, 768)
+    assert taken.values["corrections"] == "sunball: words=sks"
+    assert "Left out: Sampler, Steps, CFG scale, CLoRA mask threshold, CLoRA shine." in taken.note
+    assert 'with the model "other", here "clora-world" draws' in taken.note
+
+
+def test_parameters_without_clora_leave_its_settings() -> None:
+    taken = taken_from("a cat\nSteps: 20, Seed: 9, Size: 512x768", None)
+    assert taken is not None
+    assert set(taken.values) == {"prompt", "negative", "steps", "seed", "width", "height"}
+    assert "CLoRA's settings, which it does not have" in taken.note
+    assert taken_from(PROMPT, None) is None
+
+
+# ------------------------------------------------------------------------------------------------ drawing
+
+
+def test_a_seed_by_lot_is_told(engine: Engine, tiny: Session) -> None:
+    wanted = job(tiny, seed=-1)
+    drawn, _ = drawn_of(engine, wanted)
+    assert drawn[0].composed.seeds == drawn[1].composed.seeds
+    assert "(random)" in said_of(wanted, drawn, 1)[0]
+
+
+def test_a_model_that_cannot_be_loaded_leaves_the_old_one(engine: Engine, tiny: Session, tmp_path: Path) -> None:
+    assert engine.load(tiny.model).width == 128
+    with pytest.raises(CLoRAError, match="does not exist"):
+        engine.load(tmp_path / "none")
+    assert engine.layout(tiny.model) is not None
+
+
+def test_never_two_jobs_at_once(engine: Engine, tiny: Session) -> None:
+    first = engine.draw(job(tiny), threading.Event())
+    next(first)
+    found: list[Any] = []
+    second = engine.draw(job(tiny), threading.Event())
+    thread = threading.Thread(target=lambda: found.extend((time.monotonic(), one) for one in second))
+    thread.start()
+    list(first)
+    ended = time.monotonic()
+    thread.join(60)
+    drawn = [at for at, one in found if isinstance(one, Drawn)]
+    assert len(drawn) == 2
+    # The first job's end is seen here a little after its lock is free.
+    assert min(drawn) > ended - 0.1
+
+
+def test_a_waiting_job_says_so_and_can_be_stopped(engine: Engine, tiny: Session) -> None:
+    stop = threading.Event()
+    with engine._lock:
+        waiting = engine.draw(job(tiny), stop)
+        assert "Waiting" in next(waiting).text  # type: ignore[union-attr]
+        stop.set()
+        with pytest.raises(Stopped):
+            next(waiting)
+    drawn, _ = drawn_of(engine, job(tiny))
+    assert len(drawn) == 2
+
+
+def test_a_job_ends_at_its_next_step(engine: Engine, tiny: Session) -> None:
+    stop = threading.Event()
+    told = engine.draw(job(tiny, steps=50), stop)
+    next(told)
+    stop.set()
+    begun = time.monotonic()
+    with pytest.raises(Stopped):
+        list(told)
+    assert time.monotonic() - begun < 20
+
+
+def test_a_mistake_ends_the_job_with_its_sentence(engine: Engine, tiny: Session) -> None:
+    with pytest.raises(CLoRAError, match="divisible by 8"):
+        drawn_of(engine, job(tiny, width=65))
+    assert len(drawn_of(engine, job(tiny))[0]) == 2
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+
+def test_without_gradio_one_sentence_says_what_to_do(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    for name in ("NO_PROXY", "no_proxy", "GRADIO_ANALYTICS_ENABLED"):
+        monkeypatch.setenv(name, "False")
+    assert main(["serve"]) == 2
+    error = capsys.readouterr().err
+    assert "make serve" in error
+    assert error.count("\n") == 1
+
+
+def test_the_pages_files_are_there() -> None:
+    head, css = assets()
+    assert head.count("<script>") == head.count("</script>") == 2
+    assert ".clora-table" in css
+    assert ".clora-card" in css
+
+
+@pytest.fixture
+def has_gradio() -> None:
+    if not (page_browser.GRADIO / ".done").is_file():
+        pytest.skip(page_browser.missing())
+
+
+@pytest.mark.usefixtures("has_gradio")
+def test_the_page_needs_nothing_of_a_webui() -> None:
+    code = (
+        "import sys, clora.page.layout as layout;"
+        "print([name for name in sys.modules if name.split('.')[0] == 'modules' or name == 'clora.hosts.host_api'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=page_browser.environment(), cwd=page_browser.ROOT, capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+# ------------------------------------------------------------------------------------------------ in a browser
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, str]]:
+    """A browser, and the address of the page."""
+    if page_browser.missing():
+        pytest.skip(page_browser.missing())
+    log = tmp_path_factory.mktemp("page") / "log.txt"
+    with page_browser.served(log) as url, page_browser.chromium() as driver:
+        driver.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite"], "origin": url})
+        yield driver, url
+
+
+PROMPT_BOX = "#txt2img_prompt textarea"
+WORDS = "#txt2img_clora_table input[data-lora=moonball][data-key=words]"
+
+
+@pytest.fixture
+def tab(page: tuple[Any, str]) -> page_browser.Tab:
+    return quick(page_browser.Tab(*page))
+
+
+def quick(tab: page_browser.Tab) -> page_browser.Tab:
+    tab.type("#txt2img_clora_refine_updates input[type=number]", "1")
+    tab.type("#txt2img_steps input[type=number]", "2")
+    return tab
+
+
+def generate(tab: page_browser.Tab) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    tab.all(PROMPT_BOX)[0].send_keys(Keys.CONTROL, Keys.ENTER)
+    tab.wait(lambda: "Done" in tab.text("#clora_status") and tab.all(".clora-compare"), "the picture")
+
+
+def test_pictures_masks_slider_and_settings(tab: page_browser.Tab) -> None:
+    tab.type("#clora_seed input", "11")
+    generate(tab)
+    captions = tab.text("figcaption")
+    assert all(name in captions for name in ("CLoRA", "where each LoRA drew", "plain merge"))
+    widths = tab.run("return [...document.querySelectorAll('#clora_result img')].map((one) => one.naturalWidth)")
+    assert widths == [256, 512, 256, 256, 256]
+    tab.run("document.querySelector('.clora-compare input').focus()")
+    from selenium.webdriver.common.keys import Keys
+
+    tab.keys(Keys.HOME)
+    assert tab.run("return getComputedStyle(document.querySelector('.clora-over')).clipPath") == "inset(0px 0px 0px 0%)"
+    tab.tab_to(".clora-copy")
+    tab.keys(Keys.ENTER)
+    tab.wait(lambda: "Copied" in tab.text(".clora-copied"), "the word")
+    copied = tab.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
+    assert copied.startswith(PROMPT)
+    assert "Steps: 2, CFG scale: 3.5, Seed: 11, Size: 256x256" in copied
+
+
+def test_changed_words_change_table_highlight_and_picture(tab: page_browser.Tab) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    tab.type("#clora_seed input", "5")
+    generate(tab)
+    before = tab.all("figure img")[0].get_attribute("src")
+    tab.type(WORDS, "grass")
+    # From within the cell: the picture waits until the correction is there.
+    tab.all(WORDS)[0].send_keys(Keys.CONTROL, Keys.ENTER)
+    tab.wait(lambda: tab.all("#txt2img_clora_table tr[data-words=grass]"), "the table's new words")
+    tab.wait(lambda: "grass moonball" in tab.text("#clora_words mark"), "the marked words")
+    tab.wait(lambda: "words=grass" in tab.text(".clora-settings pre"), "the new picture")
+    assert tab.all("figure img")[0].get_attribute("src") != before
+
+
+def test_mistakes_are_told_in_place_and_nothing_is_lost(tab: page_browser.Tab) -> None:
+    generate(tab)
+    before = tab.text(".clora-settings pre")
+    tab.type(PROMPT_BOX, f"{PROMPT} <lora:nobody:1> <b>bold</b> fish")
+    tab.wait(lambda: "<b>bold</b>" in tab.text("#clora_words"), "the text that looks like HTML")
+    assert not tab.all("#clora_words b")
+    tab.click("#txt2img_generate")
+    tab.wait(lambda: 'no LoRA "nobody"' in tab.text("#clora_status .clora-problem"), "the sentence")
+    assert tab.text(".clora-settings pre") == before
+    tab.click("#clora_model button")
+    for field, button, sentence in (
+        ("#clora_checkpoint textarea", "#clora_load", "The model /none does not exist"),
+        ("#clora_folder textarea", "#clora_use", "The LoRA folder /none does not exist"),
+    ):
+        tab.wait(lambda field=field: tab.all(field)[0].is_displayed(), "the field")
+        tab.type(field, "/none")
+        tab.click(button)
+        tab.wait(lambda said=sentence: said in tab.text("#clora_model_said .clora-problem"), sentence)
+        assert "The embedded model draws." in tab.text("#clora_model_said")
+    assert tab.all(".clora-card")
+    tab.type(PROMPT_BOX, PROMPT)
+    generate(tab)
+
+
+def test_controls_that_mean_nothing_here_are_not_shown(tab: page_browser.Tab) -> None:
+    (hires,), (masks,) = (tab.all(f"#txt2img_clora_{name}") for name in ("hires", "show_masks"))
+    assert "hidden" in hires.get_attribute("class").split()
+    assert "hidden" not in masks.get_attribute("class").split()
+
+
+def test_by_the_keyboard_alone(tab: page_browser.Tab) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    tab.run("document.activeElement.blur(); window.scrollTo(0, 0)")
+    tab.run("document.querySelector('#txt2img_prompt textarea').focus()")
+    tab.keys(Keys.END)
+    tab.tab_to(".clora-card[data-insert*=ninjaheart]")
+    tab.keys(Keys.ENTER)
+    value = tab.run("return document.querySelector('#txt2img_prompt textarea').value")
+    assert value == f"{PROMPT} and a <lora:ninjaheart:1> sks heart"
+    tab.wait(lambda: "sks heart ninjaheart" in tab.text("#clora_words mark"), "the third concept")
+    tab.tab_to("#txt2img_generate")
+    tab.keys(Keys.ENTER)
+    tab.wait(lambda: "Done" in tab.text("#clora_status"), "the picture")
+    tab.tab_to(".clora-table [data-lora=ninjaheart][data-key=words]", 120)
+
+
+CARDS = "return document.querySelector('.clora-card[data-insert*=' + arguments[0] + ']').click()"
+SUN, MOON, LAVA = "<lora:sunball:1> sks ball", "<lora:moonball:1> sks ball", "<lora:lava:1:role=background> on lava"
+
+
+@pytest.mark.parametrize(
+    ("before", "clicks", "after"),
+    [
+        ("", ["sunball", "moonball", "lava"], f"a {SUN} and a {MOON} {LAVA}"),
+        ("a dog", ["sunball"], f"a dog and a {SUN}"),
+        ("photo, best quality ", ["sunball", "moonball"], f"photo, best quality, a {SUN} and a {MOON}"),
+        (f"a {SUN}, ", ["moonball"], f"a {SUN}, a {MOON}"),
+        ("photo of", ["moonball"], f"photo of a {MOON}"),
+        ("a big ball and a ", ["moonball"], f"a big ball and a {MOON}"),
+        ("<lora:sketch:1:role=style>", ["moonball"], f"<lora:sketch:1:role=style> a {MOON}"),
+    ],
+)
+def test_cards_keep_the_prompt_a_sentence(tab: page_browser.Tab, before: str, clicks: list[str], after: str) -> None:
+    tab.type(PROMPT_BOX, before)
+    for name in clicks:
+        tab.run(CARDS, name)
+    assert tab.run("return document.querySelector(arguments[0]).value", PROMPT_BOX) == after
+
+
+def test_a_card_before_another_subject(tab: page_browser.Tab) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    tab.type(PROMPT_BOX, f"a {SUN}")
+    tab.keys(Keys.HOME)
+    tab.run(CARDS, "moonball")
+    assert tab.run("return document.querySelector(arguments[0]).value", PROMPT_BOX) == f"a {MOON} and a {SUN}"
+
+
+def value(tab: page_browser.Tab, selector: str) -> str:
+    return str(tab.run("return document.querySelector(arguments[0]).value", selector))
+
+
+PRESET, COST = "#txt2img_clora_preset input", "#txt2img_clora_cost"
+
+
+def test_preset_and_cost_follow_the_settings(tab: page_browser.Tab) -> None:
+    tab.wait(lambda: value(tab, PRESET) == "default (changed)", "the word for other updates and steps")
+    tab.wait(lambda: "2 concepts will be composed" in tab.text(COST), "the cost")
+    tab.type("#txt2img_clora_update_until input[type=number]", "0")
+    tab.wait(lambda: "About 1.1 times" in tab.text(COST), "the cost without updates")
+    tab.type("#txt2img_clora_refine_updates input[type=number]", "20")
+    tab.type("#txt2img_clora_update_until input[type=number]", "0.5")
+    tab.wait(lambda: value(tab, PRESET) == "default", "the name alone")
+    assert "About 1.1 times" not in tab.text(COST)
+
+
+def test_presets_of_ones_own(page: tuple[Any, str], tab: page_browser.Tab) -> None:
+    tab.wait(lambda: value(tab, PRESET) == "default (changed)", "the changed settings")
+    tab.run("[...document.querySelectorAll('.label-wrap')].find((b) => b.innerText.includes('Your presets')).click()")
+    tab.wait(lambda: tab.all("#txt2img_clora_preset_name textarea, #txt2img_clora_preset_name input"), "the field")
+    tab.type("#txt2img_clora_preset_name :is(textarea, input)", "one update")
+    tab.click("#txt2img_clora_preset_save")
+    tab.wait(lambda: value(tab, PRESET) == "one update", "the name")
+    again = page_browser.Tab(*page)
+    again.wait(lambda: value(again, PRESET) == "default", "the page as it begins")
+    again.click(PRESET)
+    again.wait(lambda: "one update" in again.text("ul.options"), "the choice in a new tab")
+    tab.all("ul.options li")[-1].click()
+    tab.wait(lambda: value(tab, "#txt2img_clora_refine_updates input[type=number]") == "1", "its settings")
+    tab.run("document.querySelector('#txt2img_clora_preset_delete').click()")
+    tab.wait(lambda: value(tab, PRESET) == "default (changed)", "the default's name again")
+
+
+def test_pasted_parameters_fill_the_controls(tab: page_browser.Tab) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    text = (
+        f"a {SUN} and a {MOON}\nNegative prompt: bad\nSteps: 3, Sampler: Euler, CFG scale: 4.5, Seed: 77, "
+        "Size: 256x256, CLoRA: on, CLoRA refine updates: 1, CLoRA mask threshold: 0.3"
+    )
+    box = tab.all(PROMPT_BOX)[0]
+    paste = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))"
+    tab.run(paste, box, text)
+    box.send_keys(Keys.CONTROL, Keys.ENTER)  # at once: Generate waits for the controls
+    tab.wait(lambda: tab.all(".clora-settings pre"), "the picture")
+    told = tab.text(".clora-settings pre")
+    assert told.startswith(f"a {SUN} and a {MOON}\nNegative prompt: bad\nSteps: 3, CFG scale: 4.5, Seed: 77")
+    assert "CLoRA refine updates: 1, CLoRA mask threshold: 0.3" in told
+    assert value(tab, PROMPT_BOX) == f"a {SUN} and a {MOON}"
+    assert value(tab, "#clora_seed input") == "77"
+    tab.run(paste, tab.all(PROMPT_BOX)[0], text)
+    tab.wait(lambda: "Left out: Sampler" in tab.text("#clora_taken"), "the note")
+
+
+def test_generate_does_not_move_when_the_prompt_is_read(tab: page_browser.Tab) -> None:
+    """A button that goes away between press and release is not clicked, and the user sees nothing happen."""
+    place = "return document.querySelector('#txt2img_generate').getBoundingClientRect().top + scrollY"
+    before = tab.run(place)
+    tab.type(PROMPT_BOX, "")
+    tab.wait(lambda: not tab.all("#clora_words mark"), "words without a mark")
+    assert tab.run(place) == before
+
+
+def test_an_empty_prompt_is_told_and_leaves_no_hint(tab: page_browser.Tab) -> None:
+    tab.type(PROMPT_BOX, "")
+    tab.click("#txt2img_generate")
+    tab.wait(lambda: "The prompt is empty" in tab.text("#clora_status .clora-problem"), "the sentence")
+    tab.wait(lambda: "The prompt is empty" in tab.text("#txt2img_clora_message"), "the panel's sentence")
+    assert not tab.all("#txt2img_clora_table .clora-empty")
+    assert not tab.text(COST).strip()
+
+
+def test_in_a_narrow_window(page: tuple[Any, str]) -> None:
+    """The progress comes into sight, and the table says that it goes on to the right."""
+    from selenium.webdriver.common.keys import Keys
+
+    tab = quick(page_browser.Tab(*page, width=420, height=700))
+    sideways = "return getComputedStyle(document.querySelector('.clora-sideways')).display"
+    assert tab.run(sideways) == "block"
+    tab.run("window.scrollTo(0, 0)")
+    top = "return document.querySelector('#clora_picture').getBoundingClientRect().top"
+    assert tab.run(top) > 700
+    tab.all(PROMPT_BOX)[0].send_keys(Keys.CONTROL, Keys.ENTER)
+    tab.wait(lambda: 0 <= tab.run(top) < 100, "the place of the progress")
+    tab.wait(lambda: "Done" in tab.text("#clora_status"), "the picture")
+    assert 0 <= tab.run(top) < 100
+    tab.resize(1280, 900)
+    tab.wait(lambda: tab.run(sideways) == "none", "a table that fits")
+
+
+def test_tabs_do_not_see_each_others_settings(page: tuple[Any, str], tab: page_browser.Tab) -> None:
+    driver, url = page
+    first = driver.current_window_handle
+    tab.type(PROMPT_BOX, "mine alone")
+    tab.type("#txt2img_clora_corrections textarea", "cat: words=mine")
+    driver.switch_to.new_window("tab")
+    try:
+        other = page_browser.Tab(driver, url)
+        assert "mine" not in other.run("return [...document.querySelectorAll('textarea')].map((b) => b.value).join()")
+    finally:
+        driver.close()
+        driver.switch_to.window(first)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [420, 1280])
+def test_nothing_is_wider_than_the_window(page: tuple[Any, str], theme: str, width: int) -> None:
+    tab = quick(page_browser.Tab(*page, theme=theme, width=width))
+    generate(tab)
+    assert tab.overflow() <= 0
+    dark = tab.run("return document.body.classList.contains('dark')")
+    assert dark == (theme == "dark")
+    colour = "const [r, g, b] = getComputedStyle(document.querySelector(arguments[0])).color.match(/[0-9.]+/g);"
+    light_text = f"{colour} return (+r + +g + +b) / 3 > 128"
+    for part in ("h1", ".clora-card", "figcaption", ".clora-settings pre", ".clora-copy", ".clora-table td"):
+        assert tab.run(light_text, part) == dark, part
+    assert tab.run(light_text, "#clora_words mark small") is False

@@ -1,0 +1,149 @@
+"""Subjects that vanish are told of once, at the right step, with what a user can do."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from clora.conditioning.plan import ImagePlan, plan_image
+from clora.engine.composer import Composer, Step, Updated
+from clora.engine.record import Record
+from clora.regions.region import NAMED
+from clora.regions.vanishing import VanishingSubjects, vanished
+from clora.settings import Settings
+from clora.settings.schedule import schedule
+from tests.toy import toy
+
+PLAN = plan_image([[(2,), (5,)]] * 3, [(), (), ()], "subject", labels=['"cat" (tom)', '"fish" (tigerfish)'])
+
+
+def masks(cat: int, fish: int) -> torch.Tensor:
+    """Masks (3, 10, 20) of 200 cells, of which `cat` and `fish` are the subjects'."""
+    found = torch.zeros(3, 200)
+    found[1, :cat] = 1
+    found[2, 200 - fish :] = 1
+    found[0] = 1 - found[1:].amax(0)
+    return found.reshape(3, 10, 20)
+
+
+def test_sentences() -> None:
+    assert vanished(masks(100, 4), PLAN) == []  # 2 % is enough
+    assert vanished(masks(100, 3), PLAN) == [
+        'The subject "fish" (tigerfish) has hardly a place in the picture (1.5 % of it): try another seed, a stronger '
+        "update, or place=left."
+    ]
+    assert [one.partition(":")[0] for one in vanished(masks(0, 1), PLAN)] == [
+        'The subject "cat" (tom) has no place in the picture',
+        'The subject "fish" (tigerfish) has hardly a place in the picture (0.5 % of it)',
+    ]
+
+
+def test_a_subject_with_a_place_is_not_told_to_take_one() -> None:
+    placed = dataclasses.replace(PLAN, places=(None, NAMED["left"]))
+    told = vanished(masks(0, 0), placed)
+    assert ["place=left" in one for one in told] == [True, False]
+
+
+def test_a_subject_with_a_place_is_judged_by_what_was_found_there() -> None:
+    """The mask is the place itself, so it is large whatever is drawn there."""
+    placed = dataclasses.replace(PLAN, places=(NAMED["left"], NAMED["right"]))
+    found = torch.zeros(3, 10, 20)
+    found[1, :5, 0] = 1  # 5 of the 100 cells of its half are enough
+    found[2, :4, 19] = 1
+    told = vanished(masks(100, 100), placed, found)
+    assert told == [
+        'The subject "fish" (tigerfish) was hardly found in its place (right), 4.0 % of it: try another seed, another '
+        "place, or a stronger update."
+    ]
+    found[2] = 0
+    assert "was not found in its place (right)" in vanished(masks(100, 100), placed, found)[0]
+    # One without a place is judged by its mask as ever.
+    half = dataclasses.replace(PLAN, places=(NAMED["left"], None))
+    assert vanished(masks(100, 100), half, found) == []
+    assert "hardly a place in the picture" in vanished(masks(100, 1), half, found)[0]
+
+
+def test_the_composer_warns_though_the_mask_is_the_place() -> None:
+    placed = dataclasses.replace(PLAN, places=(NAMED["left"], NAMED["right"]))
+    # Nothing exceeds the whole range of a map, so nothing is found.
+    told = run(placed, mask_threshold=1.0)[0].warnings
+    assert [("was not found in its place (left)" in one, "(right)" in one) for one in told] == [
+        (True, False),
+        (False, True),
+    ]
+
+
+def test_words_that_are_scheduled_away_are_not_missed() -> None:
+    away = plan_image([[(2,), ()]] * 3, [(), (), ()], "subject", labels=PLAN.labels)
+    assert len(vanished(masks(0, 0), away)) == 1
+    assert vanished(masks(0, 0), ImagePlan(PLAN.group_tokens, PLAN.mask_tokens)) == []  # nobody is named
+
+
+@pytest.mark.parametrize(
+    ("values", "at"),
+    [({}, 4), ({"update_until": 0.0}, 5), ({"step_size": 0.0}, 5), ({"fuse_from": 0.7}, 7), ({"update_until": 1.0}, 8),
+     ({"compose_until": 0.3}, 2)],
+)  # fmt: skip
+def test_it_looks_once_at_the_end_of_the_updates(values: dict[str, float], at: int) -> None:
+    settings = Settings(**values)
+    watch, plan = VanishingSubjects(settings, schedule(settings, 10)), schedule(settings, 10)
+    told = [bool(watch.look(i, [masks(0, 9) if i >= plan.fuse_from else None], [PLAN])) for i in range(10)]
+    assert [i for i, one in enumerate(told) if one] == [at]
+
+
+def test_pictures_of_a_batch_are_told_apart() -> None:
+    watch = VanishingSubjects(Settings(), schedule(Settings(), 2))
+    told = watch.look(0, [masks(90, 90), masks(0, 90)], [PLAN, PLAN])
+    assert [one[:40] for one in told] == ['Picture 2 of the batch: The subject "cat']
+
+
+def run(one: ImagePlan = PLAN, **values: object) -> tuple[Composer, Record, list[Step], int]:
+    """A run of 6 steps of the toy: the composer, a record, its steps and how many updates it had."""
+    settings = Settings(**{"refine_at": (0.0,), "refine_updates": 2, "update_until": 0.5, "fuse_from": 0.0, **values})
+    denoiser, record = toy(), Record(settings, 6)
+    steps, updates = list[Step](), list[Updated]()
+
+    def observe(event: Step | Updated) -> None:
+        record(event)
+        (steps if isinstance(event, Step) else updates).append(event)  # type: ignore[arg-type]
+
+    latent = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    composer = Composer(denoiser.unet, settings, 6, observer=observe)
+    with composer.installed():
+        for index in range(6):
+            latent = composer.step(index, latent, [one], denoiser).latent
+    return composer, record, steps, len(updates)
+
+
+def test_the_composer_warns_by_its_own_masks() -> None:
+    # Nothing exceeds the whole range of a map, so both masks are empty.
+    assert len(run(mask_threshold=1.0)[0].warnings) == 2
+    composer, _, steps, _ = run()
+    shares = [float(mask.mean()) for mask in steps[2].masks[0][1:]]  # type: ignore[index]
+    assert len(composer.warnings) == sum(share < 0.02 for share in shares)
+
+
+def test_the_record_keeps_three_steps() -> None:
+    _, record, steps, updates = run(show_maps=True)
+    assert len(record.losses) == updates == 5
+    assert record.refined == [0, 1, 2]
+    strip = record.strip(0)
+    assert [title for title, _ in strip] == ["step 1", "step 3, last update", "step 6"]
+    for (_, maps), step in zip(strip, (steps[0], steps[2], steps[5]), strict=True):
+        for concept, groups in enumerate(PLAN.group_tokens):
+            for variant, tokens in enumerate(groups):
+                assert step.book is not None
+                expected = step.book.of(0, variant, tokens).mean(0).float()
+                found = maps[concept][variant]
+                assert found is not None
+                assert found.dtype == torch.float32
+                assert torch.equal(found, expected)
+
+
+def test_the_record_keeps_no_maps_that_nobody_wants() -> None:
+    assert run()[1].strip(0) == []
+    assert [title for title, _ in run(show_maps=True, update_until=0.0)[1].strip(0)] == ["step 1", "step 6"]
+    whole = run(show_maps=True, update_until=1.0)[1]
+    assert [title for title, _ in whole.strip(0)] == ["step 1", "step 6, last update"]
