@@ -122,7 +122,7 @@ def test_presets_of_the_users_own(page: dict[str, Any]) -> None:
     assert (said, enabled, controls) == (BEGUN, {"__type__": "update"}, unchanged)
     assert (preset["value"], _choices(preset)) == ("default", built_in)
     for name, sentence in (
-        ("no name", "needs a name"), ("built in", "&quot;paper&quot; is built in"), ("wrong value", "refine_at"),
+        ("no name", "has no name"), ("built in", "&quot;paper&quot; is built in"), ("wrong value", "refine_at"),
     ):  # fmt: skip
         ((said, preset),) = own[name]
         assert "clora-problem" in said
@@ -158,11 +158,11 @@ def test_a_tab_begins_as_its_user_wishes(page: dict[str, Any]) -> None:
     assert "no preset" in own["deleted again"][0][0]
     ((said, _, preset, *controls),) = own["begin without it"]
     assert said.startswith(BEGUN)
-    assert "There is no preset &quot;&lt;b&gt;mine&quot; any more" in said
+    assert "The preset &quot;&lt;b&gt;mine&quot; no longer exists" in said
     assert preset["value"] == "default"
     assert controls == [{"__type__": "update"}] * len(SETTINGS)
     ((said, *controls),) = own["chosen when gone"]
-    assert "any more" in said
+    assert "no longer exists" in said
     assert controls == [{"__type__": "update"}] * len(SETTINGS)
 
 
@@ -198,7 +198,7 @@ def test_the_prompt_is_read(page: dict[str, Any], name: str) -> None:
 
 def test_what_the_tag_says_is_not_to_be_edited(page: dict[str, Any]) -> None:
     ((_, _, table, *_),) = page["said by the tag"]
-    assert '<span title="The tag says so.">cat</span>' in table
+    assert '<span title="Set in the tag.">cat</span>' in table
     assert 'data-lora="cat" data-key="words"' not in table
     assert 'data-lora="cat" data-key="role"' not in table
     assert 'data-lora="cat" data-key="trigger"' in table
@@ -222,7 +222,7 @@ def test_the_table_is_written_into_the_prompt(page: dict[str, Any]) -> None:
     assert (corrections, message) == ("cow: words=dog", same)
     ((prompt, corrections, message),) = page["nothing to write"]
     assert (prompt, corrections) == (same, same)
-    assert "No cell" in message
+    assert "no changes" in message
     ((prompt, corrections, message),) = page["wrong to write"]
     assert (prompt, corrections) == (same, same)
     assert "&lt;b&gt;" in message

@@ -703,7 +703,7 @@ def test_notes_beside_a_lora_are_read(host: Host) -> None:
     finally:
         beside.unlink()
     assert [row.trigger for row in found.rows] == ["sks", ""]
-    assert [note[:28] for note in found.notes] == ['The trigger "sks" of the LoR', "Your notes prefer the weight"]
+    assert [note[:28] for note in found.notes] == ['The trigger "sks" of the LoR', 'Your notes for the LoRA "cat']
     long = "one two three four five six seven"  # more than is put into a variant unasked
     beside.write_text(f'{{"activation text": "{long}"}}', encoding="utf-8")
     try:

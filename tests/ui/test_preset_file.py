@@ -9,7 +9,7 @@ import pytest
 
 from clora.errors import CLoRAError
 from clora.settings import PRESETS, Settings
-from clora.ui.presets import LONGEST, PresetFile
+from clora.ui.preset_file import MAX_NAME_LENGTH, PresetFile
 
 MINE = Settings("paper", step_size=7.5, refine_at=(0.1, 0.25), method="clora", show_loss=True)
 
@@ -35,7 +35,7 @@ def test_what_is_saved_is_read_again(file: PresetFile) -> None:
     assert [path.name for path in file.path.parent.iterdir()] == ["presets.json"]
 
 
-@pytest.mark.parametrize("name", ["", " \n", *PRESETS, "x" * (LONGEST + 1), "two\nlines", "fast (changed)"])
+@pytest.mark.parametrize("name", ["", " \n", *PRESETS, "x" * (MAX_NAME_LENGTH + 1), "two\nlines", "fast (changed)"])
 def test_a_wrong_name_is_refused_and_nothing_is_written(file: PresetFile, name: str) -> None:
     with pytest.raises(CLoRAError):
         file.save(name, MINE)
@@ -63,9 +63,10 @@ def test_what_this_version_does_not_know_is_named_and_stays_in_the_file(file: Pr
     assert own.named("fine") == Settings(refine_updates=3)
     assert own.named("paper") == Settings("paper")
     assert own.problems == (
-        'The preset "new" goes without what this version cannot read: shiny=[1, 2], mask_threshold=7, method="magic".',
-        'The preset "paper" in presets.json is left out: The preset "paper" is built in: take another name.',
-        'The preset "list" in presets.json is left out: it has no settings.',
+        'These values of the preset "new" are ignored, because this version cannot read them: shiny=[1, 2], '
+        'mask_threshold=7, method="magic".',
+        'The preset "paper" in presets.json is ignored: The preset "paper" is built in: choose another name.',
+        'The preset "list" in presets.json is ignored: it has no settings.',
     )
     file.save("mine", MINE)
     file.delete("fine")
