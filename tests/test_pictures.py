@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from clora.pictures import concept_color, heat, loss_curve, map_strip, masks_overlay, side_by_side
-from clora.pictures.labels import Plate, ink
+from clora.pictures.labels import Label, text_image
 from clora.regions.region import NAMED, Box
 
 
@@ -22,7 +22,7 @@ def halves(height: int = 16, width: int = 24) -> torch.Tensor:
 
 
 def drawn(concept: int, overlay: Image.Image) -> np.ndarray:
-    """Where a picture (H, W) has the colour of a concept: its line and its plate."""
+    """Where a picture (H, W) has the colour of a concept: its line and its label."""
     return _same(np.asarray(overlay), concept_color(concept))
 
 
@@ -94,7 +94,7 @@ def test_overlapping_outlines_are_both_there() -> None:
         assert drawn(concept, apart).sum() > 0.9 * drawn(0, one).sum()
 
 
-def plates(overlay: Image.Image, bare: Image.Image) -> list[tuple[int, int, int, int]]:
+def label_bounds(overlay: Image.Image, bare: Image.Image) -> list[tuple[int, int, int, int]]:
     """Left, top, right and bottom of what each concept's label changed."""
     changed = (np.asarray(overlay) != np.asarray(bare)).any(axis=2)
     found = []
@@ -115,7 +115,7 @@ def plates(overlay: Image.Image, bare: Image.Image) -> list[tuple[int, int, int,
 )  # fmt: skip
 def test_labels_lie_apart_and_inside(masks: torch.Tensor) -> None:
     names = ["sks ball (sunball)", "sks ball (moonball)", "sks star (alienstar)"]
-    found = plates(masks_overlay(GREY, masks, names), masks_overlay(GREY, masks, [""] * 3))
+    found = label_bounds(masks_overlay(GREY, masks, names), masks_overlay(GREY, masks, [""] * 3))
     for number, (left, top, right, bottom) in enumerate(found):
         assert 0 < left < right < 511
         assert 0 < top < bottom < 511
@@ -142,11 +142,11 @@ def test_what_was_not_found_is_named_all_the_same() -> None:
     masks = halves()
     masks[2] = 0
     named = masks_overlay(GREY, masks, ["cat (black)", "dog (brown)"])
-    plate = drawn(1, named)
-    assert not plate[:400].any()
-    assert plate[400:].sum() > 300, "the missing concept is named at the lower edge"
+    label = drawn(1, named)
+    assert not label[:400].any()
+    assert label[400:].sum() > 300, "the missing concept is named at the lower edge"
     dark = (np.asarray(named) < 20).all(axis=2)[400:].sum()
-    assert dark > 2 * plate[400:].sum(), "its plate is dark, with letters in its colour"
+    assert dark > 2 * label[400:].sum(), "its label is dark, with text in its colour"
 
 
 def line_of(overlay: Image.Image, column: int) -> np.ndarray:
@@ -194,12 +194,12 @@ def test_the_label_says_the_place_and_whether_it_holds_the_subject(
     texts: list[str] = []
     darks: list[bool] = []
 
-    def plate(text: str, *values: Any, dark: bool) -> Plate:
+    def label(text: str, *values: Any, dark: bool) -> Label:
         texts.append(text)
         darks.append(dark)
-        return Plate(text, *values, dark=dark)
+        return Label(text, *values, dark=dark)
 
-    monkeypatch.setattr("clora.pictures.overlay.Plate", plate)
+    monkeypatch.setattr("clora.pictures.overlay.Label", label)
     masks_overlay(GREY, of(NAMED["left"].grid(32, 32)), ["cat (tom)"], (NAMED["left"],), of(found))
     assert texts[0].startswith("cat (tom)\nplace: left")
     assert texts[0].endswith(told)
@@ -279,6 +279,6 @@ def test_the_curve_falls_and_marks_refine_steps() -> None:
 
 
 def test_names_are_cut_to_their_width() -> None:
-    assert ink("a" * 100, 20, 120).width <= 120
-    assert ink("short", 20, 500).tobytes() == ink("short", 20).tobytes()
-    assert ink("w" * 9, 40, 10).width > 0
+    assert text_image("a" * 100, 20, 120).width <= 120
+    assert text_image("short", 20, 500).tobytes() == text_image("short", 20).tobytes()
+    assert text_image("w" * 9, 40, 10).width > 0

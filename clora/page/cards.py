@@ -26,7 +26,7 @@ _ROLES = {"lava": "background", "sketch": "style"}
 
 @dataclass(frozen=True)
 class Card:
-    """A LoRA. `insert` is its text for the prompt, empty if the name is not allowed in a tag; `picture` is a data URL."""
+    """A LoRA. `insert` is its text for the prompt, "" if the name is not allowed in a tag; `picture` is a data URL."""
 
     name: str
     insert: str
