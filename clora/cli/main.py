@@ -59,9 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="compose the README's prompt with CLoRA and with plain merge")
     demo.add_argument("--prompt", default=DEMO_PROMPT, help="the prompt; default: the README's")
     demo.add_argument("--negative", default="", help="negative prompt")
-    demo.add_argument(
-        "--out", type=Path, default=Path("outputs/demo.png"), help="output file of the side-by-side picture (PNG)"
-    )
+    demo.add_argument("--out", type=Path, default=Path("outputs/demo.png"), help="output file (PNG)")
     for command in (compose, demo):
         _add_common(command)
     serve = commands.add_parser("serve", help="serve a page for the browser")
@@ -69,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen on; default: 127.0.0.1 (this machine only); 0.0.0.0: all networks",
+        help="default: 127.0.0.1, this machine only; 0.0.0.0: all",
     )
     serve.add_argument("--presets", type=Path, default=Path("clora-presets.json"), help="file of your presets, "
                        "in the same format as a WebUI's; default: clora-presets.json")  # fmt: skip

@@ -1,4 +1,4 @@
-"""Every setting once: type, default, range, label, help. Panel, API, infotext and command line derive from it."""
+"""Every setting once: type, default, range, label and help. Panel, API, infotext and command line derive from it."""
 
 from __future__ import annotations
 

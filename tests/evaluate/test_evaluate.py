@@ -123,7 +123,7 @@ MISTAKES = {
     "no LoRA": ([], "sunball"),
     "no method": (["--methods", "clara"], "clara"),
     "no seeds": (["--seeds", "0"], "--seeds"),
-    "no place for the words": (["--reference-prompt", "a cat"], "{words}"),
+    "no slot for the words": (["--reference-prompt", "a cat"], "{words}"),
     "no DINO": (["--dino", "/nowhere/dino"], "/nowhere/dino"),
     "no CLIP": (["--clip", "/nowhere/clip"], "/nowhere/clip"),
     "no segmenter": (["--segmenter", "/nowhere/seg"], "/nowhere/seg"),
@@ -150,7 +150,7 @@ def test_mistakes_get_one_sentence_and_no_picture(
 BAD_PROMPTS = {
     "one LoRA": ("a <lora:sunball:1> sks ball", "two concept LoRAs"),
     "AND": ("a <lora:sunball:1> ball AND a <lora:moonball:1> ball", "AND"),
-    "nothing": ("# nothing\n", "holds no prompt"),
+    "nothing": ("# nothing\n", "contains no prompt"),
     "one LoRA twice": (
         "a <lora:sunball:1:words=ball:nth=1> ball and a <lora:sunball:1:words=ball:nth=2> ball",
         "itself",
@@ -183,7 +183,7 @@ def test_the_projects_list_with_a_mapping(models: Path, tmp_path: Path, capsys: 
     shown = capsys.readouterr()
     assert "prompts are skipped" in shown.err
     assert "1 of prompts.json" in shown.out
-    assert "skipped for slots" in shown.out
+    assert "skipped (slots without a LoRA)" in shown.out
 
 
 def test_texts_of_the_user_are_escaped(models: Path, tmp_path: Path) -> None:
