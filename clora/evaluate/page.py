@@ -86,8 +86,8 @@ def _legend(work: Work) -> str:
     text = (
         f"For each prompt: the first {SHOWN_REFERENCES} reference pictures of each LoRA alone, then one row for each "
         f"of the seeds {', '.join(map(str, seeds))} with one picture per method. Below each picture are its DINO "
-        "similarities to each LoRA's references, in the order of the prompt. In the leak matrix a row is a subject's crop "
-        "and a column a LoRA's references: the diagonal should be the largest value of each row."
+        "similarities to each LoRA's references, in the order of the prompt. In the leak matrix a row is a subject's "
+        "crop and a column a LoRA's references: the diagonal should be the largest value of each row."
     )
     return f"<p class=small>{escape(text)}</p>"
 
