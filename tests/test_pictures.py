@@ -138,7 +138,7 @@ def test_a_label_stands_by_its_region_and_not_on_it(row: int, above: bool) -> No
         assert bottom <= ys.min() < ys.max() < bottom + 40
 
 
-def test_what_was_not_found_is_named_all_the_same() -> None:
+def test_a_missing_subject_is_labelled_too() -> None:
     masks = halves()
     masks[2] = 0
     named = masks_overlay(GREY, masks, ["cat (black)", "dog (brown)"])
@@ -154,7 +154,7 @@ def line_of(overlay: Image.Image, column: int) -> np.ndarray:
     return drawn(0, overlay)[:, column]
 
 
-def test_a_place_that_is_the_mask_is_dashed_and_shows_what_was_found() -> None:
+def test_a_region_that_is_the_mask_is_dashed_and_shows_what_was_found() -> None:
     place, other = NAMED["left"], NAMED["right"]
     masks = of(place.grid(32, 32), other.grid(32, 32))
     found = of(disc(16, 8, 5), torch.zeros(32, 32))
@@ -171,7 +171,7 @@ def test_a_place_that_is_the_mask_is_dashed_and_shows_what_was_found() -> None:
     assert not drawn(1, overlay)[16:-16, 272:-16].any()
 
 
-def test_a_mask_within_a_place_has_its_own_line_and_the_places_dashes() -> None:
+def test_a_mask_within_a_region_has_its_own_line_and_the_regions_dashes() -> None:
     place = Box(0.0, 0.25, 0.75, 0.5)
     overlay = masks_overlay(GREY, of(disc(16, 8, 4)), [""], (place,), of(disc(16, 8, 4)))
     assert 0.3 < drawn(0, overlay)[129, :384].mean() < 0.7
@@ -180,7 +180,7 @@ def test_a_mask_within_a_place_has_its_own_line_and_the_places_dashes() -> None:
     assert (drawn(0, overlay) & solid).sum() == solid.sum()
 
 
-def test_two_of_one_place_have_dashes_both() -> None:
+def test_two_concepts_with_one_region_both_have_dashes() -> None:
     place = NAMED["middle"]
     overlay = masks_overlay(GREY, of(place.grid(32, 32), place.grid(32, 32)), ["", ""], (place, place))
     first, second = (drawn(concept, overlay).sum() for concept in (0, 1))
@@ -188,7 +188,7 @@ def test_two_of_one_place_have_dashes_both() -> None:
 
 
 @pytest.mark.parametrize(("found", "told"), [(disc(16, 8, 5), "place: left"), (disc(16, 8, 1), ", not found there")])
-def test_the_label_says_the_place_and_whether_it_holds_the_subject(
+def test_the_label_names_the_region_and_whether_the_subject_was_found(
     found: torch.Tensor, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts: list[str] = []

@@ -64,11 +64,11 @@ def _best(label: Label, region: Bounds, covered: np.ndarray[Any, Any], taken: Se
     ys = np.arange(0, max(1, height - label.height + 1), max(1, side // 256))[:, None]
     right, bottom = np.minimum(xs + label.width, width), np.minimum(ys + label.height, height)
     away = np.hypot(_between(xs, right, region[0], region[2]), _between(ys, bottom, region[1] - gap, region[3] + gap))
-    aside = np.abs((xs + right) / 2 - (region[0] + region[2]) / 2)
+    off_centre = np.abs((xs + right) / 2 - (region[0] + region[2]) / 2)
     on = (covered[bottom, right] - covered[ys, right] - covered[bottom, xs] + covered[ys, xs]) / (
         label.width * label.height
     )
-    cost = _DISTANCE * away + _OFF_CENTRE * aside + side * (_COVERING * on + _NOT_ABOVE * (bottom > region[1]))
+    cost = _DISTANCE * away + _OFF_CENTRE * off_centre + side * (_COVERING * on + _NOT_ABOVE * (bottom > region[1]))
     for left, top, end, foot in taken:
         across = np.minimum(right + gap, end) - np.maximum(xs - gap, left)
         down = np.minimum(bottom + gap, foot) - np.maximum(ys - gap, top)

@@ -70,7 +70,7 @@ def test_nothing_is_marked_where_nothing_is_composed(prompt: str) -> None:
     assert "<mark" not in highlight_html(prompt, composition_of(prompt, "", Session()))
 
 
-def test_texts_are_text() -> None:
+def test_texts_are_escaped() -> None:
     picture = Image.new("RGB", (8, 8))
     figure = Figure(picture, EVIL, EVIL, EVIL)
     evil_prompt = f"a <lora:x:1> cat {EVIL} and a <lora:y:1> dog"
@@ -236,7 +236,7 @@ def test_merge_is_drawn_once(engine: Engine, tiny: Session, changed: dict[str, A
     assert drawn[-1].merged
 
 
-def test_a_picture_without_clora_says_so_and_has_none_of_its_settings(engine: Engine, tiny: Session) -> None:
+def test_a_picture_without_clora_is_labelled_and_has_no_clora_settings(engine: Engine, tiny: Session) -> None:
     wanted = job(tiny, prompt="a <lora:cat:1> cat", settings={"show_loss": True, "method": "composite"})
     drawn, told = drawn_of(engine, wanted)
     html = result_of(wanted, drawn)
@@ -249,14 +249,14 @@ def test_a_picture_without_clora_says_so_and_has_none_of_its_settings(engine: En
     assert all("CLoRA steps aside" in note for note in summary_of(wanted, drawn, 1)[1])
 
 
-def test_without_updates_there_is_a_note_in_place_of_the_curve(engine: Engine, tiny: Session) -> None:
+def test_without_updates_a_note_replaces_the_curve(engine: Engine, tiny: Session) -> None:
     for settings, told in (({"update_until": 0, "show_loss": True}, 1), ({"update_until": 0}, 0)):
         wanted = job(tiny, settings=settings)
         drawn, _ = drawn_of(engine, wanted)
         assert sum("no updates were made" in note for note in summary_of(wanted, drawn, 1)[1]) == told
 
 
-def test_an_empty_prompt_is_one_sentence() -> None:
+def test_an_empty_prompt_is_an_error() -> None:
     found = read_prompt(" \n", "", "", Session(), lambda source: None)
     assert found.problem == "The prompt is empty: write one, or click two of the LoRAs."
 
@@ -264,7 +264,7 @@ def test_an_empty_prompt_is_one_sentence() -> None:
 # ------------------------------------------------------------------------------------------------ pasted parameters
 
 
-def test_a_pages_own_parameters_are_taken_back(engine: Engine, tiny: Session) -> None:
+def test_a_pages_own_parameters_are_restored(engine: Engine, tiny: Session) -> None:
     wanted = job(tiny, negative="bad, worse", guidance=2.5, width=64, settings={"mask_threshold": 0.3})
     drawn = drawn_of(engine, wanted)[0][0]
     taken = read_pasted(parameters(drawn.composed, tiny.model), tiny.model)
@@ -281,7 +281,7 @@ def test_a_pages_own_parameters_are_taken_back(engine: Engine, tiny: Session) ->
     assert taken.note == f"Applied from the pasted parameters: {said}."
 
 
-def test_a_webuis_parameters_are_taken_as_far_as_they_go() -> None:
+def test_a_webuis_parameters_are_applied_as_far_as_possible() -> None:
     text = (
         f"{PROMPT}\nNegative prompt: bad\nSteps: 150, Sampler: Euler, CFG scale: seven, Seed: 9, Size: 512x768, "
         'Model: other, CLoRA: on, CLoRA mask threshold: 3, CLoRA shine: 1, CLoRA corrections: "sunball: words=sks"'
@@ -306,7 +306,7 @@ def test_parameters_without_clora_leave_its_settings() -> None:
 # ------------------------------------------------------------------------------------------------ drawing
 
 
-def test_a_seed_by_lot_is_told(engine: Engine, tiny: Session) -> None:
+def test_a_random_seed_is_shown(engine: Engine, tiny: Session) -> None:
     wanted = job(tiny, seed=-1)
     drawn, _ = drawn_of(engine, wanted)
     assert drawn[0].composed.seeds == drawn[1].composed.seeds
@@ -336,7 +336,7 @@ def test_never_two_jobs_at_once(engine: Engine, tiny: Session) -> None:
     assert min(drawn) > ended - 0.1
 
 
-def test_a_waiting_job_says_so_and_can_be_stopped(engine: Engine, tiny: Session) -> None:
+def test_a_waiting_job_shows_it_and_can_be_stopped(engine: Engine, tiny: Session) -> None:
     stop = threading.Event()
     with engine._lock:
         waiting = engine.draw(job(tiny), stop)
@@ -359,7 +359,7 @@ def test_a_job_ends_at_its_next_step(engine: Engine, tiny: Session) -> None:
     assert time.monotonic() - begun < 20
 
 
-def test_a_mistake_ends_the_job_with_its_sentence(engine: Engine, tiny: Session) -> None:
+def test_an_error_ends_the_job_with_its_message(engine: Engine, tiny: Session) -> None:
     with pytest.raises(CLoRAError, match="divisible by 8"):
         drawn_of(engine, job(tiny, width=65))
     assert len(drawn_of(engine, job(tiny))[0]) == 2
@@ -368,7 +368,7 @@ def test_a_mistake_ends_the_job_with_its_sentence(engine: Engine, tiny: Session)
 # ------------------------------------------------------------------------------------------------ the command
 
 
-def test_without_gradio_one_sentence_says_what_to_do(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gradio_the_error_says_what_to_do(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     for name in ("NO_PROXY", "no_proxy", "GRADIO_ANALYTICS_ENABLED"):
         monkeypatch.setenv(name, "False")
@@ -475,7 +475,7 @@ def test_changed_words_change_table_highlight_and_picture(tab: page_browser.Tab)
     assert tab.all("figure img")[0].get_attribute("src") != before
 
 
-def test_mistakes_are_told_in_place_and_nothing_is_lost(tab: page_browser.Tab) -> None:
+def test_errors_are_shown_where_they_occur_and_nothing_is_lost(tab: page_browser.Tab) -> None:
     generate(tab)
     before = tab.text(".clora-settings pre")
     tab.type(PROMPT_BOX, f"{PROMPT} <lora:nobody:1> <b>bold</b> fish")
@@ -499,7 +499,7 @@ def test_mistakes_are_told_in_place_and_nothing_is_lost(tab: page_browser.Tab) -
     generate(tab)
 
 
-def test_controls_that_mean_nothing_here_are_not_shown(tab: page_browser.Tab) -> None:
+def test_controls_without_effect_are_hidden(tab: page_browser.Tab) -> None:
     (hires,), (masks,) = (tab.all(f"#txt2img_clora_{name}") for name in ("hires", "show_masks"))
     assert "hidden" in hires.get_attribute("class").split()
     assert "hidden" not in masks.get_attribute("class").split()
@@ -572,7 +572,7 @@ def test_preset_and_cost_follow_the_settings(tab: page_browser.Tab) -> None:
     assert "About 1.1 times" not in tab.text(COST)
 
 
-def test_presets_of_ones_own(page: tuple[Any, str], tab: page_browser.Tab) -> None:
+def test_user_presets_in_the_browser(page: tuple[Any, str], tab: page_browser.Tab) -> None:
     tab.wait(lambda: value(tab, PRESET) == "default (changed)", "the changed settings")
     tab.run("[...document.querySelectorAll('.label-wrap')].find((b) => b.innerText.includes('Your presets')).click()")
     tab.wait(lambda: tab.all("#txt2img_clora_preset_name textarea, #txt2img_clora_preset_name input"), "the field")
@@ -619,7 +619,7 @@ def test_generate_does_not_move_when_the_prompt_is_read(tab: page_browser.Tab) -
     assert tab.run(place) == before
 
 
-def test_an_empty_prompt_is_told_and_leaves_no_hint(tab: page_browser.Tab) -> None:
+def test_an_empty_prompt_is_an_error_and_removes_the_hint(tab: page_browser.Tab) -> None:
     tab.type(PROMPT_BOX, "")
     tab.click("#txt2img_generate")
     tab.wait(lambda: "The prompt is empty" in tab.text("#clora_status .clora-problem"), "the sentence")

@@ -64,7 +64,7 @@ def test_an_array_is_a_mask_too() -> None:
         (np.zeros((4, 4)), "nothing painted"),
     ],
 )
-def test_what_is_no_mask_is_a_sentence(mask: np.ndarray, sentence: str) -> None:
+def test_invalid_masks_are_errors(mask: np.ndarray, sentence: str) -> None:
     with pytest.raises(CLoRAError, match=sentence):
         Painted(mask)
 
@@ -79,7 +79,7 @@ def test_what_is_no_mask_is_a_sentence(mask: np.ndarray, sentence: str) -> None:
         (data_url(Image.new("1", (8200, 2), 1)), "larger than"),
     ],
 )
-def test_what_cannot_be_a_mask_is_a_sentence(url: str, sentence: str) -> None:
+def test_invalid_images_are_errors(url: str, sentence: str) -> None:
     with pytest.raises(CLoRAError, match=sentence) as error:
         read_corrections({"cat": {"place": url}})
     assert '"cat"' in str(error.value)
