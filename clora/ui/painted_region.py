@@ -33,14 +33,14 @@ def read_painted(url: str, name: str) -> Painted:
         picture = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
         if max(picture.size) > _MAX_SIDE:
             raise CLoRAError(
-                f'The painted mask of the LoRA "{name}" is larger than {_MAX_SIDE} pixels on one side: scale it down.'
+                f'The painted region of the LoRA "{name}" is larger than {_MAX_SIDE} pixels on one side: scale it down.'
             )
         values = np.asarray(picture.convert("L"), dtype=np.float32) / 255.0
     except (binascii.Error, OSError, ValueError, Image.DecompressionBombError):
         raise CLoRAError(
-            f'The painted mask of the LoRA "{name}" is not an image: send a PNG as data:image/png;base64,... with the '
+            f'The painted region of the LoRA "{name}" is not an image: send a PNG as data:image/png;base64,... with the '
             "subject in white on black."
         ) from None
     if not comma or float(values.max()) < 0.5:
-        raise CLoRAError(f'The painted mask of the LoRA "{name}" is empty: paint the subject in white on black.')
+        raise CLoRAError(f'The painted region of the LoRA "{name}" is empty: paint its subject white on black.')
     return Painted(torch.from_numpy(values.copy()))

@@ -50,19 +50,53 @@ class Panel:
     start_event: tuple[Any, ...] = ()
 
 
+@dataclass
+class _Components:
+    """The panel's components, before their events are connected."""
+
+    enabled: Any
+    refresh: Any
+    cost: Any
+    message: Any
+    table: Any
+    write: Any
+    corrections: Any
+    cell: Any
+    controls: dict[str, Any]
+    preset: Any
+    bar: PresetBar
+    touched: Any
+    concepts: Any
+
+
 def build(
-    accordion: Callable[..., Any],
-    reader: Reader,
-    *,
-    is_img2img: bool,
-    page: TabComponents | None,
+    accordion: Callable[..., Any], reader: Reader, *, is_img2img: bool, page: TabComponents | None,
     presets: PresetSource,
-) -> Panel:
+) -> Panel:  # fmt: skip
     """Build the panel into the page that is being built.
 
     Without `page` the tab's events are not connected: the host builds the panel again only to learn its defaults.
     """
     tab = "img2img" if is_img2img else "txt2img"
+    ours = _create(tab, accordion, presets)
+    for name in page.hidden if page else ():
+        ours.controls[name].visible = False
+    settings = [ours.controls[setting.name] for setting in SETTINGS]
+    for component in (*ours.controls.values(), ours.corrections, ours.preset, ours.cell, ours.touched):
+        component.do_not_save_to_config = True
+    ours.cell.change(_edit, [ours.cell, ours.corrections], [ours.corrections, ours.message], **IMMEDIATE)
+    panel = Panel(
+        [ours.enabled, *settings, ours.corrections],
+        _infotext_fields(ours.enabled, ours.controls, ours.corrections),
+        start_event=ours.bar.wire(ours.enabled, ours.preset, settings),
+    )
+    if page is not None:
+        _wire(panel, ours, settings, tab, reader, page)
+    return panel
+
+
+def _create(tab: str, accordion: Callable[..., Any], presets: PresetSource) -> _Components:
+    """The components in the order in which they are shown."""
     with accordion(False, label="CLoRA", elem_id=f"{tab}_clora") as enabled:
         gr.HTML(_intro(), elem_classes=["clora-intro"])
         refresh = gr.Button("Read the prompt", elem_id=f"{tab}_clora_refresh", size="sm")
@@ -77,28 +111,28 @@ def build(
         )  # fmt: skip
         # Set by javascript/clora.js when a cell of the table changes; hidden by style.css.
         cell = gr.Textbox("", show_label=False, elem_id=f"{tab}_clora_cell", elem_classes=["clora-hidden"])
-        components, preset = build_controls(tab, presets.file.read().names)
+        controls, preset = build_controls(tab, presets.file.read().names)
         bar = PresetBar(tab, presets)
         # Clicked by javascript/clora.js shortly after the last change of a setting.
         touched = gr.Button("", elem_id=f"{tab}_clora_touched", elem_classes=["clora-hidden"])
         concepts = gr.State(0)
-        for name in page.hidden if page else ():
-            components[name].visible = False
-    inputs = [enabled, *(components[setting.name] for setting in SETTINGS), corrections]
-    for component in (*components.values(), corrections, preset, cell, touched):
-        component.do_not_save_to_config = True
-    settings = [components[setting.name] for setting in SETTINGS]
-    cell.change(_edit, [cell, corrections], [corrections, message], **IMMEDIATE)
-    panel = Panel(inputs, _infotext_fields(enabled, components, corrections))
-    panel.start_event = bar.wire(enabled, preset, settings)
-    if page is not None:
-        write.click(_write, [page.prompt, corrections], [page.prompt, corrections, message], **IMMEDIATE)
-        read_inputs = [page.prompt, page.negative, corrections, page.steps, *settings, *page.extra]
-        panel.read_event = (read_with(reader), read_inputs, [cost, message, table, concepts])
-        _wire_reader(panel, reader, page, refresh)
-        _notify_script(tab, [page.steps, *settings])
-        touched.click(_on_settings_changed(bar), [concepts, page.steps, preset, *settings], [cost, preset], **IMMEDIATE)
-    return panel
+    return _Components(
+        enabled, refresh, cost, message, table, write, corrections, cell, controls, preset, bar, touched, concepts
+    )  # fmt: skip
+
+
+def _wire(
+    panel: Panel, ours: _Components, settings: list[Any], tab: str, reader: Reader, page: TabComponents
+) -> None:  # fmt: skip
+    """Connect the events that need the tab's components."""
+    written = [page.prompt, ours.corrections]
+    ours.write.click(_write, written, [*written, ours.message], **IMMEDIATE)
+    read_inputs = [page.prompt, page.negative, ours.corrections, page.steps, *settings, *page.extra]
+    panel.read_event = (read_with(reader), read_inputs, [ours.cost, ours.message, ours.table, ours.concepts])
+    _wire_reader(panel, reader, page, ours.refresh)
+    _notify_script(tab, [page.steps, *settings])
+    changed_inputs = [ours.concepts, page.steps, ours.preset, *settings]
+    ours.touched.click(_on_settings_changed(ours.bar), changed_inputs, [ours.cost, ours.preset], **IMMEDIATE)
 
 
 def _wire_reader(panel: Panel, reader: Reader, page: TabComponents, refresh: Any) -> None:
