@@ -38,8 +38,8 @@ def read_painted(url: str, name: str) -> Painted:
         values = np.asarray(picture.convert("L"), dtype=np.float32) / 255.0
     except (binascii.Error, OSError, ValueError, Image.DecompressionBombError):
         raise CLoRAError(
-            f'The painted region of the LoRA "{name}" is not an image: send a PNG as data:image/png;base64,... with the '
-            "subject in white on black."
+            f'The painted region of the LoRA "{name}" is not an image: send a PNG as data:image/png;base64,... with '
+            "the subject white on black."
         ) from None
     if not comma or float(values.max()) < 0.5:
         raise CLoRAError(f'The painted region of the LoRA "{name}" is empty: paint its subject white on black.')
