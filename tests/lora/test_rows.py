@@ -282,7 +282,7 @@ def test_rows_are_never_guessed() -> None:
 
 
 def test_other_hooks_see_the_changed_output() -> None:
-    """Attention taps read q and k behind the LoRA, even when they were there first."""
+    """Attention probe read q and k behind the LoRA, even when they were there first."""
     model, loras = conv_rows()
     seen: list[Tensor] = []
     model[0].register_forward_hook(lambda _, __, output: seen.append(output))
