@@ -12,8 +12,8 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from clora.conditioning.plan import ImagePlan, plan_positions, rows_of
-from clora.lora import LoraFile, apply_lora
-from clora.lora.resolve import AppliedLora
+from clora.lora.file import LoraFile
+from clora.lora.resolve import AppliedLora, apply_lora
 from clora.lora.rows import RowLoras
 from clora.models.denoiser import Conditioned, Row
 

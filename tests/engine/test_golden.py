@@ -65,7 +65,7 @@ def test_single_layers_probabilities(golden: Path) -> None:
 
 def test_both_lora_layouts_are_the_same(golden: Path) -> None:
     """The benchmark's table from kohya and from peft files of the same weights."""
-    from clora.lora import read_lora
+    from clora.lora.file import read_lora
 
     names = {path.name.split(".")[0] for path in (golden / "loras").glob("*.safetensors")}
     for name in names:

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from clora.errors import CLoRAError
-from clora.lora import AppliedLora, LoraFile, RowLoras, apply_lora
+from clora.lora.file import LoraFile
 from clora.lora.formats import layer as layer_module
 from clora.lora.formats import read_deltas
 from clora.lora.keys import split_key
+from clora.lora.resolve import AppliedLora, apply_lora
+from clora.lora.rows import RowLoras
 from clora.models.layer_names import Target
 
 pytest.importorskip("diffusers", reason="diffusers is not installed")
