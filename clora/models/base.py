@@ -55,7 +55,7 @@ class ModelFamily(ABC):
 
     @abstractmethod
     def lora_targets(self, component: str, root: nn.Module) -> Mapping[str, Target]:
-        """Every layer of a component ("unet", "text_encoder", "text_encoder_2") that a LoRA can change, by flat name."""
+        """Every layer of a component ("unet", "text_encoder", ...) that a LoRA can change, by flat name."""
 
     @abstractmethod
     def latent_scale(self, sigma: float) -> float:

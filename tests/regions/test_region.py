@@ -86,10 +86,10 @@ def two_maps() -> list[torch.Tensor]:
 def test_a_subject_without_a_place_is_looked_for_outside_the_others() -> None:
     options = MaskOptions(0.5, "range", overlap="argmax")
     assert cut_masks(two_maps(), options)[2].sum() == 0
-    found = cut_masks(two_maps(), options, places=(RIGHT, None))
+    found = cut_masks(two_maps(), options, regions=(RIGHT, None))
     assert found[2].tolist() == [[0, 1, 0, 0]] * 4
     assert torch.equal(
-        cut_masks(two_maps(), options, places=(RIGHT, None), how="multiply"), cut_masks(two_maps(), options)
+        cut_masks(two_maps(), options, regions=(RIGHT, None), how="multiply"), cut_masks(two_maps(), options)
     )
 
 
