@@ -324,7 +324,7 @@ def record(authors: Any, folder: Path, name: str) -> None:
         torch.set_default_dtype(torch.float32)
     texts = [text for pair in zip(kwargs["negative_prompt_list"], kwargs["prompt_list"], strict=True) for text in pair]
     ids = pipe.tokenizer(texts, padding="max_length", max_length=77, truncation=True).input_ids
-    watch.kept["input_ids"] = torch.tensor(ids).unflatten(0, (-1, 2))
+    watch.kept["input_ids"] = torch.tensor(ids).reshape(-1, 2, 77)
     (folder / "cases").mkdir(exist_ok=True)
     save_file(watch.kept, folder / "cases" / f"{name}.safetensors")
     told = {
