@@ -22,13 +22,13 @@ from torch import Tensor
 
 import clora
 from clora import Settings, compose
-from clora.place import Painted
 from clora.prompt import WordsOverride
+from clora.regions.region import Painted
 
 from .unchanged_drawn import Drawn, Facts
 from .unchanged_standin import standin_runs
 
-ASSETS = Path(clora.__file__).parent / "demo" / "assets"
+ASSETS = Path(clora.__file__).parent / "embedded" / "assets"
 PROMPT = "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on grass"
 THREE = "a <lora:sunball:1> sks ball, a <lora:tigerfish:1> sks fish and a <lora:alienstar:1> sks star on water"
 ON_LAVA = "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on lava <lora:lava:1:role=background>"
