@@ -40,7 +40,7 @@ def method_variants(composition: Composition, method: str) -> tuple[MethodVarian
     styles = (*composition.styles, *composition.off)
     if method == "clora" and composition.composes:
         draws = bool(composition.background)
-        own = [(None, "", "", draws), *((c.place, c.quoted, c.words, False) for c in composition.concepts)]
+        own = [(None, "", "", draws), *((c.region, c.quoted, c.words, False) for c in composition.concepts)]
         return tuple(
             MethodVariant(v.text, v.negative, (*styles, *v.loras), v.subjects, v.triggers, *told)
             for v, told in zip(composition.variants, own, strict=True)

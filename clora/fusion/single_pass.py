@@ -150,7 +150,7 @@ class SinglePass:
         if active is None:
             return None
         read: Tensor = args[0]
-        weights = active.blend.rows_at(read)
+        weights = active.blend.context_rows_at(read)
         mixed = torch.zeros_like(read[: active.count])
         for row, base in enumerate(active.places):
             mixed[base].addcmul_(read[row], weights[row])

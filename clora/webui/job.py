@@ -191,7 +191,7 @@ def _shown(outcome: Outcome, image: int, composition: Composition) -> Shown:
         None if masks is None else masks.float().cpu(), record.strip(image) if record else [],
         tuple(concept.label for concept in composition.concepts), composition.variant_names,
         tuple(record.losses) if record else (), tuple(record.refined) if record else (),
-        tuple(concept.place for concept in composition.concepts), None if found is None else found.float().cpu(),
+        tuple(concept.region for concept in composition.concepts), None if found is None else found.float().cpu(),
     )  # fmt: skip
 
 

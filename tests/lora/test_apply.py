@@ -189,7 +189,7 @@ def test_every_tensor_is_accounted_for(tmp_path: Path, caplog: pytest.LogCapture
     assert set(lora.unhandled) == {"lora_unet_nowhere.lora_down", f"{KEY}.odd_thing", "bundle_emb.word.string_to_param"}
     assert lora.tensor_count == 6
     text = warn_on_unhandled(lora)
-    assert 'LoRA "cat": 3 of its 6 tensors are not used' in text
+    assert 'LoRA "cat": 3 of its 6 tensors are ignored' in text
     assert [record.getMessage() for record in caplog.records] == [text]
 
 
@@ -208,7 +208,7 @@ def no_match() -> dict[str, Tensor]:
 
 
 def test_misfits_are_errors_that_name_both_sides(tmp_path: Path) -> None:
-    with pytest.raises(CLoRAError, match=r'"cat" \(cat.safetensors\).*none of its 2 tensors fits'):
+    with pytest.raises(CLoRAError, match=r'"cat" \(cat.safetensors\).*none of its 2 tensors matches a layer'):
         apply(tmp_path, no_match())
     with pytest.raises(CLoRAError, match="made for Flux"):
         apply(tmp_path, {"lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": torch.zeros(1, 2)})

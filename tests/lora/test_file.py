@@ -62,14 +62,17 @@ def test_a_sound_file(tmp_path: Path, dtype: torch.dtype) -> None:
         (b"\0\0\0", "ends inside its header"),
         (SOUND[:20], "ends inside its header"),
         (SOUND[:-1], "ends before its last tensor"),
-        (SOUND + b"\0", "longer"),
+        (SOUND + b"\0", "more data than its header lists"),
         (b"\xff" * 64, "not a safetensors"),
         (pickle.dumps({"a": 1}), "pickle"),
-        (with_header([1, 2]), "not a table"),
-        (with_header({"a": 3}), "not a table"),
-        (with_header({"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}, bytes(4)), "number format"),
+        (with_header([1, 2]), "not a JSON object"),
+        (with_header({"a": 3}), "not a JSON object"),
+        (with_header({"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}, bytes(4)), "unknown dtype"),
         (with_header({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, bytes(4)), "shape"),
-        (with_header({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, bytes(4)), "size of its shape"),
+        (
+            with_header({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, bytes(4)),
+            "does not match its shape",
+        ),
         (with_header({"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 4]}}, bytes(4)), "size"),
         (len(b"[" * 90000).to_bytes(8, "little") + b"[" * 90000, "cannot be read"),
     ],
@@ -130,8 +133,8 @@ def test_odd_metadata_is_only_text(tmp_path: Path) -> None:
 )
 def test_damage_gives_an_error_or_a_good_read(tmp_path: Path, flips: list[tuple[int, int]], length: int) -> None:
     content = bytearray(SOUND)
-    for place, bits in flips:
-        content[place] ^= bits
+    for index, bits in flips:
+        content[index] ^= bits
     path = tmp_path / "flipped.safetensors"
     path.write_bytes(content if flips else content[:length])
     try:

@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from clora.lora.formats import Layer
 from clora.lora.rows import RowLoras
-from clora.lora.stack import Chain
+from clora.lora.stack import Stack
 
 LINEAR = ("linear", "linear_no_bias")
 NOT_LINEAR = {"mid", "loha_tucker", "lokr_tucker"}
@@ -59,7 +59,7 @@ def test_rows_equal_the_dense_merge(form: str, kind: str) -> None:
 def test_strength_zero_is_off(form: str) -> None:
     """In the dense form, too: the strength interpolates from the untouched weight."""
     layer = layers()["conv3x3"]
-    weight, bias = Chain(Layer(layer, "conv"), deltas_on(layer, tensors_of(form, layer), 0.0)).dense()
+    weight, bias = Stack(Layer(layer, "conv"), deltas_on(layer, tensors_of(form, layer), 0.0)).dense()
     torch.testing.assert_close(weight, layer.weight, rtol=0, atol=1e-14)
     torch.testing.assert_close(bias, layer.bias, rtol=0, atol=0)
     off = RowLoras("unet", layer, [[applied("unet", {layer: deltas_on(layer, tensors_of(form, layer), 0.0)})]])
@@ -83,10 +83,10 @@ def test_old_glora_order_of_factors() -> None:
 def test_grouped_convolution_goes_through_the_dense_weight() -> None:
     layer = nn.Conv2d(12, 16, 3, groups=2).double().requires_grad_(False)
     tensors = tensors_of("lora", layer)
-    chain = Chain(Layer(layer, "conv"), deltas_on(layer, tensors))
+    stack = Stack(Layer(layer, "conv"), deltas_on(layer, tensors))
     x = input_for(layer, 2)
-    weight, bias = chain.dense()
-    torch.testing.assert_close(chain(x, layer(x)), nn.functional.conv2d(x, weight, bias, groups=2))
+    weight, bias = stack.dense()
+    torch.testing.assert_close(stack(x, layer(x)), nn.functional.conv2d(x, weight, bias, groups=2))
 
 
 @pytest.mark.parametrize("kind", ["linear", "conv1x1"])

@@ -8,7 +8,7 @@ from making import alpha, deltas_on, layers, random, tensors_of
 from torch import Tensor, nn
 
 from clora.lora.formats import Layer, kind_of
-from clora.lora.stack import Chain
+from clora.lora.stack import Stack
 
 lycoris = pytest.importorskip("lycoris", reason="lycoris_lora is not installed")
 functional = pytest.importorskip("lycoris.functional")
@@ -18,7 +18,7 @@ TOLERANCE = {"rtol": 1e-6, "atol": 1e-6}  # LyCORIS computes Cayley inverses in 
 
 
 def ours(layer: nn.Module, tensors: dict[str, Tensor], strength: float = 1.0) -> Tensor:
-    return Chain(Layer(layer, kind_of(layer)), deltas_on(layer, tensors, strength)).dense()[0]
+    return Stack(Layer(layer, kind_of(layer)), deltas_on(layer, tensors, strength)).dense()[0]
 
 
 def trained(module: nn.Module, seed: int = 3) -> dict[str, Tensor]:
@@ -81,8 +81,8 @@ def test_modules(name: str, kind: str) -> None:
     want, bias = module.get_merged_weight(multiplier=0.7)
     torch.testing.assert_close(ours(layer, tensors, 0.7), want.detach().double(), **TOLERANCE)
     if bias is not None:
-        chain = Chain(Layer(layer, kind_of(layer)), deltas_on(layer, tensors, 0.7))
-        torch.testing.assert_close(chain.dense()[1], bias.detach().double(), **TOLERANCE)
+        stack = Stack(Layer(layer, kind_of(layer)), deltas_on(layer, tensors, 0.7))
+        torch.testing.assert_close(stack.dense()[1], bias.detach().double(), **TOLERANCE)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -132,6 +132,6 @@ def test_norm(kind: str) -> None:
     tensors = trained(module)
     assert set(tensors) == {"w_norm", "b_norm"}
     weight, bias = module.get_merged_weight(multiplier=0.7)
-    chain = Chain(Layer(layer, "norm"), deltas_on(layer, tensors, 0.7))
-    for got, want in zip(chain.dense(), (weight, bias), strict=True):
+    stack = Stack(Layer(layer, "norm"), deltas_on(layer, tensors, 0.7))
+    for got, want in zip(stack.dense(), (weight, bias), strict=True):
         torch.testing.assert_close(got, want.detach(), **TOLERANCE)

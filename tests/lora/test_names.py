@@ -12,7 +12,7 @@ from making import GOLDEN, needs_golden
 from models import OpenClip, layers_of, text_encoder, tree, unet
 from torch import nn
 
-from clora.lora.keys import flat, places, spellings, split_key
+from clora.lora.keys import aliases, flat, locate_module, split_key
 from clora.models.layer_names import Target, _layout_names, _renamed, targets
 
 pytest.importorskip("diffusers", reason="diffusers is not installed")
@@ -65,9 +65,9 @@ def host(family: str) -> nn.Module:
 
 
 def found(key: str, component: str, table: dict[str, Target]) -> Target:
-    components, name = places(key)
+    components, name = locate_module(key)
     assert component in components
-    return next(table[spelling] for spelling in spellings(name) if spelling in table)
+    return next(table[alias] for alias in aliases(name) if alias in table)
 
 
 @pytest.mark.parametrize(("family", "keys"), [("sdxl", SDXL), ("sd1", SD1), ("sd2", SD1)])
@@ -160,7 +160,7 @@ def test_second_text_encoder_and_projection() -> None:
         "lora_te2_text_model_final_layer_norm": "text_model.final_layer_norm",
     }.items():
         assert found(key, "text_encoder_2", table).module is model.get_submodule(name)
-        assert "text_encoder" not in places(key)[0]
+        assert "text_encoder" not in locate_module(key)[0]
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
@@ -182,7 +182,7 @@ def test_open_clip_names(batch_first: bool) -> None:
         assert (target.module, target.part, target.row_axis) == (module, part, row_axis), key
 
 
-def test_split_and_places_work_together() -> None:
+def test_split_and_locate_work_together() -> None:
     module, suffix = split_key("unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_out_lora.up.weight")
     assert suffix == "lora_up"
-    assert places(module) == (("unet",), "mid_block_attentions_0_transformer_blocks_0_attn1_to_out")
+    assert locate_module(module) == (("unet",), "mid_block_attentions_0_transformer_blocks_0_attn1_to_out")

@@ -264,7 +264,7 @@ def test_hooks_exist_only_while_installed() -> None:
     with pytest.raises(ZeroDivisionError), loras.installed(), loras.rows([1]):
         raise ZeroDivisionError
     assert hooks(model) == 0
-    with pytest.raises(CLoRAError, match="which row"), loras.installed():
+    with pytest.raises(CLoRAError, match="which row has which LoRA"), loras.installed():
         model(input_for(model[0], 1))
     assert hooks(model) == 0
 
@@ -303,7 +303,7 @@ def test_keyword_input() -> None:
 def test_a_lora_of_another_model_object_is_refused() -> None:
     layer = layers()["linear"]
     lora = applied("unet", {layer: deltas_on(layer, tensors_of("lora", layer))})
-    with pytest.raises(CLoRAError, match="another model"):
+    with pytest.raises(CLoRAError, match="model was changed"):
         RowLoras("unet", nn.Sequential(nn.Linear(12, 16)), [[lora]])
     assert RowLoras("text_encoder", nn.Sequential(nn.Linear(12, 16)), [[lora]]).layer_count == 0
 
