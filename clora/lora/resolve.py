@@ -13,7 +13,7 @@ from ..errors import CLoRAError
 from ..models.layer_names import Target, targets
 from .compatibility import declared_family, describe_loaded, describe_lora, loaded_family
 from .file import LoraFile
-from .formats import Delta, ShapeError, read_deltas
+from .formats import Delta, ScaleOf, ShapeError, read_deltas
 from .keys import aliases, locate_module
 from .scale import Scales
 
@@ -74,24 +74,33 @@ def apply_lora(
         # A layer under two names (SGM and diffusers) is changed once: the first name counts.
         if found is not None and found[1] not in deltas[found[0]]:
             component, target = found
-            scale = scales.scale_of(component, target.name, tensors)
+            scale_of = scales.scale_of(component, target.name, tensors)
             try:
-                made, used = read_deltas(
-                    _widened(tensors, target),
-                    target.layer(),
-                    strength=unet if component == "unet" else te,
-                    scale_of=scale,
-                    dyn=dyn,
-                )
+                made, used = _deltas_on(target, tensors, unet if component == "unet" else te, scale_of, dyn)
             except ShapeError as error:
-                if target.name != "conv_in":  # editing models differ from their base model only here
-                    raise _misfit(lora, tables, f"the shapes at {key} differ") from error
+                raise _misfit(lora, tables, f"the shapes at {key} differ") from error
             if made:
                 deltas[component][target] = made
         unhandled.extend(f"{key}.{suffix}" for suffix in tensors if suffix not in used)
     if not any(deltas.values()):
         raise _misfit(lora, tables, f"none of its {lora.tensor_count} tensors matches a layer")
     return AppliedLora(lora.name, te, unet, dyn, deltas, lora.tensor_count, tuple(unhandled))
+
+
+def _deltas_on(
+    target: Target, tensors: Mapping[str, Tensor], strength: float, scale_of: ScaleOf, dyn: int | None
+) -> tuple[tuple[Delta, ...], set[str]]:
+    """The deltas of one module and the suffixes used. A first convolution that does not fit is left out, because
+    editing models differ from their base model there.
+
+    Raises: ShapeError if the tensors do not fit any other layer.
+    """
+    try:
+        return read_deltas(_widened(tensors, target), target.layer(), strength=strength, scale_of=scale_of, dyn=dyn)
+    except ShapeError:
+        if target.name != "conv_in":
+            raise
+        return (), set()
 
 
 def _widened(tensors: Mapping[str, Tensor], target: Target) -> Mapping[str, Tensor]:

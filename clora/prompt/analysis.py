@@ -131,13 +131,13 @@ class _Reader:
         self,
         groups: Sequence[Subject],
         own: Sequence[int],
-        besides: Sequence[int],
+        extra: Sequence[int],
         loras: tuple[LoraUse, ...],
         at_words: Sequence[Trigger] = (),
     ) -> Variant:
-        """The variant with the triggers of the tags `own` (a concept's) and `besides` (styles and background)."""
+        """The variant with the triggers of the tags `own` (a concept's) and `extra` (styles and background)."""
         everywhere = [i for i, tag in enumerate(self.tags) if tag.role is Role.STYLE]
-        triggers = {i: self.tags[i].trigger or "" for i in (*own, *besides, *everywhere)}
+        triggers = {i: self.tags[i].trigger or "" for i in (*own, *extra, *everywhere)}
         edits = self._edits(triggers, at_words)
         rendered = render(self.prompt, edits)
         mine = {*(self.tags[i].span for i in own), *(Span(one.offset, one.offset) for one in at_words)}

@@ -240,4 +240,4 @@ def _missing_message(tags: Sequence[LoraTag], group: Subject, count: int) -> str
         problem = (
             f'The LoRA {names} names occurrence {group.occurrence} of "{group.words}", but the prompt has it {times}'
         )
-    return f"{problem}: write the words in {where} exactly as they are in the prompt."
+    return f"{problem}: write the words in {where} as they are in the prompt."

@@ -47,7 +47,7 @@ def triggers_at_words(
         for i in group.tags:
             tag = tags[i]
             if tag.trigger_given:
-                words = "" if _stands_with(tag, group, groups) else tag.trigger or ""
+                words = "" if _is_in_front(tag, group, groups) else tag.trigger or ""
             else:
                 words = _missing(base, group, groups, (activation_texts(tag.name) or [""])[0])
             if words:
@@ -56,7 +56,7 @@ def triggers_at_words(
     return found
 
 
-def _stands_with(tag: LoraTag, group: Subject, groups: Sequence[Subject]) -> bool:
+def _is_in_front(tag: LoraTag, group: Subject, groups: Sequence[Subject]) -> bool:
     between = range(tag.span.end, max(group.offsets))
     others = (offset for other in groups if other is not group for offset in other.offsets)
     return tag.span.start < max(group.offsets) and not any(offset in between for offset in others)
@@ -71,8 +71,8 @@ def _missing(base: ResolvedText, group: Subject, groups: Sequence[Subject], text
     if not words or len(words) > _LONGEST:
         return ""
     others = {offset for other in groups if other is not group for offset in other.offsets}
-    stands = any(not others.issuperset(offsets) for offsets in find_words(base, " ".join(words)))
-    return "" if stands else " ".join(words)
+    present = any(not others.issuperset(offsets) for offsets in find_words(base, " ".join(words)))
+    return "" if present else " ".join(words)
 
 
 def added_trigger_warning(trigger: Trigger, subject: str) -> str:

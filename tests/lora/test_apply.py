@@ -1,4 +1,4 @@
-"""A file on a model: layouts agree, strengths and ranks count, every tensor is accounted for, misfits are errors."""
+"""A file on a model: layouts agree, strengths and ranks work, every tensor is accounted for, misfits are errors."""
 
 from __future__ import annotations
 
@@ -193,8 +193,8 @@ def test_every_tensor_is_accounted_for(tmp_path: Path, caplog: pytest.LogCapture
     assert [record.getMessage() for record in caplog.records] == [text]
 
 
-def test_a_layer_named_twice_changes_once(tmp_path: Path) -> None:
-    """Files with SGM and diffusers names side by side hold everything twice."""
+def test_a_layer_named_twice_is_changed_once(tmp_path: Path) -> None:
+    """Files with both SGM and diffusers names hold everything twice."""
     twice = one_layer() | {
         key.replace(KEY, "lora_unet_middle_block_1_proj_in"): value for key, value in one_layer().items()
     }
@@ -290,13 +290,13 @@ def test_a_lora_for_four_channels_fits_an_inpainting_models_first_layer(tmp_path
     ],
     ids=range(14),
 )
-def test_nonsense_shapes_are_errors(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+def test_inconsistent_shapes_are_errors(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
     with pytest.raises(CLoRAError):
         apply(tmp_path, {f"{KEY}.{key}": value for key, value in tensors.items()})
 
 
 def test_norms_and_convolutions_of_a_whole_unet(tmp_path: Path) -> None:
-    """A LyCORIS file on every layer of an SDXL layout, SGM order, is used to the last tensor."""
+    """Every tensor of a LyCORIS file on all layers of an SDXL layout, SGM order, is used."""
     from clora.models.layer_names import _layout_names, _renamed
 
     model = unet("sdxl")

@@ -61,7 +61,7 @@ def test_lokr(form: str, kind: str) -> None:
     layer = layers()[kind]
     t = tensors_of(form, layer)
     keys = ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2")
-    scale = 1.0 if form == "lokr_whole" else 0.5  # both halves whole: no rank, no scale
+    scale = 1.0 if form == "lokr_whole" else 0.5  # both halves whole: no rank, so no scale
     shaped = dict(t)
     if kind != "linear" and "lokr_w2_b" in t and form != "lokr_tucker":
         shaped["lokr_w2_b"] = t["lokr_w2_b"].reshape(2, layer.weight.shape[1] // 2, *layer.weight.shape[2:])
@@ -120,7 +120,7 @@ def test_dora(form: str, kind: str) -> None:
     full = ours(layer, plain)
     want = functional.general.weight_decompose(full, tensors["dora_scale"], 1, form == "dora_out")
     torch.testing.assert_close(ours(layer, tensors), want, **TOLERANCE)
-    if form == "dora_in":  # the functional form with a strength knows this norm only
+    if form == "dora_in":  # the functional form with a strength has only this norm
         want = functional.general.apply_dora_scale(layer.weight, full - layer.weight, tensors["dora_scale"], 0.3)
         torch.testing.assert_close(ours(layer, tensors, 0.3), want, **TOLERANCE)
 

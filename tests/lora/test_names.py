@@ -1,4 +1,4 @@
-"""Every name a file may use for a layer leads to that layer, in diffusers hosts and in CompVis hosts."""
+"""Every name that a file may use for a layer finds that layer, in diffusers and in CompVis hosts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clora.models.layer_names import Target, _layout_names, _renamed, targets
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 NORMS = (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)
 
-# kohya's key -> diffusers' name, of SDXL files and SD 1.x files as they are found
+# kohya's key -> diffusers' name, as in real SDXL and SD 1.x files
 SDXL = {
     "lora_unet_input_blocks_1_0_in_layers_2": "down_blocks.0.resnets.0.conv1",
     "lora_unet_input_blocks_2_0_emb_layers_1": "down_blocks.0.resnets.1.time_emb_proj",

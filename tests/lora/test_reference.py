@@ -1,4 +1,4 @@
-"""The same files through diffusers and PEFT, and the golden LoRAs: the same pictures of the model come out."""
+"""The same files loaded by diffusers and PEFT, and the golden LoRAs, give the same model outputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytest.importorskip("peft", reason="peft is not installed")
 
 
 def ours(lora: AppliedLora, component: str, model: nn.Module) -> Tensor:
-    """Outputs of two rows: without LoRA, with it."""
+    """Outputs of two rows: without and with the LoRA."""
     loras = RowLoras(component, model, [[], [lora]])
     with loras.installed(), loras.rows([0, 1]):
         return run_unet(model, 2) if component == "unet" else encode(model, ids(2))

@@ -24,7 +24,7 @@ def words(composition: Composition) -> list[str]:
     return [concept.words for concept in composition.concepts]
 
 
-def test_the_example_of_the_design() -> None:
+def test_an_example_with_every_role() -> None:
     composition = analyze(EXAMPLE, "blurry")
     base, cat, dog = composition.variants
     assert composition.composes
@@ -75,7 +75,7 @@ def test_words_that_follow_the_tag(after: str, found: str) -> None:
     assert " ".join(cut(composition.variants[0], spans)) == found
 
 
-def test_rules_in_their_order() -> None:
+def test_words_sources_in_order() -> None:
     rows = {"x": WordsOverride(words="fox", trigger="qqq")}
     dog = ", a <lora:y:1> dog"
     tagged = analyze("a <lora:x:1:words=hen> cat, fox, hen" + dog, overrides=rows)
@@ -93,7 +93,7 @@ def test_rules_in_their_order() -> None:
         analyze("a fox, a cat <lora:x:1>" + dog)
 
 
-def test_the_panel_gives_a_role_only_where_the_tag_has_none() -> None:
+def test_the_panels_role_counts_only_if_the_tag_has_none() -> None:
     text = "<lora:x:1> cat, <lora:y:1> dog <lora:z:1{}>"
     rows = {"z": WordsOverride(role="style")}
     assert analyze(text.format(""), overrides=rows).styles == (LoraUse("z"),)
@@ -206,7 +206,7 @@ def test_one_warning_for_arguments_of_other_extensions() -> None:
     assert "lbw=B" not in warning
 
 
-def test_other_tags_go_only_where_the_host_takes_them_out() -> None:
+def test_other_tags_are_removed_only_if_the_host_removes_them() -> None:
     prompt = "<lora:x:1> cat <hypernet:h:1>, <lora:y:1> dog"
     assert analyze(prompt).text == "cat <hypernet:h:1>, dog"
     dropped = analyze(prompt, drop_other_tags=True)
@@ -240,7 +240,7 @@ two_concepts = st.tuples(mixed, mixed, mixed).map(
 
 @given(two_concepts | mixed)
 @settings(max_examples=400, deadline=None)
-def test_variants_differ_by_their_triggers_alone(prompt: str) -> None:
+def test_variants_differ_only_by_their_triggers(prompt: str) -> None:
     try:
         composition = analyze(prompt)
     except CLoRAError:

@@ -38,6 +38,7 @@ __all__ = [
     "Bias",
     "Delta",
     "Layer",
+    "ScaleOf",
     "ShapeError",
     "cast_outside_autograd",
     "kind_of",
