@@ -23,7 +23,7 @@ from torch import Tensor
 import clora
 from clora import Settings, compose
 from clora.prompt import WordsOverride
-from clora.regions.region import Painted
+from clora.prompt.region import Painted
 
 from .unchanged_drawn import Drawn, Facts
 from .unchanged_standin import standin_runs

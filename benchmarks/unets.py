@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from clora.conditioning.plan import ImagePlan, plan_positions, rows_of
 from clora.lora.file import LoraFile
-from clora.lora.resolve import AppliedLora, apply_lora
+from clora.lora.resolve import AppliedLora
 from clora.lora.rows import RowLoras
 from clora.models.denoiser import Conditioned, Row
+from clora.models.lora import apply_lora
 
 RANK = 8
 LENGTH = 77

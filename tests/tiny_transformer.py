@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clora.lora.rows import RowLoras
+from clora.lora.target import Target
 from clora.models import CrossAttention, ModelFamily
 from clora.models.denoiser import Conditioned, Row
-from clora.models.layer_names import Target
 
 PATCH, WIDTH, TEXT, HEADS, LENGTH = 2, 16, 12, 2, 9
 

@@ -139,7 +139,7 @@ class LayerwiseFusion:
         if active is None:
             return None
         read: Tensor = args[0]
-        weights = active.blend.rows_at(read)
+        weights = active.blend.context_rows_at(read)
         mixed = torch.zeros_like(read[: active.count])
         for row, base in enumerate(active.base_of):
             mixed[base].addcmul_(read[row], weights[row])

@@ -16,7 +16,7 @@ from ..hosts.preview import draw_over
 from ..lora.library import LoraLibrary
 from ..pictures import masks_overlay
 from ..prompt import Composition, analyze
-from ..regions.region import Region
+from ..prompt.region import Region
 from ..ui.request import Request
 from ..webui.texts import Length, encode_texts
 from .sampling_pass import Outcome, SamplingPass
@@ -191,7 +191,7 @@ def _shown(outcome: Outcome, image: int, composition: Composition) -> Shown:
         None if masks is None else masks.float().cpu(), record.strip(image) if record else [],
         tuple(concept.label for concept in composition.concepts), composition.variant_names,
         tuple(record.losses) if record else (), tuple(record.refined) if record else (),
-        tuple(concept.place for concept in composition.concepts), None if found is None else found.float().cpu(),
+        tuple(concept.region for concept in composition.concepts), None if found is None else found.float().cpu(),
     )  # fmt: skip
 
 

@@ -19,8 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from clora.lora.file import read_lora
-from clora.lora.resolve import AppliedLora, apply_lora
+from clora.lora.resolve import AppliedLora
 from clora.lora.rows import RowLoras
+from clora.models.lora import apply_lora
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 pytest.importorskip("peft", reason="peft is not installed")
@@ -29,7 +30,7 @@ RECORDED = Path(__file__).parents[1] / "data" / "golden"
 
 
 def ours(lora: AppliedLora, component: str, model: nn.Module) -> Tensor:
-    """Outputs of two rows: without LoRA, with it."""
+    """Outputs of two rows: without and with the LoRA."""
     loras = RowLoras(component, model, [[], [lora]])
     with loras.installed(), loras.rows([0, 1]):
         return run_unet(model, 2) if component == "unet" else encode(model, ids(2))

@@ -10,7 +10,7 @@ import torch
 from clora.conditioning.plan import ImagePlan
 from clora.engine.composer import Composer, Step, Updated
 from clora.engine.record import Record
-from clora.regions.region import NAMED, Region
+from clora.prompt.region import NAMED, Region
 from clora.regions.vanishing import VanishingSubjects, vanished
 from clora.settings import Settings
 from clora.settings.schedule import schedule

@@ -239,7 +239,7 @@ def test_generating_reads_the_prompt_while_clora_is_on(page: dict[str, Any]) -> 
     ("name", "sentence"),
     [
         ("read wrong", "did you mean &quot;cat&quot;?"),
-        ("read nothing", "steps aside"),
+        ("read nothing", "is inactive for this prompt"),
         ("read with wrong setting", "refine_at"),
     ],
 )
