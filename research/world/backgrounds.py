@@ -21,15 +21,15 @@ def _scatter(ground: Colour, count: int, spacing: float, mark: Mark) -> Image.Im
     rng = random.Random(7)
     picture = Image.new("RGB", (2 * SIZE, 2 * SIZE), ground)
     draw = ImageDraw.Draw(picture)
-    places: list[tuple[float, float]] = []
+    positions: list[tuple[float, float]] = []
     for _ in range(count * 40):
         x, y = rng.uniform(0, SIZE), rng.uniform(0, SIZE)
-        gaps = [(abs(x - u), abs(y - v)) for u, v in places]
+        gaps = [(abs(x - u), abs(y - v)) for u, v in positions]
         if all(min(a, SIZE - a) ** 2 + min(b, SIZE - b) ** 2 > spacing**2 for a, b in gaps):
-            places.append((x, y))
-        if len(places) == count:
+            positions.append((x, y))
+        if len(positions) == count:
             break
-    for x, y in places:
+    for x, y in positions:
         seed = rng.random()
         for dx in (-SIZE, 0, SIZE):
             for dy in (-SIZE, 0, SIZE):

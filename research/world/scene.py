@@ -69,19 +69,19 @@ class Scene:
     style: str | None = None
 
 
-def _places(count: int, rng: random.Random) -> list[tuple[float, float, float]]:
+def _circles(count: int, rng: random.Random) -> list[tuple[float, float, float]]:
     """Centres and diameters of `count` things that hardly overlap and lie inside the picture."""
     low, high = _DIAMETERS[count]
     while True:
-        places: list[tuple[float, float, float]] = []
+        circles: list[tuple[float, float, float]] = []
         for _ in range(60):
             d = rng.uniform(low, high)
             margin = d / 2 + 4
             x, y = rng.uniform(margin, SIZE - margin), rng.uniform(margin, SIZE - margin)
-            if all(math.hypot(x - u, y - v) > 0.52 * (d + e) for u, v, e in places):
-                places.append((x, y, d))
-            if len(places) == count:
-                return places
+            if all(math.hypot(x - u, y - v) > 0.52 * (d + e) for u, v, e in circles):
+                circles.append((x, y, d))
+            if len(circles) == count:
+                return circles
 
 
 def random_thing(rng: random.Random, kind: str | None = None, typical: float = 0.5) -> Thing:
@@ -95,10 +95,10 @@ def random_thing(rng: random.Random, kind: str | None = None, typical: float = 0
 
 def arrange(things: tuple[Thing, ...], rng: random.Random) -> tuple[Thing, ...]:
     """The same things at random places, in random sizes and slightly tilted."""
-    places = _places(len(things), rng)
+    circles = _circles(len(things), rng)
     return tuple(
         replace(thing, x=x, y=y, diameter=d, tilt=rng.uniform(-10, 10) if thing.kind in _TILTED else 0.0)
-        for thing, (x, y, d) in zip(things, places, strict=True)
+        for thing, (x, y, d) in zip(things, circles, strict=True)
     )
 
 
