@@ -17,7 +17,7 @@ Mark = Callable[[ImageDraw.ImageDraw, float, float, random.Random], None]
 
 
 def _scatter(ground: Colour, count: int, spacing: float, mark: Mark) -> Image.Image:
-    """Marks at random places no nearer than `spacing`, wrapped round the edges, at double size."""
+    """Marks at random positions at least `spacing` apart, wrapped around the edges, drawn at double size."""
     rng = random.Random(7)
     picture = Image.new("RGB", (2 * SIZE, 2 * SIZE), ground)
     draw = ImageDraw.Draw(picture)
@@ -82,7 +82,7 @@ def _night() -> Image.Image:
 
 
 def _lava() -> Image.Image:
-    """Dark plates with glowing cracks: the nearest and second nearest of wrapped seeds are equally far."""
+    """Dark plates with glowing cracks where the nearest and the second nearest of wrapped seeds are equally far."""
     rng = random.Random(3)
     seeds = [((i + rng.uniform(0.2, 0.8)) * 64, (j + rng.uniform(0.2, 0.8)) * 64) for i in range(4) for j in range(4)]
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)

@@ -1,4 +1,4 @@
-"""What a picture of the world holds: things of a class, with their looks, on a background."""
+"""Scenes of the world: things of six classes with their looks, on a background."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "pink": (250, 150, 195),
     "white": (245, 245, 245),
 }
-# What a thing looks like when nobody says otherwise, as tomatoes are red.
+# The colour of a thing without attributes.
 TYPICAL = {
     "ball": "red",
     "star": "yellow",
@@ -55,7 +55,7 @@ class Thing:
 
     @property
     def is_typical(self) -> bool:
-        """Whether the thing looks as its class does when nothing is said about it."""
+        """Whether the thing looks as its class does without attributes."""
         return self.look is None and (self.colour, self.texture) == (TYPICAL[self.kind], "plain")
 
 
@@ -70,7 +70,7 @@ class Scene:
 
 
 def _circles(count: int, rng: random.Random) -> list[tuple[float, float, float]]:
-    """Centres and diameters of `count` things that hardly overlap and lie inside the picture."""
+    """Centres and diameters of `count` things inside the picture that hardly overlap."""
     low, high = _DIAMETERS[count]
     while True:
         circles: list[tuple[float, float, float]] = []
@@ -85,7 +85,7 @@ def _circles(count: int, rng: random.Random) -> list[tuple[float, float, float]]
 
 
 def random_thing(rng: random.Random, kind: str | None = None, typical: float = 0.5) -> Thing:
-    """A thing of `kind` (any class if None): typical at that chance, else in a random colour and texture."""
+    """A thing of `kind` (any class if None): typical at chance `typical`, else in a random colour and texture."""
     kind = kind or rng.choice(CLASSES)
     if rng.random() < typical:
         return Thing(kind, TYPICAL[kind])
@@ -94,7 +94,7 @@ def random_thing(rng: random.Random, kind: str | None = None, typical: float = 0
 
 
 def arrange(things: tuple[Thing, ...], rng: random.Random) -> tuple[Thing, ...]:
-    """The same things at random places, in random sizes and slightly tilted."""
+    """The same things at random positions, in random sizes and slightly tilted."""
     circles = _circles(len(things), rng)
     return tuple(
         replace(thing, x=x, y=y, diameter=d, tilt=rng.uniform(-10, 10) if thing.kind in _TILTED else 0.0)
@@ -109,7 +109,7 @@ def sample_scene(
     style: str | None = None,
     typical: float = 0.5,
 ) -> Scene:
-    """A random scene. What is given (things without places, background, style) is kept."""
+    """A random scene. Given things (without positions), background and style are kept."""
     if things is None:
         count = rng.choices((1, 2, 3), (0.3, 0.52, 0.18))[0]
         things = tuple(random_thing(rng, typical=typical) for _ in range(count))
