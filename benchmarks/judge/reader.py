@@ -77,7 +77,7 @@ def reading_loss(reader: Reader, pictures: Tensor, things: Tensor, generator: to
         some = torch.rand(len(crops), 1, 1, 1, generator=generator) < 0.65
         crops = torch.where(some, smear(crops, generator), crops)
     verdicts, looks = reader(crops)
-    told = F.cross_entropy(verdicts.float(), rows[:, 3].long(), label_smoothing=0.02)
+    classified = F.cross_entropy(verdicts.float(), rows[:, 3].long(), label_smoothing=0.02)
     shares = -(rows[:, 4:] * looks.float().log_softmax(1)).sum(1).mean()
-    value: Tensor = told + 0.4 * shares
+    value: Tensor = classified + 0.4 * shares
     return value

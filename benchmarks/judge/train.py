@@ -82,8 +82,8 @@ def fit(pool: Pool, args: argparse.Namespace) -> Networks:
         now = torch.stack([value, reading]).detach()
         mean = now if not step else mean + 0.03 * (now - mean)
         if step % 200 == 199:
-            told = f"{step + 1} steps, {time.process_time() - start:.0f} s"
-            print(f"{told}, loss {mean[0]:.3f}, {mean[1]:.3f} of it looks", file=sys.stderr, flush=True)
+            progress = f"{step + 1} steps, {time.process_time() - start:.0f} s"
+            print(f"{progress}, loss {mean[0]:.3f}, {mean[1]:.3f} of it looks", file=sys.stderr, flush=True)
     return networks
 
 
