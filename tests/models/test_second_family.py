@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -31,7 +33,7 @@ def lora(seed: int) -> LoraFile:
 
     tensors = {f"lora_unet_layers_{n}_reads_text_value": pair(TEXT) for n in range(3)}
     tensors |= {f"lora_unet_layers_{n}_mlp": pair(16) for n in range(3)}
-    return LoraFile(f"lora{seed}", tensors, {})
+    return LoraFile(f"lora{seed}", Path(f"lora{seed}.safetensors"), {}, tensors)
 
 
 @pytest.fixture
