@@ -72,7 +72,9 @@ class TinyTransformerFamily(ModelFamily):
     def cross_attention(self, model: nn.Module) -> tuple[CrossAttention, ...]:
         named = [(name, module) for name, module in model.named_modules() if isinstance(module, TextAttention)]
         return tuple(
-            CrossAttention(name, module, module.query, module.key, module.project, HEADS, 0.0, early=index == 0)
+            CrossAttention(
+                name, module, module.query, module.key, module.value, module.project, HEADS, 0.0, early=index == 0
+            )
             for index, (name, module) in enumerate(named)
         )
 

@@ -8,11 +8,11 @@ act between the two factors, so all LoRAs of a layer together cost two matrix pr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import CLoRAError
 from .formats import Layer
@@ -23,15 +23,17 @@ class Blend:
     """Weights of LoRA sets: `weights` (R, S, h, w) at the latent's size, of `sets` (S), for R rows.
 
     The text contexts are no image: they come in F rows, each with one set (`context_sets`) and its own weights
-    `context_weights` (F, h, w), which add up to those of the sets. A layer without image positions (the timestep's
+    `context_weights` (F, h, w), which add up to those of the sets; `text_layers` are the modules that take a context as
+    input (key and value projections of cross-attention). A layer without image positions (the timestep's
     embedding) uses the mean over the image.
     """
 
     def __init__(
-        self, weights: Tensor, sets: Sequence[int], context_sets: Sequence[int], context_weights: Tensor
-    ) -> None:
+        self, weights: Tensor, sets: Sequence[int], context_sets: Sequence[int], context_weights: Tensor,
+        text_layers: Collection[nn.Module] = (),
+    ) -> None:  # fmt: skip
         self.weights, self.sets, self.context_sets = weights, tuple(sets), tuple(context_sets)
-        self.context_weights = context_weights
+        self.context_weights, self.text_layers = context_weights, frozenset(text_layers)
         self._context_grids: dict[tuple[object, ...], Tensor] = {}
         self._grids: dict[tuple[int, int], Tensor] = {}
         self._channel_weights: dict[tuple[object, ...], Tensor] = {}

@@ -49,10 +49,6 @@ class Blended:
     contexts: Rows
 
 
-_OF_CONTEXT = ("attn2.to_k", "attn2.to_v")
-"""Layers whose input is the text's context: each of its rows has one set, which acts on the whole image."""
-
-
 class _Hooked:
     """One hooked module and its sets; the pieces of the last batch layout are kept."""
 
@@ -112,9 +108,9 @@ class HookedLayer(_Hooked):
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor, rows: Rows | Blended
     ) -> Tensor | None:
         if isinstance(rows, Blended):
-            if not self.name.endswith(_OF_CONTEXT):
+            if self.module not in rows.blend.text_layers:
                 return self._blend(args, kwargs, output, rows.blend)
-            rows = rows.contexts
+            rows = rows.contexts  # each row of the text has one set, which acts on the whole image
         touched = self.touched(rows)
         if not touched:
             return None

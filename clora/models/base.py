@@ -16,8 +16,8 @@ from ..lora.target import Target
 class CrossAttention:
     """One cross-attention layer of a model.
 
-    `name` in the module tree; `module` is called with the image's states and the text's context, `to_q` and `to_k`
-    are its projections, `to_out` the projection after the attention. `scale` is that of the softmax, 0 for
+    `name` in the module tree; `module` is called with the image's states and the text's context, `to_q`, `to_k`
+    and `to_v` are its projections, `to_out` the projection after the attention. `scale` is that of the softmax, 0 for
     1/sqrt(head dim). `early`: in the first half of the model.
     """
 
@@ -25,6 +25,7 @@ class CrossAttention:
     module: nn.Module
     to_q: nn.Module
     to_k: nn.Module
+    to_v: nn.Module
     to_out: nn.Module
     heads: int
     scale: float

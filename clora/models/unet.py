@@ -37,7 +37,9 @@ class UNetFamily(ModelFamily):
             scale = float(getattr(module, "scale", 0.0) or 0.0)
             out = module.to_out[0]  # a projection and a dropout
             early = bool(_DOWN.search(name))
-            layer = CrossAttention(name, module, module.to_q, module.to_k, out, int(module.heads), scale, early)
+            layer = CrossAttention(
+                name, module, module.to_q, module.to_k, module.to_v, out, int(module.heads), scale, early
+            )
             found.append(layer)
         return tuple(found)
 
