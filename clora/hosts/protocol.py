@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from ..errors import CLoRAError
 from ..lora.rows import RowLoras
@@ -50,15 +49,15 @@ class HostDenoiser(Denoiser, Protocol):
         ...
 
 
-class Evaluator(Protocol):
-    """What a sampling pass does at each evaluation of the host's denoiser (see `clora.webui.sampling_pass`)."""
+class EvaluationHandler(Protocol):
+    """What CLoRA does at each evaluation of the host's denoiser (see `clora.webui.sampling_pass`)."""
 
     @property
     def rows(self) -> Sequence[Row]:
         """Every row of the batch."""
         ...
 
-    def before(self, x: Tensor, sigma: Tensor, place: SamplerPosition) -> Tensor:
+    def before(self, x: Tensor, sigma: Tensor, position: SamplerPosition) -> Tensor:
         """The sampler's latent after the updates of this step, (B, C, h, w)."""
         ...
 
@@ -124,25 +123,9 @@ class WebUIModel(Protocol):
         """The rows' denoiser for one sampling pass."""
         ...
 
-    def attach(self, processing: Any, evaluator: Evaluator, denoiser: HostDenoiser) -> Callable[[], None]:
-        """Let the evaluator answer the host's evaluations of this pass; returns what takes every trace away."""
+    def attach(self, processing: Any, handler: EvaluationHandler, denoiser: HostDenoiser) -> Callable[[], None]:
+        """Let `handler` answer the evaluations of this pass; returns a function that removes every hook."""
         ...
-
-
-def denoiser_hooks(cfg: nn.Module, before: Callable[..., Any], after: Callable[..., Any]) -> list[RemovableHandle]:
-    """Hooks around each evaluation of a sampler's denoiser; `after` is called after an exception too."""
-    return [
-        cfg.register_forward_pre_hook(before, with_kwargs=True),
-        cfg.register_forward_hook(after, always_call=True),
-    ]
-
-
-_ARGUMENTS = ("x", "sigma", "uncond", "cond", "cond_scale", "s_min_uncond", "image_cond")
-
-
-def bound_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `CFGDenoiser.forward` by name."""
-    return {**dict(zip(_ARGUMENTS, args, strict=False)), **kwargs}
 
 
 def sampler_position(sampler: Any, evaluation: int, t: float, first_t: float) -> SamplerPosition:

@@ -34,19 +34,19 @@ class Progress:
     index: int = -1
     lowest: float = float("inf")
 
-    def next(self, sigma: float, place: SamplerPosition) -> tuple[int, bool]:
+    def next(self, sigma: float, position: SamplerPosition) -> tuple[int, bool]:
         """(index of the step from 0, is it the step's first evaluation)."""
-        first = self.calls % 2 == 0 if place.second_order else sigma < self.lowest * (1 - _SAME)
+        first = self.calls % 2 == 0 if position.second_order else sigma < self.lowest * (1 - _SAME)
         self.calls += 1
         self.lowest = min(self.lowest, sigma)
-        if place.adaptive:
-            reached = int(place.fraction * place.steps)
+        if position.adaptive:
+            reached = int(position.fraction * position.steps)
             first = reached > self.index
             self.index = max(self.index, reached)
         elif first or self.index < 0:
             first = True
             self.index += 1
-        return min(self.index, place.steps - 1), first
+        return min(self.index, position.steps - 1), first
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Outcome:
 
 
 class SamplingPass:
-    """`clora.hosts.protocol.Evaluator`: updates, predictions, masks and fusion for one pass of the host's sampler.
+    """`clora.hosts.protocol.EvaluationHandler` for one pass of the host's sampler: updates, predictions, masks, fusion.
 
     `masks` are those of an earlier pass, which this pass uses as they are and without updates (hires).
     `watch` is called after each update with the phase in words; what it raises ends the pass. `preview` is called
@@ -92,7 +92,7 @@ class SamplingPass:
         """Every row of the batch."""
         return tuple(self.texts.timetables)
 
-    def before(self, x: Tensor, sigma: Tensor, place: SamplerPosition) -> Tensor:
+    def before(self, x: Tensor, sigma: Tensor, position: SamplerPosition) -> Tensor:
         """The sampler's latent after the updates of this step."""
         if len(self._plans) != x.shape[0]:
             raise CLoRAError(
@@ -100,15 +100,15 @@ class SamplingPass:
                 "turn off the extension that changes the batch (tiled diffusion, for instance)."
             )
         if self._composer is None:
-            self.outcome.record = Record(self.settings, place.steps)
+            self.outcome.record = Record(self.settings, position.steps)
             self._composer = Composer(
-                self.model.unet, self.settings, place.steps, loras=self.loras, observer=self._observe,
+                self.model.unet, self.settings, position.steps, loras=self.loras, observer=self._observe,
                 warnings=self.outcome.warnings,
             )  # fmt: skip
-        index, first = self.progress.next(float(sigma[0]), place)
+        index, first = self.progress.next(float(sigma[0]), position)
         self._now = (index, first and self._masks is None)
-        self._plans = self.texts.plans(place.evaluation)
-        self.denoiser.at(Evaluation(sigma, self.texts.contexts(place.evaluation), self.texts.set_of))
+        self._plans = self.texts.plans(position.evaluation)
+        self.denoiser.at(Evaluation(sigma, self.texts.contexts(position.evaluation), self.texts.set_of))
         with self._installed() as composer:
             return composer.before(index, x, self._plans, self.denoiser, update=self._now[1])
 

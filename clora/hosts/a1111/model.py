@@ -12,9 +12,9 @@ from ...errors import CLoRAError
 from ...lora.rows import RowLoras
 from ...prompt import PromptTokens, ResolvedText
 from .. import host_api
-from ..protocol import Encoded, Evaluator, host_layout
+from ..protocol import Encoded, EvaluationHandler, host_layout
 from .denoiser import A1111Denoiser
-from .hook import Attached
+from .hook import A1111SamplerHook
 
 
 class A1111Model:
@@ -81,6 +81,6 @@ class A1111Model:
         """Whether the host still has this model (a refiner replaces it in the middle of a pass)."""
         return shared.sd_model is self.sd_model
 
-    def attach(self, processing: Any, evaluator: Evaluator, denoiser: A1111Denoiser) -> Callable[[], None]:
-        """Let the evaluator answer the host's evaluations of this pass; returns what takes every trace away."""
-        return Attached(self, processing.sampler, evaluator, denoiser).remove
+    def attach(self, processing: Any, handler: EvaluationHandler, denoiser: A1111Denoiser) -> Callable[[], None]:
+        """Let `handler` answer the evaluations of this pass; returns a function that removes every hook."""
+        return A1111SamplerHook(self, processing.sampler, handler, denoiser).remove

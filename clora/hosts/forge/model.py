@@ -12,10 +12,10 @@ from ...errors import CLoRAError
 from ...lora.rows import RowLoras
 from ...prompt import PromptTokens, ResolvedText
 from .. import host_api
-from ..protocol import Encoded, Evaluator, host_layout
+from ..protocol import Encoded, EvaluationHandler, host_layout
 from .denoiser import ForgeDenoiser
 from .engine import ForgeEngine
-from .hook import Attached
+from .hook import ForgeSamplerHook
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _PLAIN = (nn.Parameter, Tensor)
@@ -80,6 +80,6 @@ class ForgeModel(ForgeEngine):
         """The rows' denoiser for one sampling pass."""
         return ForgeDenoiser(self, loras)
 
-    def attach(self, processing: Any, evaluator: Evaluator, denoiser: ForgeDenoiser) -> Callable[[], None]:
-        """Let the evaluator answer the host's evaluations of this pass; returns what takes every trace away."""
-        return Attached(self, processing, evaluator, denoiser).remove
+    def attach(self, processing: Any, handler: EvaluationHandler, denoiser: ForgeDenoiser) -> Callable[[], None]:
+        """Let `handler` answer the evaluations of this pass; returns a function that removes every hook."""
+        return ForgeSamplerHook(self, processing, handler, denoiser).remove
