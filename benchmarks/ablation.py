@@ -34,16 +34,16 @@ def update(bench: Bench, *, stop: bool, both: bool) -> Callable[[], Tensor]:
     """The gradient with or without stopping at the last map, of both halves or of the conditional one."""
     composer = Composer(bench.unet, Settings(), 50)
     x, plans = bench.latent, [bench.plan]
-    rows, columns = rows_of(plans, unconditional=both), needed_columns(plans)
+    rows, columns = rows_of(plans, (True, False) if both else (True,)), needed_columns(plans)
     size = (x.shape[-2], x.shape[-1])
 
     def run() -> Tensor:
         with bench.loras.installed(), composer.installed():
             with torch.no_grad():
-                composer.taps.survey(size, lambda: bench.predict(x, rows[:1]))
+                composer.probe.survey(size, lambda: bench.predict(x, rows[:1]))
             with bench.gradients():
                 leaf = x.clone().requires_grad_(True)
-                maps, _, _ = composer.taps.collect(
+                maps, _, _ = composer.probe.collect(
                     size, columns, lambda: bench.predict(latent_rows(leaf, rows), rows), stop=stop
                 )
                 losses, _ = contrast_losses(average_maps(maps, rows, columns), plans, 0.5)
@@ -61,11 +61,11 @@ def stopped_part(bench: Bench) -> float:
 
     def forward(stop: bool) -> float:
         start = time.perf_counter()
-        composer.taps.collect(size, (2,), lambda: bench.predict(x, rows), stop=stop)
+        composer.probe.collect(size, (2,), lambda: bench.predict(x, rows), stop=stop)
         return time.perf_counter() - start
 
     with torch.no_grad(), bench.loras.installed(), composer.installed():
-        composer.taps.survey(size, lambda: bench.predict(x, rows))
+        composer.probe.survey(size, lambda: bench.predict(x, rows))
         return statistics.median(forward(True) / forward(False) for _ in range(5))
 
 

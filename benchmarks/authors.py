@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.unets import Bench
-from clora.attention.probe import map_grid
 from clora.guidance.contrast import group_entries, info_nce
+from clora.models import family_of
 
 
 class _Probabilities:
@@ -44,7 +44,7 @@ class AuthorsWay:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.kept: list[Tensor] = []
-        height, width = map_grid(*bench.latent.shape[-2:])
+        height, width = family_of(bench.unet).map_grid(*bench.latent.shape[-2:])
         self.cells = height * width
 
     @contextmanager
@@ -81,8 +81,8 @@ class AuthorsWay:
         self.bench.unet.requires_grad_(False)
         x = self.bench.latent.clone().requires_grad_(True)
         predictions, maps = self._forwards(x)
-        entries = group_entries(self.bench.plan.group_tokens)
-        chosen = torch.stack([maps[e.variant][:, e.token] for e in entries]).float()
+        entries = group_entries(self.bench.plan.concepts)
+        chosen = torch.stack([maps[e.variant][:, e.position] for e in entries]).float()
         loss = info_nce(chosen, torch.tensor([e.concept for e in entries]), 0.5).loss
         # Zero times the predictions keeps the backward full-length, as in their code, which returns both.
         total = loss + sum(0.0 * prediction.float().sum() for prediction in predictions)

@@ -19,10 +19,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from clora.attention.maps import AttentionMaps
-from clora.conditioning.plan import ImagePlan
+from clora.conditioning.plan import ImagePlan, PlannedConcept
 from clora.engine.composer import Event, Step, Updated
 from clora.errors import CLoRAError
-from clora.fusion.masked_mean import guide
+from clora.guidance.classifier_free import guide
 from clora.hosts.diffusers import Conditioning, Prepared, Sampling, Text, TextEncoding, components_of, sample
 from clora.lora.library import LoraLibrary
 from clora.models.denoiser import Row
@@ -102,7 +102,9 @@ class GoldenCase:
     def plan(self) -> ImagePlan:
         """The text positions the authors' arguments give."""
         groups = tuple(tuple(tuple(t) for t in group) for group in self.kwargs["important_token_indices"])
-        return ImagePlan(groups, tuple(tuple(tokens) for tokens in self.kwargs["mask_indices"]))
+        base, *own = (tuple(positions) for positions in self.kwargs["mask_indices"])
+        concepts = tuple(PlannedConcept(group, mask) for group, mask in zip(groups, own, strict=True))
+        return ImagePlan(len(own) + 1, concepts, base_mask=base)
 
     def uses(self, variant: int) -> tuple[LoraUse, ...]:
         """The LoRAs that are on in a variant, the style first."""
@@ -198,9 +200,9 @@ def recompute(pipe: Any, case: GoldenCase, library: LoraLibrary) -> Errors:
     return errors
 
 
-def stacked_maps(book: AttentionMaps, variants: int) -> Tensor:
-    """All recorded columns of a book, (V, a, b, K), as the authors' store lays them out."""
-    return torch.stack([book.of(0, v, book.columns) for v in range(variants)]).permute(0, 2, 3, 1)
+def stacked_maps(maps: AttentionMaps, variants: int) -> Tensor:
+    """All recorded columns of the maps, (V, a, b, K), as the authors' store lays them out."""
+    return torch.stack([maps.of(0, v, maps.columns) for v in range(variants)]).permute(0, 2, 3, 1)
 
 
 def compare_step(
@@ -211,15 +213,15 @@ def compare_step(
     ours: dict[str, Tensor] = {}
     for number, update in enumerate(updates):
         key = f"step{index}/pass{number}"
-        ours[f"{key}/attention_maps"] = stacked_maps(update.gradient.book, variants)
+        ours[f"{key}/attention_maps"] = stacked_maps(update.gradient.maps, variants)
         ours[f"{key}/loss"] = update.gradient.losses
         ours[f"{key}/grad"] = update.gradient.value
         ours[f"{key}/latent_before"], ours[f"{key}/latent_after"] = update.before, update.after
     last = f"step{index}/pass{max(len(updates) - 1, 0)}"
-    if step.book is not None:
-        ours.setdefault(f"{last}/attention_maps", stacked_maps(step.book, variants))
+    if step.maps is not None:
+        ours.setdefault(f"{last}/attention_maps", stacked_maps(step.maps, variants))
     ours[f"{last}/noise_preds"] = torch.stack(
-        [torch.stack([step.predicted.rows[Row(0, v, half)] for half in (False, True)]) for v in range(variants)]
+        [torch.stack([step.prediction.rows[Row(0, v, half)] for half in (False, True)]) for v in range(variants)]
     )
     if step.masks[0] is not None:
         ours[f"step{index}/masks"] = step.masks[0]

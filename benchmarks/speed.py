@@ -106,7 +106,7 @@ def works(bench: Bench) -> dict[str, Work]:
         values = {"fusion": "exact", "fuse_from": 0.0, **settings}
         composer = Composer(bench.unet, Settings(**values), 50, loras=bench.loras)
         with torch.no_grad(), bench.loras.installed(), composer.installed():
-            composer.taps.survey(size, lambda: bench.denoiser.predict(x, bench.rows[:1]))
+            composer.probe.survey(size, lambda: bench.denoiser.predict(x, bench.rows[:1]))
 
         def run() -> Tensor:
             with bench.loras.installed(), composer.installed():
@@ -148,7 +148,7 @@ def measure(bench: Bench, repeats: int, device: str) -> Measured:
                 torch.cuda.synchronize()
             if number:
                 times[name].append(clock() - start)
-    return Measured(len(bench.plan.group_tokens), {name: statistics.median(all_) for name, all_ in times.items()})
+    return Measured(len(bench.plan.concepts), {name: statistics.median(all_) for name, all_ in times.items()})
 
 
 def peak_memory(args: argparse.Namespace, concepts: int, work: str) -> float:

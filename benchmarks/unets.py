@@ -11,9 +11,9 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from clora.conditioning.plan import ImagePlan, plan_image, rows_of
-from clora.lora import LoraFile, apply_lora
-from clora.lora.resolve import AppliedLora
+from clora.conditioning.plan import ImagePlan, plan_positions, rows_of
+from clora.lora.file import LoraFile
+from clora.lora.resolve import AppliedLora, apply_lora
 from clora.lora.rows import RowLoras
 from clora.models.denoiser import Conditioned, Row
 
@@ -68,11 +68,11 @@ class Bench:
         applied = [apply_lora(random_lora(unet, i), {"unet": unet}, te=1.0, unet=1.0) for i in range(concepts)]
         sets: list[list[AppliedLora]] = [[], *([one] for one in applied)]
         self.loras = RowLoras("unet", unet, sets)
-        self.plan: ImagePlan = plan_image(
+        self.plan: ImagePlan = plan_positions(
             [[(2 + 3 * concept,) for concept in range(concepts)] for _ in range(concepts + 1)],
             [(), *(((1 + 3 * concept),) for concept in range(concepts))], "subject",
         )  # fmt: skip
-        self.rows = rows_of([self.plan], unconditional=True)
+        self.rows = rows_of([self.plan])
         self.denoiser = self
 
     @property

@@ -8,14 +8,13 @@ from torch import nn
 
 from ..lora.library import LoraLibrary
 from ..lora.resolve import AppliedLora
-from ..prompt import LoraUse
-from .variants import MethodVariant
+from ..prompt import LoraUse, Variant
 
 LoraSets = tuple[tuple[AppliedLora, ...], ...]
 
 
 def lora_sets(
-    variants: Sequence[Sequence[MethodVariant]], library: LoraLibrary, components: Mapping[str, nn.Module]
+    variants: Sequence[Sequence[Variant]], library: LoraLibrary, components: Mapping[str, nn.Module]
 ) -> tuple[LoraSets, dict[tuple[int, int], int]]:
     """Every distinct set of LoRAs once, applied to a model, and which one variant v of image i has: `[i, v]`."""
     applied: dict[LoraUse, AppliedLora] = {}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from torch import nn
 
-from ..prompt import LoraUse
 from .file import LoraFile, find_lora, no_such_lora, read_lora
 from .resolve import AppliedLora, apply_lora
+from .use import LoraUse
 
 Source = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
 

@@ -1,7 +1,8 @@
 """From a prompt's text to what is composed, and to the token positions of its words."""
 
+from ..lora.use import LoraUse
 from .analysis import analyze
-from .composition import Composition, Concept, LoraUse, Variant, WordsOverride
+from .composition import Composition, Concept, Variant, WordsOverride
 from .emphasis import Segment, parse_attention
 from .scheduling import schedule
 from .subjects import WordsRule

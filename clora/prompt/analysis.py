@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ..errors import CLoRAError
+from ..lora.use import LoraUse
 from ..regions.region import Region, parse_region
-from .composition import Composition, Concept, LoraUse, Variant, WordsOverride
+from .composition import Composition, Concept, Variant, WordsOverride
 from .diagnostics import unread, unused, why_aside
 from .render import Edit, Rendered, render
 from .subjects import Subject, find_subjects, group_subjects, subject_of_style

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..lora.use import LoraUse
 from ..regions.region import Painted, Region
 from .subjects import WordsRule
 from .text import Span
@@ -21,16 +22,6 @@ class WordsOverride:
     role: str | None = None
     place: str | None = None
     painted: Painted | None = None
-
-
-@dataclass(frozen=True)
-class LoraUse:
-    """A LoRA by name: strengths of its text-encoder and UNet halves, rank to cut to (None: all)."""
-
-    name: str
-    te: float = 1.0
-    unet: float = 1.0
-    dyn: int | None = None
 
 
 @dataclass(frozen=True)

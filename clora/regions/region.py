@@ -75,18 +75,18 @@ NAMED = {
 }
 
 
-def allowed_masks(places: Sequence[Region | None], shape: tuple[int, int], how: str) -> list[Tensor | None]:
-    """Where each concept may be, (h, w) of 0 and 1, None where it is free; empty without any place.
+def allowed_masks(regions: Sequence[Region | None], shape: tuple[int, int], how: str) -> list[Tensor | None]:
+    """Where each concept may be drawn, (h, w) of 0 and 1, None for everywhere; empty if no concept has a region.
 
-    `how` is that of the masks: with "replace" a place is its concepts' alone, so those without one have what is left.
+    With `how` "replace" a region belongs to its concept alone, so concepts without one get what is left.
     """
-    if not any(places):
+    if not any(regions):
         return []
-    own = [place.grid(*shape) if place else None for place in places]
+    own = [region.grid(*shape) if region else None for region in regions]
     if how != "replace":
         return own
-    left = 1 - torch.stack([region for region in own if region is not None]).amax(dim=0)
-    return [left if region is None else region for region in own]
+    left = 1 - torch.stack([mask for mask in own if mask is not None]).amax(dim=0)
+    return [left if mask is None else mask for mask in own]
 
 
 def _inside(start: float, size: float, cells: int) -> Tensor:

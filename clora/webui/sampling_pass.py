@@ -117,7 +117,7 @@ class SamplingPass:
         with self._installed() as composer:
             step = composer.predict(self._now[0], x, self._plans, self.denoiser, guidance=guidance, masks=self._masks)
         self._step = step
-        self.outcome.masks, self.outcome.found = step.masks, step.found
+        self.outcome.masks, self.outcome.found = step.masks, step.localized
         return step.cond, step.uncond
 
     def unconditional(self) -> Tensor:

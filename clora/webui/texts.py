@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
 from ..conditioning.lora_sets import lora_sets
-from ..conditioning.plan import ImagePlan
-from ..conditioning.variants import MethodVariant, method_variants, plan_variants
+from ..conditioning.plan import ImagePlan, plan_image
+from ..fusion import variants_of
 from ..hosts.protocol import Encoded, WebUIModel
 from ..lora.library import LoraLibrary
 from ..lora.resolve import AppliedLora
 from ..lora.rows import RowLoras
 from ..models.denoiser import Row
-from ..prompt import Composition, PromptTokens, ResolvedText, schedule, scheduled_positions
+from ..prompt import Composition, PromptTokens, ResolvedText, Variant, schedule, scheduled_positions
 from ..settings import Settings
 
 Timetable = tuple[tuple[int, ResolvedText], ...]
@@ -36,7 +36,8 @@ class Texts:
     timetables: Mapping[Row, Timetable]
     encoded: Mapping[tuple[Row, int], Encoded]
     layouts: Mapping[tuple[Row, int], PromptTokens]
-    variants: tuple[tuple[MethodVariant, ...], ...]
+    variants: tuple[tuple[Variant, ...], ...]
+    compositions: tuple[Composition, ...]
     settings: Settings
 
     def contexts(self, evaluation: int) -> dict[Row, Encoded]:
@@ -47,10 +48,10 @@ class Texts:
         """Every image's plan at the host's call number `evaluation`."""
         return tuple(self._plan(image, own, evaluation) for image, own in enumerate(self.variants))
 
-    def _plan(self, image: int, own: Sequence[MethodVariant], evaluation: int) -> ImagePlan:
+    def _plan(self, image: int, own: Sequence[Variant], evaluation: int) -> ImagePlan:
         rows = [Row(image, number, True) for number in range(len(own))]
         tokens = [self.layouts[row, _active(self.timetables[row], evaluation)] for row in rows]
-        return plan_variants(own, tokens, self.settings)
+        return plan_image(self.compositions[image], own, tokens, self.settings)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -75,7 +76,7 @@ def encode_texts(
     Global styles and role=off stay with the host, which has them in its weights. Errors: CLoRAError for LoRAs that
     cannot be used and for words that no scheduled text has.
     """
-    variants = tuple(_without_hosts_own(composition, settings) for composition in compositions)
+    variants = tuple(variants_of(composition, settings) for composition in compositions)
     sets, set_of = lora_sets(variants, library, {"unet": model.unet, **model.text_encoders})
     timetables = {
         Row(image, number, half): schedule(
@@ -93,20 +94,12 @@ def encode_texts(
     if settings.method == "clora":
         _check_words(compositions, timetables, layouts)
     encoded = _encoded(model, timetables, set_of, sets, size)
-    return Texts(sets, set_of, timetables, encoded, layouts, variants, settings)
+    return Texts(sets, set_of, timetables, encoded, layouts, variants, tuple(compositions), settings)
 
 
 def _active(table: Timetable, evaluation: int) -> int:
     """Index of the text that holds at a call (from 0): the host goes on with a text through its last step."""
     return next((i for i, (last, _) in enumerate(table) if evaluation <= last), len(table) - 1)
-
-
-def _without_hosts_own(composition: Composition, settings: Settings) -> tuple[MethodVariant, ...]:
-    hosts = {*composition.styles, *composition.off}
-    return tuple(
-        replace(v, loras=tuple(use for use in v.loras if use not in hosts))
-        for v in method_variants(composition, settings.method)
-    )
 
 
 def _check_words(

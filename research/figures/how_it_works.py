@@ -41,10 +41,9 @@ def draw_figure(pipe: Any, composed: Composed, step: Step, timestep: int) -> Ima
     """One row for each variant: its prompt, its maps, its mask, its own picture; then the fused one."""
     plan_variants = composed.compositions[0].variants
     concepts = composed.compositions[0].concepts
-    masks, book = step.masks[0], step.book
+    masks = step.masks[0]
     assert masks is not None
-    assert book is not None
-    predictions = [step.predicted.rows[Row(0, v, True)] for v in range(len(plan_variants))]
+    predictions = [step.prediction.rows[Row(0, v, True)] for v in range(len(plan_variants))]
     pictures = clean_pictures(pipe, step, timestep, [*predictions, step.cond[0]])
     titles = ["variant", *(f'map of "{c.words}"' for c in concepts), "mask", "its own picture"]
     width = TEXT_WIDTH + (TILE + GAP) * len(titles[1:]) + GAP
@@ -70,8 +69,9 @@ def draw_figure(pipe: Any, composed: Composed, step: Step, timestep: int) -> Ima
 
 def _subject_maps(step: Step, variant: int) -> list[Tensor]:
     """The map (h_a, w_a) of each concept's subject words in one variant."""
-    assert step.book is not None
-    return [step.book.of(0, variant, tokens[variant]).mean(dim=0) for tokens in step.plans[0].group_tokens]
+    maps = step.maps
+    assert maps is not None
+    return [maps.of(0, variant, concept.group[variant]).mean(dim=0) for concept in step.plans[0].concepts]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from clora.conditioning.plan import ImagePlan, plan_image
+from clora.conditioning.plan import ImagePlan
 from clora.engine.composer import Composer, Step, Updated
 from clora.errors import CLoRAError
 from clora.models.denoiser import Row
 from clora.settings import Settings
-from clora.settings.schedule import left_out, schedule
+from clora.settings.schedule import schedule, unreachable
+from tests.plans import plan_of
 from tests.toy import ToyDenoiser, toy
 
-PLAN = plan_image([[(2,), (5,)], [(3,), (6,)], [(2,), (6,)]], [(), (2,), (5,)], "all")
-EQUAL = ImagePlan((), ((), (), ()))
+PLAN = plan_of([[(2,), (5,)], [(3,), (6,)], [(2,), (6,)]], [(), (2,), (5,)], "all")
+EQUAL = ImagePlan(3)
 
 
 @pytest.fixture
@@ -237,7 +238,7 @@ def test_schedule_in_fractions_gives_the_papers_steps() -> None:
 )
 def test_what_no_step_is_left_for_is_told(steps: int, values: dict[str, Any], told: tuple[str, ...]) -> None:
     settings = Settings(**values)
-    found = left_out(settings, schedule(settings, steps))
+    found = unreachable(settings, schedule(settings, steps))
     assert len(found) == len(told)
     for sentence, part in zip(found, told, strict=True):
         assert sentence.startswith("No step is left")

@@ -49,13 +49,13 @@ def test_single_layers_probabilities(golden: Path) -> None:
     pipe = pipeline(golden, case.dtype)
     prepared = prepare_case(pipe, case, LoraLibrary(lora_files(golden)), Errors())
     recorded = {k.rsplit("/", 1)[1]: v for k, v in case.recorded.items() if "layer_probs/prompt1" in k}
-    loras, taps = RowLoras("unet", pipe.unet, prepared.sets), AttentionProbe(pipe.unet)
+    loras, probe = RowLoras("unet", pipe.unet, prepared.sets), AttentionProbe(pipe.unet)
     pipe.scheduler.set_timesteps(case.sampling().steps)
     denoiser = DiffusersDenoiser(pipe, loras, prepared, case.sampling()).at(0, pipe.scheduler.timesteps[0])
     rows = (Row(0, 1, False), Row(0, 1, True))
     latent = case.recorded["latents_init"].repeat(2, 1, 1, 1)
-    with torch.no_grad(), loras.installed(), taps.installed():
-        _, _, layers = taps.collect(
+    with torch.no_grad(), loras.installed(), probe.installed():
+        _, _, layers = probe.collect(
             latent.shape[-2:], range(77), lambda: denoiser.predict(latent, rows), keep_layers=True
         )
     assert len(layers) == len(recorded) == 5
@@ -65,7 +65,7 @@ def test_single_layers_probabilities(golden: Path) -> None:
 
 def test_both_lora_layouts_are_the_same(golden: Path) -> None:
     """The benchmark's table from kohya and from peft files of the same weights."""
-    from clora.lora import read_lora
+    from clora.lora.file import read_lora
 
     names = {path.name.split(".")[0] for path in (golden / "loras").glob("*.safetensors")}
     for name in names:

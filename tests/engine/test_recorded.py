@@ -11,11 +11,13 @@ from safetensors.torch import load_file
 
 from clora.attention.maps import AttentionMaps
 from clora.conditioning.plan import ImagePlan
-from clora.fusion.masked_mean import fuse, guide
+from clora.fusion.masked_mean import masked_mean
+from clora.guidance.classifier_free import guide
 from clora.guidance.update import LatentUpdate, contrast_losses
 from clora.regions.masks import MaskOptions, cut_masks, resize_masks
 from clora.settings import Settings
 from tests.conftest import DATA
+from tests.plans import plan_of_groups
 from tests.toy import toy
 
 INFO: dict[str, dict[str, Any]] = json.loads((DATA / "recorded.json").read_text("utf-8"))
@@ -25,8 +27,7 @@ PASSES = [(case, number) for case, info in INFO.items() for number in range(info
 
 def plan_of(case: str) -> ImagePlan:
     info = INFO[case]
-    groups = tuple(tuple(tuple(tokens) for tokens in group) for group in info["important_token_indices"])
-    return ImagePlan(groups, tuple(tuple(tokens) for tokens in info["mask_indices"]))
+    return plan_of_groups(info["important_token_indices"], info["mask_indices"])
 
 
 def book_of(case: str, number: int) -> AttentionMaps:
@@ -54,12 +55,12 @@ def test_moved_latent(case: str, number: int) -> None:
 def test_masks_and_fused_noise(case: str) -> None:
     info, plan = INFO[case], plan_of(case)
     book = book_of(case, info["n_passes"] - 1)
-    token_maps = [book.of(0, v, tokens) for v, tokens in enumerate(plan.mask_tokens)]
+    token_maps = [book.of(0, v, tokens) for v, tokens in enumerate(plan.masks)]
     predictions = TENSORS[f"{case}/pass{info['n_passes'] - 1}/noise_preds"]
     masks = cut_masks(token_maps, MaskOptions(threshold=info["mask_threshold_alpha"]))
     masks = resize_masks(masks, tuple(predictions.shape[-2:]))
     assert torch.equal(masks.double(), TENSORS[f"{case}/masks"].double())
-    uncond, cond = (fuse(predictions[:, half], masks)[None] for half in (0, 1))
+    uncond, cond = (masked_mean(predictions[:, half], masks)[None] for half in (0, 1))
     noise = guide(uncond, cond, info["guidance_scale"])
     recorded = TENSORS[f"{case}/noise_pred"]
     assert ((noise - recorded).abs().max() / recorded.abs().max()).item() < 1e-6

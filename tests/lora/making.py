@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clora.lora import AppliedLora
 from clora.lora.formats import Delta, read_deltas
+from clora.lora.resolve import AppliedLora
 from clora.models.layer_names import Target
 
 GOLDEN = Path(os.environ.get("CLORA_GOLDEN", Path(__file__).parents[2].parent / "shared" / "golden"))

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clora.errors import CLoRAError
-from clora.lora import AppliedLora, RowLoras, apply_lora, read_lora, warn_on_unhandled
+from clora.lora.file import read_lora
+from clora.lora.resolve import AppliedLora, apply_lora, warn_on_unhandled
+from clora.lora.rows import RowLoras
 
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 KEY = "lora_unet_mid_block_attentions_0_proj_in"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
 from clora.errors import CLoRAError
-from clora.lora import find_lora, read_lora
+from clora.lora.file import find_lora, read_lora
 from clora.lora.keys import split_key
 
 SOUND = save(

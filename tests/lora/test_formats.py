@@ -8,8 +8,8 @@ from making import FORMS, applied, deltas_on, input_for, layers, tensors_of
 from torch import nn
 from torch.func import functional_call
 
-from clora.lora import RowLoras
 from clora.lora.formats import Layer
+from clora.lora.rows import RowLoras
 from clora.lora.stack import Chain
 
 LINEAR = ("linear", "linear_no_bias")

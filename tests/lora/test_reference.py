@@ -11,7 +11,9 @@ from models import attention, encode, ids, kohya, peft, run_unet, text_encoder, 
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from clora.lora import AppliedLora, RowLoras, apply_lora, read_lora
+from clora.lora.file import read_lora
+from clora.lora.resolve import AppliedLora, apply_lora
+from clora.lora.rows import RowLoras
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 pytest.importorskip("peft", reason="peft is not installed")

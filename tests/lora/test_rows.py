@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from clora.errors import CLoRAError
-from clora.lora import AppliedLora, LoraFile, RowLoras, apply_lora
+from clora.lora.file import LoraFile
 from clora.lora.formats import layer as layer_module
 from clora.lora.formats import read_deltas
 from clora.lora.keys import split_key
+from clora.lora.resolve import AppliedLora, apply_lora
+from clora.lora.rows import RowLoras
 from clora.models.layer_names import Target
 
 pytest.importorskip("diffusers", reason="diffusers is not installed")
@@ -282,7 +284,7 @@ def test_rows_are_never_guessed() -> None:
 
 
 def test_other_hooks_see_the_changed_output() -> None:
-    """Attention taps read q and k behind the LoRA, even when they were there first."""
+    """Attention probe read q and k behind the LoRA, even when they were there first."""
     model, loras = conv_rows()
     seen: list[Tensor] = []
     model[0].register_forward_hook(lambda _, __, output: seen.append(output))

@@ -7,16 +7,17 @@ import dataclasses
 import pytest
 import torch
 
-from clora.conditioning.plan import ImagePlan, plan_image
+from clora.conditioning.plan import ImagePlan
 from clora.engine.composer import Composer, Step, Updated
 from clora.engine.record import Record
 from clora.regions.region import NAMED
 from clora.regions.vanishing import VanishingSubjects, vanished
 from clora.settings import Settings
 from clora.settings.schedule import schedule
+from tests.plans import plan_of
 from tests.toy import toy
 
-PLAN = plan_image([[(2,), (5,)]] * 3, [(), (), ()], "subject", labels=['"cat" (tom)', '"fish" (tigerfish)'])
+PLAN = plan_of([[(2,), (5,)]] * 3, [(), (), ()], "subject", labels=['"cat" (tom)', '"fish" (tigerfish)'])
 
 
 def masks(cat: int, fish: int) -> torch.Tensor:
@@ -76,9 +77,9 @@ def test_the_composer_warns_though_the_mask_is_the_place() -> None:
 
 
 def test_words_that_are_scheduled_away_are_not_missed() -> None:
-    away = plan_image([[(2,), ()]] * 3, [(), (), ()], "subject", labels=PLAN.labels)
+    away = plan_of([[(2,), ()]] * 3, [(), (), ()], "subject", labels=[one.label for one in PLAN.concepts])
     assert len(vanished(masks(0, 0), away)) == 1
-    assert vanished(masks(0, 0), ImagePlan(PLAN.group_tokens, PLAN.mask_tokens)) == []  # nobody is named
+    assert vanished(masks(0, 0), plan_of([[(2,), (5,)]] * 3, [(), (), ()], "subject")) == []  # nobody is named
 
 
 @pytest.mark.parametrize(
@@ -132,10 +133,10 @@ def test_the_record_keeps_three_steps() -> None:
     strip = record.strip(0)
     assert [title for title, _ in strip] == ["step 1", "step 3, last update", "step 6"]
     for (_, maps), step in zip(strip, (steps[0], steps[2], steps[5]), strict=True):
-        for concept, groups in enumerate(PLAN.group_tokens):
+        for concept, groups in enumerate(one.group for one in PLAN.concepts):
             for variant, tokens in enumerate(groups):
-                assert step.book is not None
-                expected = step.book.of(0, variant, tokens).mean(0).float()
+                assert step.maps is not None
+                expected = step.maps.of(0, variant, tokens).mean(0).float()
                 found = maps[concept][variant]
                 assert found is not None
                 assert found.dtype == torch.float32

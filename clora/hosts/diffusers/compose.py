@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ...conditioning.lora_sets import lora_sets
-from ...conditioning.variants import MethodVariant, method_variants, plan_variants
+from ...conditioning.plan import plan_image
 from ...engine.composer import Observer
 from ...errors import CLoRAError
+from ...fusion import variants_of
 from ...lora.library import LoraLibrary, Source
 from ...lora.resolve import AppliedLora
 from ...models.denoiser import Row
-from ...prompt import Composition, ResolvedText, WordsOverride, analyze, schedule, scheduled_positions
+from ...prompt import Composition, ResolvedText, Variant, WordsOverride, analyze, schedule, scheduled_positions
 from ...settings import Settings
 from .sampling import Conditioning, Prepared, Sampling, check_pipeline, decode, initial_latents, sample
 from .text import Encoded, Text, TextEncoding
@@ -84,7 +85,7 @@ def compose(
         for step, after in sample(
             pipe, prepared, latents, settings, sampling, generators=generators, observer=observer, warnings=warnings
         ):
-            latents, masks, found = after, step.masks, step.found
+            latents, masks, found = after, step.masks, step.localized
         if not bool(torch.isfinite(latents).all()):
             raise CLoRAError(
                 "The latent holds NaN or infinite values after the last step, so there is no picture; "
@@ -108,7 +109,7 @@ def prepare(
     clip_skip: int = 0,
 ) -> Prepared:  # fmt: skip
     """LoRA sets, contexts and plans of every step for a batch of compositions."""
-    variants = [method_variants(composition, settings.method) for composition in compositions]
+    variants = [variants_of(one, settings, (*one.styles, *one.off)) for one in compositions]
     sets, set_of = lora_sets(variants, library, components_of(pipe))
     timetables: dict[Row, Timetable] = {
         Row(image, number, half): schedule(variant.text if half else variant.negative, sampling.steps)
@@ -119,7 +120,9 @@ def prepare(
     encoded = _encode(pipe, timetables, set_of, sets, clip_skip)
     if settings.method == "clora":
         _check_words(compositions, timetables, encoded)
-    steps = [_conditioning(step, timetables, encoded, variants, settings) for step in range(sampling.steps)]
+    steps = [
+        _conditioning(step, timetables, encoded, compositions, variants, settings) for step in range(sampling.steps)
+    ]
     return Prepared(sets, set_of, tuple(steps))
 
 
@@ -150,12 +153,12 @@ def _encode(
 
 def _conditioning(
     step: int, timetables: dict[Row, Timetable], encoded: dict[tuple[Row, int], Encoded],
-    variants: Sequence[Sequence[MethodVariant]], settings: Settings,
+    compositions: Sequence[Composition], variants: Sequence[Sequence[Variant]], settings: Settings,
 ) -> Conditioning:  # fmt: skip
     now = {row: encoded[row, _active(timetable, step)] for row, timetable in timetables.items()}
     plans = tuple(
-        plan_variants(own, [now[Row(image, number, True)].tokens for number in range(len(own))], settings)
-        for image, own in enumerate(variants)
+        plan_image(one, own, [now[Row(image, number, True)].tokens for number in range(len(own))], settings)
+        for image, (one, own) in enumerate(zip(compositions, variants, strict=True))
     )
     return Conditioning(now, plans)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...conditioning.plan import ImagePlan
 from ...engine.composer import Composer, Observer, Step
 from ...errors import CLoRAError
-from ...fusion.masked_mean import guide
+from ...guidance.classifier_free import guide
 from ...lora.resolve import AppliedLora
 from ...lora.rows import RowLoras
 from ...models.denoiser import Conditioned, Row

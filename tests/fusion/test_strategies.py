@@ -1,11 +1,12 @@
-"""What each method's variants have on."""
+"""What each strategy's variants have on."""
 
 from __future__ import annotations
 
 import pytest
 
-from clora.conditioning.variants import method_variants
+from clora.fusion import variants_of
 from clora.prompt import analyze
+from clora.settings import Settings
 
 PROMPT = "a <lora:tom:1> cat and a <lora:rex:1> dog on lava <lora:lava:1:role=background> <lora:ink:1:role=style>"
 
@@ -20,6 +21,10 @@ PROMPT = "a <lora:tom:1> cat and a <lora:rex:1> dog on lava <lora:lava:1:role=ba
     ],
 )
 def test_no_lora_of_the_prompt_is_left_out(method: str, wanted: list[set[str]]) -> None:
-    variants = method_variants(analyze(PROMPT), method)
+    composition = analyze(PROMPT)
+    variants = variants_of(composition, Settings(method=method), composition.styles)
     assert [{use.name for use in variant.loras} for variant in variants] == wanted
-    assert [variant.background for variant in variants] == [method == "clora", *[False] * (len(variants) - 1)]
+    # A host that has the styles on itself gets variants without them.
+    assert [{use.name for use in v.loras} for v in variants_of(composition, Settings(method=method))] == [
+        names - {"ink"} for names in wanted
+    ]
