@@ -9,9 +9,6 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-SPATIAL_FACTOR = 8
-"""Pixels per latent cell and side."""
-
 
 class Row(NamedTuple):
     """One row of a UNet batch: a variant of one image of the batch, with its prompt or its negative prompt."""

@@ -488,7 +488,7 @@ def test_a_comparison_that_fails_keeps_the_picture(host: Host, monkeypatch: pyte
     def fail(p: Any) -> Any:
         raise OSError("no memory")
 
-    monkeypatch.setattr(script, "drawn_alone", fail)
+    monkeypatch.setattr(script, "baseline_images", fail)
     host.shared.state.begin()
     processed = host.processing.process_images(host.job(clora={**FEW, "show_merge": True}))
     assert len(processed.images) == 1
@@ -587,7 +587,7 @@ def test_a_hires_prompt_with_other_concepts_is_refused(host: Host) -> None:
 
     p = host.job(clora=FEW, enable_hr=True, hr_scale=1.5)
     p.all_hr_prompts = [f"{PROMPT} and a <lora:horse:1> horse"]
-    with pytest.raises(RefusedError, match="names 3 concepts and the prompt 2"):
+    with pytest.raises(RefusedError, match="hires prompt has 3 concepts, the prompt has 2"):
         host.run(p)
 
 

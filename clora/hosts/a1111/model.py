@@ -8,11 +8,13 @@ from typing import Any
 from modules import lowvram, sd_hijack, sd_unet, shared
 from torch import nn
 
+from ...conditioning.encoding import Encoded
 from ...errors import CLoRAError
 from ...lora.rows import RowLoras
 from ...prompt import PromptTokens, ResolvedText
+from ...settings import Settings
 from .. import host_api
-from ..protocol import Encoded, EvaluationHandler, host_layout
+from ..protocol import EvaluationHandler, host_layout
 from .denoiser import A1111Denoiser
 from .hook import A1111SamplerHook
 
@@ -47,8 +49,8 @@ class A1111Model:
         """The WebUI's option "Pad prompt/negative prompt"."""
         return bool(host_api.option("pad_cond_uncond", False))
 
-    def check(self, settings: Any) -> None:
-        """Errors: CLoRAError for models and states that CLoRA cannot compose with."""
+    def check(self, settings: Settings) -> None:
+        """Raises: CLoRAError for models and states that CLoRA cannot compose with."""
         if getattr(self.sd_model, "cond_stage_key", "") == "edit":
             raise CLoRAError("CLoRA cannot compose with an InstructPix2Pix model: choose a text-to-image checkpoint.")
         if getattr(self.sd_model.model, "conditioning_key", "") == "crossattn-adm":
@@ -65,12 +67,12 @@ class A1111Model:
             )
 
     def layout(self, text: ResolvedText) -> PromptTokens:
-        """Chunks and positions as the host's tokenizer has them."""
+        """The chunks of a text, as the host's tokenizer makes them."""
         engine, database = self._engines[0], sd_hijack.model_hijack.embedding_db
         return host_layout(engine, text, database, host_api.option("comma_padding_backtrack", 20))
 
     def encode(self, texts: Sequence[str], *, negative: bool, width: int, height: int) -> list[Encoded]:
-        """The texts in one batch, row i text i."""
+        """The texts in one batch, one context each."""
         return host_api.encode(self.sd_model, texts, negative=negative, width=width, height=height)
 
     def denoiser(self, loras: RowLoras, host_denoiser: Any) -> A1111Denoiser:

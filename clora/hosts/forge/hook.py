@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...models.denoiser import SPATIAL_FACTOR
 from .. import host_api
 from ..protocol import EvaluationHandler
 from ..sampler_hook import SamplerHook
@@ -33,7 +32,7 @@ class ForgeSamplerHook(SamplerHook):
         self._wrapper = lambda apply, given: self._answer(apply, given)
         self._clone.model_options["model_function_wrapper"] = self._wrapper
         rows = len({row for row in handler.rows if row.conditional})
-        cells = processing.width * processing.height // SPATIAL_FACTOR**2
+        cells = processing.width * processing.height // denoiser.family.spatial_factor**2
         self._clone.add_extra_preserved_memory_during_sampling(
             _BYTES_PER_CELL * cells * rows * _bytes_per_value(model.unet)
         )
@@ -71,7 +70,7 @@ class ForgeSamplerHook(SamplerHook):
 
     def model_scale(self, sigma: Tensor) -> float:
         """Timestep samplers hold variance-preserving latents, which Forge itself brings to sigma space."""
-        return float((1.0 + sigma[0].double() ** 2).sqrt()) if self.on_timesteps else 1.0
+        return self.denoiser.family.latent_scale(float(sigma[0])) if self.on_timesteps else 1.0
 
     def prepare(self, arguments: Mapping[str, Any]) -> None:
         """The inpainting condition."""

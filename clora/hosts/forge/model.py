@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...conditioning.encoding import Encoded
 from ...errors import CLoRAError
 from ...lora.rows import RowLoras
 from ...prompt import PromptTokens, ResolvedText
+from ...settings import Settings
 from .. import host_api
-from ..protocol import Encoded, EvaluationHandler, host_layout
+from ..protocol import EvaluationHandler, host_layout
 from .denoiser import ForgeDenoiser
 from .engine import ForgeEngine
 from .hook import ForgeSamplerHook
@@ -43,8 +45,8 @@ class ForgeModel(ForgeEngine):
         """Forge repeats the shorter one."""
         return False
 
-    def check(self, settings: Any) -> None:
-        """Errors: CLoRAError for models and states that CLoRA cannot compose with."""
+    def check(self, settings: Settings) -> None:
+        """Raises: CLoRAError for models and states that CLoRA cannot compose with."""
         if not hasattr(self._engines[0], "tokenize_line") or not hasattr(self.unet, "input_blocks"):
             raise CLoRAError(
                 f"CLoRA cannot compose with this model ({type(self.sd_model).__name__}): "
@@ -68,12 +70,12 @@ class ForgeModel(ForgeEngine):
             )
 
     def layout(self, text: ResolvedText) -> PromptTokens:
-        """Chunks and positions as the host's tokenizer has them."""
+        """The chunks of a text, as the host's tokenizer makes them."""
         engine: Any = self._engines[0]
         return host_layout(engine, text, engine.embeddings, _COMMA_BACKTRACK)
 
     def encode(self, texts: Sequence[str], *, negative: bool, width: int, height: int) -> list[Encoded]:
-        """The texts in one batch, row i text i."""
+        """The texts in one batch, one context each."""
         return host_api.encode(self.sd_model, texts, negative=negative, width=width, height=height)
 
     def denoiser(self, loras: RowLoras, host_denoiser: Any) -> ForgeDenoiser:
