@@ -63,9 +63,9 @@ class Script(host_api.Script):  # type: ignore[misc]
             if request is not None and not getattr(p, "_ad_inner", False) and not getattr(p, BASELINE, False):
                 setattr(p, _KEY, Generation(request))
 
-        refusal = caught(begin)
-        if refusal is not None:
-            refuse_at_prompts(p, refusal)
+        error = caught(begin)
+        if error is not None:
+            refuse_at_prompts(p, error)
 
     def before_process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
         """Read the prompts, whose wildcards are filled in by now, and remove CLoRA's tags."""
@@ -73,10 +73,10 @@ class Script(host_api.Script):  # type: ignore[misc]
         if generation is None:
             return
         prompts, number = kwargs.get("prompts", p.prompts), int(kwargs.get("batch_number", 0))
-        refusal = caught(lambda: generation.read_batch(p, prompts, number * p.batch_size))
-        if refusal is not None:
+        error = caught(lambda: generation.read_batch(p, prompts, number * p.batch_size))
+        if error is not None:
             delattr(p, _KEY)
-            refuse_at_prompts(p, refusal)
+            refuse_at_prompts(p, error)
 
     def process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
         """The host has parsed the prompts: write the infotext."""
@@ -98,10 +98,10 @@ class Script(host_api.Script):  # type: ignore[misc]
         generation = _of(p)
         if generation is None or not generation.composes:
             return
-        refusal = caught(lambda: generation.begin_pass(p, kwargs.get("x")))
-        if refusal is not None:
+        error = caught(lambda: generation.begin_pass(p, kwargs.get("x")))
+        if error is not None:
             generation.end_pass()
-            refuse_at_sampling(p, refusal)
+            refuse_at_sampling(p, error)
         else:
             _running.append(generation)
 

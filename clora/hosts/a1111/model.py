@@ -1,4 +1,4 @@
-"""A1111's loaded model, as CLoRA asks for it."""
+"""A1111's loaded model."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class A1111Model:
 
     @property
     def unet(self) -> nn.Module:
-        """The UNet whose layers LoRAs and taps are put on."""
+        """The UNet whose layers LoRAs and the attention probe hook."""
         unet: nn.Module = self.sd_model.model.diffusion_model
         return unet
 
     @property
     def text_encoders(self) -> Mapping[str, nn.Module]:
-        """The encoders that the host's own wrappers hold."""
+        """The text models inside the host's wrappers."""
         return {
             name: engine.wrapped
             for name, engine in zip(("text_encoder", "text_encoder_2"), self._engines, strict=False)
@@ -59,11 +59,12 @@ class A1111Model:
             raise CLoRAError("CLoRA cannot compose with this model: choose an SD 1.5, SD 2.x or SDXL checkpoint.")
         if sd_unet.current_unet is not None:
             raise CLoRAError(
-                "A replaced UNet (TensorRT, for instance) is on: set SD Unet to None in the WebUI's settings."
+                "The WebUI uses another UNet (TensorRT, for example), which CLoRA cannot hook: set SD Unet to None in the "
+                "WebUI's settings."
             )
         if shared.cmd_opts.lowvram and lowvram.is_enabled(self.sd_model) and settings.updates:
             raise CLoRAError(
-                "The latent update cannot run with --lowvram: start with --medvram, or set Update until to 0."
+                "The latent update cannot run with --lowvram: start the WebUI with --medvram, or set Update until to 0."
             )
 
     def layout(self, text: ResolvedText) -> PromptTokens:

@@ -142,7 +142,7 @@ def _alias(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def _cloned_norm_inputs(unet: nn.Module) -> Iterator[None]:
-    """The transformer blocks add to x in place after a norm has read it: autograd needs the norm's own copy."""
+    """Give every norm a copy of its input, which autograd needs: the transformer blocks add to x in place afterwards."""
 
     def clone(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (args[0].clone(), *args[1:])

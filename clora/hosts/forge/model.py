@@ -1,4 +1,4 @@
-"""Forge's loaded model, as CLoRA asks for it."""
+"""Forge's loaded model."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ForgeModel(ForgeEngine):
 
     @property
     def pads_prompts(self) -> bool:
-        """Forge repeats the shorter one."""
+        """False: Forge repeats the shorter one."""
         return False
 
     def check(self, settings: Settings) -> None:
@@ -54,19 +54,19 @@ class ForgeModel(ForgeEngine):
             )
         if "model_function_wrapper" in self.patcher.model_options:
             raise CLoRAError(
-                "Another extension has wrapped the UNet (tiled diffusion, for instance): turn it off for this picture."
+                "Another extension has wrapped the UNet (tiled diffusion, for example): turn it off for this picture."
             )
         weights = list(self.unet.parameters())
         if any(type(weight) not in _PLAIN for weight in weights):
-            # Forge's layers of such weights have no in_features, by which LoRAs find a layer: they would be left out.
+            # Forge's layers of such weights have no in_features, by which LoRAs find a layer: LoRAs would have no effect.
             raise CLoRAError(
-                "CLoRA cannot put LoRAs on this UNet's packed weights (nf4, fp4 or gguf): choose another file of the "
-                "checkpoint, with Diffusion in Low Bits on Automatic or float8."
+                "CLoRA cannot apply LoRAs to this UNet's packed weights (nf4, fp4 or gguf): choose another file of the "
+                "checkpoint, and set Diffusion in Low Bits to Automatic or float8."
             )
         if settings.updates and any(weight.dtype not in _FLOATS for weight in weights):
             raise CLoRAError(
-                "Gradients cannot pass through this UNet's compressed weights (float8): choose a float16 checkpoint "
-                "with Diffusion in Low Bits on Automatic, or set Update until to 0 to compose by masks alone."
+                "The latent update needs gradients, which float8 weights do not give: choose a float16 checkpoint and set "
+                "Diffusion in Low Bits to Automatic, or set Update until to 0 (no updates, masks only)."
             )
 
     def layout(self, text: ResolvedText) -> PromptTokens:
