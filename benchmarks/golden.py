@@ -20,11 +20,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from clora.attention.maps import AttentionMaps
+from clora.conditioning.batch import BatchConditioning
 from clora.conditioning.plan import ImagePlan, PlannedConcept
+from clora.conditioning.timetable import Timetable
 from clora.engine.composer import Event, Step, Updated
 from clora.errors import CLoRAError
 from clora.guidance.classifier_free import guide
-from clora.hosts.diffusers import Conditioning, Prepared, Sampling, Text, TextEncoding, components_of, sample
+from clora.hosts.diffusers import Sampling, Text, TextEncoding, components_of, sample
 from clora.lora.library import LoraLibrary
 from clora.models.denoiser import Row
 from clora.models.lora import lora_tables
@@ -161,7 +163,7 @@ def plain_tokens(tokenizer: Any, text: str) -> PromptTokens:
     return PromptTokens((tuple(ids),), ((1.0,) * 77,), ((),) * 77)
 
 
-def prepare_case(pipe: Any, case: GoldenCase, library: LoraLibrary, errors: Errors) -> Prepared:
+def prepare_case(pipe: Any, case: GoldenCase, library: LoraLibrary, errors: Errors) -> BatchConditioning:
     """Encode the recorded prompts with our text encoding, and compare the embeddings and token ids."""
     prompts, negatives = case.kwargs["prompt_list"], case.kwargs["negative_prompt_list"]
     tables = lora_tables(components_of(pipe))
@@ -175,11 +177,11 @@ def prepare_case(pipe: Any, case: GoldenCase, library: LoraLibrary, errors: Erro
     encoded = encoding.encode(texts, sets)
     ours = torch.stack([e.context for e in encoded])
     errors.add("prompt embeddings", relative_error(ours, case.recorded["prompt_embeds"].flatten(0, 1)))
-    ids = torch.tensor([e.tokens.chunks[0] for e in encoded])
+    ids = torch.tensor([text.tokens.chunks[0] for text in texts if text.tokens])
     errors.add("token ids (count)", float((ids != case.recorded["input_ids"].flatten(0, 1)).sum()))
-    steps = case.sampling().steps
-    conditioning = Conditioning(dict(zip(rows, encoded, strict=True)), (case.plan(),))
-    return Prepared(sets, {(0, v): v for v in range(len(prompts))}, (conditioning,) * steps)
+    contexts = {row: Timetable.constant(one) for row, one in zip(rows, encoded, strict=True)}
+    set_of = {(0, v): v for v in range(len(prompts))}
+    return BatchConditioning(sets, set_of, contexts, (Timetable.constant(case.plan()),))
 
 
 def recompute(pipe: Any, case: GoldenCase, library: LoraLibrary) -> Errors:

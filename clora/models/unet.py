@@ -53,7 +53,7 @@ class UNetFamily(ModelFamily):
 
     def latent_scale(self, sigma: float) -> float:
         """sqrt(1 + sigma^2), k-diffusion's noising x = x0 + sigma * noise (Karras et al. 2022)."""
-        return math.sqrt(1.0 + sigma**2)
+        return math.sqrt(1.0 + sigma * sigma)
 
     def context(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """By name, or the second argument."""

@@ -66,14 +66,14 @@ def test_sdxl_text_encoding_equals_the_pipelines(sdxl: Any, clip_skip: int) -> N
                                                 clip_skip=clip_skip or None)  # fmt: skip
     ours = encode(sdxl, PLAIN, clip_skip)
     torch.testing.assert_close(ours.context, expected[0])
-    torch.testing.assert_close(ours.pooled, pooled[0])
+    torch.testing.assert_close(ours.vector, pooled[0])
 
 
 def test_long_prompts_take_more_chunks_and_positions_follow(sd: Any) -> None:
-    encoded = encode(sd, "word " * 80 + "cat")
-    assert encoded.context.shape[0] == 2 * 77
+    text = "word " * 80 + "cat"
+    assert encode(sd, text).context.shape[0] == 2 * 77
     start = len("word " * 80)
-    (position,) = encoded.tokens.positions([Span(start, start + 3)])
+    (position,) = TextEncoding(sd).layout(schedule(text, 1)[0][1]).positions([Span(start, start + 3)])
     assert position == 77 + 1 + 5
 
 
