@@ -7,22 +7,8 @@ from dataclasses import dataclass, field
 
 from ..errors import CLoRAError
 from .emphasis import Segment, parse_attention
-from .scheduling import schedule
 from .text import INSERTED, ResolvedText, Span, runs
 from .token_ranges import Tokenize, TokenRanges
-
-__all__ = [
-    "EmbeddingAt",
-    "PromptTokens",
-    "ResolvedText",
-    "Segment",
-    "Span",
-    "encode_layout",
-    "find_positions",
-    "parse_attention",
-    "schedule",
-    "scheduled_positions",
-]
 
 EmbeddingAt = Callable[[Sequence[int], int], "tuple[int, int] | None"]
 """(ids, index) -> (number of vectors, number of ids replaced) of the textual inversion that begins there, or None."""
