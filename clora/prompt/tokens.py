@@ -1,4 +1,4 @@
-"""Token positions of words in the chunks of 75 tokens that the hosts encode."""
+"""Token positions of words in the chunks of tokens that the hosts encode."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ def encode_layout(
     bos: int,
     eos: int,
     pad: int,
-    chunk_length: int = 75,
+    chunk_length: int,
     comma_id: int | None = None,
     comma_backtrack: int = 20,
     embedding_at: EmbeddingAt | None = None,
 ) -> PromptTokens:
-    """Split the prompt of one step into chunks, with weights and sources.
+    """Split the prompt of one step into chunks of `chunk_length` tokens (75 for CLIP), with weights and sources.
 
     `comma_id` turns on the hosts' rule that the text after a comma in the last `comma_backtrack` tokens of a full
     chunk moves to the next. `embedding_at` tells where a textual inversion replaces ids by several vectors (id 0).

@@ -11,6 +11,7 @@ from torch import nn
 from ...conditioning.encoding import Encoded
 from ...errors import CLoRAError
 from ...lora.rows import RowLoras
+from ...models import family_of
 from ...prompt import PromptTokens, ResolvedText
 from ...settings import Settings
 from .. import host_api
@@ -70,7 +71,9 @@ class A1111Model:
     def layout(self, text: ResolvedText) -> PromptTokens:
         """The chunks of a text, as the host's tokenizer makes them."""
         engine, database = self._engines[0], sd_hijack.model_hijack.embedding_db
-        return host_layout(engine, text, database, host_api.option("comma_padding_backtrack", 20))
+        backtrack = host_api.option("comma_padding_backtrack", 20)
+        length = family_of(self.unet).text_chunk
+        return host_layout(engine, text, database, chunk_length=length, comma_backtrack=backtrack)
 
     def encode(self, texts: Sequence[str], *, negative: bool, width: int, height: int) -> list[Encoded]:
         """The texts in one batch, one context each."""
