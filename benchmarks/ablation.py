@@ -1,6 +1,6 @@
-"""What each change to the update is worth, and where a step's time goes: python -m benchmarks.ablation.
+"""How much time each change to the update saves, and where a step's time goes: python -m benchmarks.ablation.
 
-The SD 1.5 UNet with random weights and two LoRAs, as in benchmarks/speed.py; everything relative to a plain step.
+The SD 1.5 UNet with random weights and two LoRAs, as in benchmarks/speed.py. All times are relative to a plain step.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ PARTS = {
 
 
 def update(bench: Bench, *, stop: bool, both: bool) -> Callable[[], Tensor]:
-    """The gradient with or without stopping at the last map, of both halves or of the conditional one."""
+    """The gradient: with or without stopping at the last map, by both halves of the rows or the conditional ones."""
     composer = Composer(bench.unet, Settings(), 50)
     x, plans = bench.latent, [bench.plan]
-    rows, columns = rows_of(plans, unconditional=both), needed_columns(plans)
+    rows, columns = rows_of(plans, (True, False) if both else (True,)), needed_columns(plans)
     size = (x.shape[-2], x.shape[-1])
 
     def run() -> Tensor:
         with bench.loras.installed(), composer.installed():
             with torch.no_grad():
-                composer.taps.survey(size, lambda: bench.predict(x, rows[:1]))
+                composer.probe.survey(size, lambda: bench.predict(x, rows[:1]))
             with bench.gradients():
                 leaf = x.clone().requires_grad_(True)
-                maps, _, _ = composer.taps.collect(
+                maps, _, _ = composer.probe.collect(
                     size, columns, lambda: bench.predict(latent_rows(leaf, rows), rows), stop=stop
                 )
                 losses, _ = contrast_losses(average_maps(maps, rows, columns), plans, 0.5)
@@ -54,24 +54,24 @@ def update(bench: Bench, *, stop: bool, both: bool) -> Callable[[], Tensor]:
 
 
 def stopped_part(bench: Bench) -> float:
-    """The part of a forward that lies before the last map."""
+    """The part of a forward's time before the last map."""
     composer = Composer(bench.unet, Settings(), 50)
     x, rows = bench.latent, bench.rows[:1]
     size = (x.shape[-2], x.shape[-1])
 
     def forward(stop: bool) -> float:
         start = time.perf_counter()
-        composer.taps.collect(size, (2,), lambda: bench.predict(x, rows), stop=stop)
+        composer.probe.collect(size, (2,), lambda: bench.predict(x, rows), stop=stop)
         return time.perf_counter() - start
 
     with torch.no_grad(), bench.loras.installed(), composer.installed():
-        composer.taps.survey(size, lambda: bench.predict(x, rows))
+        composer.probe.survey(size, lambda: bench.predict(x, rows))
         return statistics.median(forward(True) / forward(False) for _ in range(5))
 
 
 @contextmanager
 def timed(unet: nn.Module, seconds: dict[str, float]) -> Iterator[None]:
-    """Add up the seconds of each kind of block while the UNet runs."""
+    """Adds the seconds of each kind of block to `seconds` while the UNet runs."""
     handles: list[Any] = []
     begun: dict[nn.Module, float] = {}
 

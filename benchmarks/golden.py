@@ -1,7 +1,8 @@
-"""Recomputes recorded runs of the authors' code through the engine: python -m benchmarks.golden DIR [--json].
+"""Recomputes recorded runs of the authors' code through the engine: python -m benchmarks.golden [DIR] [--json].
 
-DIR holds `model` (diffusers layout), `loras` and `cases` (NAME.json with the authors' arguments, NAME.safetensors
-with the recorded numbers). Prints the worst relative error (largest difference over largest value) per quantity.
+DIR holds `model` (diffusers layout; `vae` may be missing), `loras` and `cases` (NAME.json with the authors' arguments,
+NAME.safetensors with the recorded numbers). Without DIR, the recorded runs in tests/data/golden are used. Prints the
+worst relative error (largest difference over largest value) per quantity.
 """
 
 from __future__ import annotations
@@ -19,16 +20,21 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from clora.attention.maps import AttentionMaps
-from clora.conditioning.plan import ImagePlan
+from clora.conditioning.batch import BatchConditioning
+from clora.conditioning.plan import ImagePlan, PlannedConcept
+from clora.conditioning.timetable import Timetable
 from clora.engine.composer import Event, Step, Updated
 from clora.errors import CLoRAError
-from clora.fusion.masked_mean import guide
-from clora.hosts.diffusers import Conditioning, Prepared, Sampling, Text, TextEncoding, components_of, sample
+from clora.guidance.classifier_free import guide
+from clora.hosts.diffusers import Sampling, Text, TextEncoding, components_of, sample
 from clora.lora.library import LoraLibrary
 from clora.models.denoiser import Row
+from clora.models.lora import lora_targets
 from clora.prompt import LoraUse, PromptTokens, ResolvedText
 from clora.settings import Settings
 
+RECORDED = Path(__file__).parents[1] / "tests" / "data" / "golden"
+"""The recorded runs in this repository."""
 DTYPES = {"f32": torch.float32, "f64": torch.float64, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -102,7 +108,9 @@ class GoldenCase:
     def plan(self) -> ImagePlan:
         """The text positions the authors' arguments give."""
         groups = tuple(tuple(tuple(t) for t in group) for group in self.kwargs["important_token_indices"])
-        return ImagePlan(groups, tuple(tuple(tokens) for tokens in self.kwargs["mask_indices"]))
+        base, *own = (tuple(positions) for positions in self.kwargs["mask_indices"])
+        concepts = tuple(PlannedConcept(group, mask) for group, mask in zip(groups, own, strict=True))
+        return ImagePlan(len(own) + 1, concepts, base_mask=base)
 
     def uses(self, variant: int) -> tuple[LoraUse, ...]:
         """The LoRAs that are on in a variant, the style first."""
@@ -127,14 +135,18 @@ def lora_files(folder: Path) -> dict[str, Path]:
 
 
 def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:
-    """The folder's model as a StableDiffusionPipeline; `model` holds its parts, each with its own configuration."""
+    """The folder's model as a StableDiffusionPipeline; `model` holds its parts, each with its own configuration.
+
+    Only latents are compared, so the VAE may be missing.
+    """
     import diffusers
     from transformers import CLIPTextModel, CLIPTokenizer
 
     model = folder / "model"
     scheduler = json.loads((model / "scheduler" / "scheduler_config.json").read_text("utf-8"))["_class_name"]
+    vae = model / "vae"
     return diffusers.StableDiffusionPipeline(
-        vae=diffusers.AutoencoderKL.from_pretrained(model / "vae", torch_dtype=dtype),
+        vae=diffusers.AutoencoderKL.from_pretrained(vae, torch_dtype=dtype) if vae.is_dir() else None,
         text_encoder=CLIPTextModel.from_pretrained(model / "text_encoder", dtype=dtype),
         tokenizer=CLIPTokenizer.from_pretrained(model / "tokenizer"),
         unet=diffusers.UNet2DConditionModel.from_pretrained(model / "unet", torch_dtype=dtype),
@@ -151,11 +163,11 @@ def plain_tokens(tokenizer: Any, text: str) -> PromptTokens:
     return PromptTokens((tuple(ids),), ((1.0,) * 77,), ((),) * 77)
 
 
-def prepare_case(pipe: Any, case: GoldenCase, library: LoraLibrary, errors: Errors) -> Prepared:
+def prepare_case(pipe: Any, case: GoldenCase, library: LoraLibrary, errors: Errors) -> BatchConditioning:
     """Encode the recorded prompts with our text encoding, and compare the embeddings and token ids."""
     prompts, negatives = case.kwargs["prompt_list"], case.kwargs["negative_prompt_list"]
-    components = components_of(pipe)
-    sets = tuple(tuple(library.applied(use, components) for use in case.uses(v)) for v in range(len(prompts)))
+    tables = lora_targets(components_of(pipe))
+    sets = tuple(tuple(library.applied(use, tables) for use in case.uses(v)) for v in range(len(prompts)))
     encoding = TextEncoding(pipe, case.kwargs.get("clip_skip") or 0)
     rows = [Row(0, v, half) for v in range(len(prompts)) for half in (False, True)]
     texts = []
@@ -165,11 +177,11 @@ def prepare_case(pipe: Any, case: GoldenCase, library: LoraLibrary, errors: Erro
     encoded = encoding.encode(texts, sets)
     ours = torch.stack([e.context for e in encoded])
     errors.add("prompt embeddings", relative_error(ours, case.recorded["prompt_embeds"].flatten(0, 1)))
-    ids = torch.tensor([e.tokens.chunks[0] for e in encoded])
+    ids = torch.tensor([text.tokens.chunks[0] for text in texts if text.tokens])
     errors.add("token ids (count)", float((ids != case.recorded["input_ids"].flatten(0, 1)).sum()))
-    steps = case.sampling().steps
-    conditioning = Conditioning(dict(zip(rows, encoded, strict=True)), (case.plan(),))
-    return Prepared(sets, {(0, v): v for v in range(len(prompts))}, (conditioning,) * steps)
+    contexts = {row: Timetable.constant(one) for row, one in zip(rows, encoded, strict=True)}
+    set_of = {(0, v): v for v in range(len(prompts))}
+    return BatchConditioning(sets, set_of, contexts, (Timetable.constant(case.plan()),))
 
 
 def recompute(pipe: Any, case: GoldenCase, library: LoraLibrary) -> Errors:
@@ -198,9 +210,9 @@ def recompute(pipe: Any, case: GoldenCase, library: LoraLibrary) -> Errors:
     return errors
 
 
-def stacked_maps(book: AttentionMaps, variants: int) -> Tensor:
-    """All recorded columns of a book, (V, a, b, K), as the authors' store lays them out."""
-    return torch.stack([book.of(0, v, book.columns) for v in range(variants)]).permute(0, 2, 3, 1)
+def stacked_maps(maps: AttentionMaps, variants: int) -> Tensor:
+    """All recorded columns of the maps, (V, a, b, K), as the authors' store lays them out."""
+    return torch.stack([maps.of(0, v, maps.columns) for v in range(variants)]).permute(0, 2, 3, 1)
 
 
 def compare_step(
@@ -211,15 +223,15 @@ def compare_step(
     ours: dict[str, Tensor] = {}
     for number, update in enumerate(updates):
         key = f"step{index}/pass{number}"
-        ours[f"{key}/attention_maps"] = stacked_maps(update.gradient.book, variants)
+        ours[f"{key}/attention_maps"] = stacked_maps(update.gradient.maps, variants)
         ours[f"{key}/loss"] = update.gradient.losses
         ours[f"{key}/grad"] = update.gradient.value
         ours[f"{key}/latent_before"], ours[f"{key}/latent_after"] = update.before, update.after
     last = f"step{index}/pass{max(len(updates) - 1, 0)}"
-    if step.book is not None:
-        ours.setdefault(f"{last}/attention_maps", stacked_maps(step.book, variants))
+    if step.maps is not None:
+        ours.setdefault(f"{last}/attention_maps", stacked_maps(step.maps, variants))
     ours[f"{last}/noise_preds"] = torch.stack(
-        [torch.stack([step.predicted.rows[Row(0, v, half)] for half in (False, True)]) for v in range(variants)]
+        [torch.stack([step.prediction.rows[Row(0, v, half)] for half in (False, True)]) for v in range(variants)]
     )
     if step.masks[0] is not None:
         ours[f"step{index}/masks"] = step.masks[0]
@@ -264,7 +276,7 @@ def run_folder(folder: Path, progress: Any = None) -> dict[str, Errors]:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of `python -m benchmarks.golden`."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", default=RECORDED)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
     try:

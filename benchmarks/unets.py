@@ -1,4 +1,4 @@
-"""The UNets of SD 1.5 and SDXL with random weights, random LoRAs and a plan: what the speed benchmark runs."""
+"""The UNets of SD 1.5 and SDXL with random weights, random LoRAs and a plan, for the speed benchmark."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from clora.conditioning.plan import ImagePlan, plan_image, rows_of
-from clora.lora import LoraFile, apply_lora
+from clora.conditioning.plan import ImagePlan, plan_positions, rows_of
+from clora.lora.file import LoraFile
 from clora.lora.resolve import AppliedLora
 from clora.lora.rows import RowLoras
 from clora.models.denoiser import Conditioned, Row
+from clora.models.lora import apply_lora
 
 RANK = 8
 LENGTH = 77
 
 
 def new_unet(sdxl: bool, device: str) -> UNet2DConditionModel:
-    """Random weights of the true shapes; float16 on CUDA."""
+    """A UNet with the real shapes and random weights; float16 on CUDA."""
     torch.manual_seed(0)
     with torch.device(device):
         unet = UNet2DConditionModel(**_sdxl()) if sdxl else UNet2DConditionModel(cross_attention_dim=768)
@@ -54,7 +55,7 @@ def random_lora(unet: nn.Module, number: int) -> LoraFile:
 
 
 class Bench:
-    """One image with N concepts: LoRAs, plan, contexts, and `clora.models.denoiser.Denoiser` over the UNet."""
+    """One image with N concepts: LoRAs, plan and contexts. It is a `clora.models.denoiser.Denoiser` over the UNet."""
 
     def __init__(self, unet: UNet2DConditionModel, concepts: int, size: int, sdxl: bool) -> None:
         self.unet = unet
@@ -68,11 +69,11 @@ class Bench:
         applied = [apply_lora(random_lora(unet, i), {"unet": unet}, te=1.0, unet=1.0) for i in range(concepts)]
         sets: list[list[AppliedLora]] = [[], *([one] for one in applied)]
         self.loras = RowLoras("unet", unet, sets)
-        self.plan: ImagePlan = plan_image(
+        self.plan: ImagePlan = plan_positions(
             [[(2 + 3 * concept,) for concept in range(concepts)] for _ in range(concepts + 1)],
             [(), *(((1 + 3 * concept),) for concept in range(concepts))], "subject",
         )  # fmt: skip
-        self.rows = rows_of([self.plan], unconditional=True)
+        self.rows = rows_of([self.plan])
         self.denoiser = self
 
     @property
@@ -91,7 +92,7 @@ class Bench:
         return out.to(latent.dtype)
 
     def predict(self, latent: Tensor, rows: tuple[Row, ...], *, vectors: Tensor | None = None) -> Tensor:
-        """Rows with their variants' LoRAs."""
+        """Predictions (R, C, h, w) of rows with their variants' LoRAs."""
         with self.loras.rows(self.conditioning(rows).sets):
             return self.forward(latent, len(rows))
 

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clora.conditioning.plan import plan_image
 from clora.lora.file import LoraFile
-from clora.lora.resolve import apply_lora
 from clora.lora.rows import RowLoras
 from clora.models.denoiser import Conditioned, Row
+from clora.models.lora import apply_lora
+from tests.plans import plan_of
 
 SIZE = (16, 12)
 LENGTH = 7
 CONCEPTS = 2
-PLAN = plan_image([[(2,), (5,)] for _ in range(CONCEPTS + 1)], [(), (1,), (4,)], "subject")
+PLAN = plan_of([[(2,), (5,)] for _ in range(CONCEPTS + 1)], [(), (1,), (4,)], "subject")
 
 
 def tiny_unet() -> Any:

@@ -1,4 +1,4 @@
-"""A tiny network with the taps' interface: cross-attention layers at several grids, and a denoiser over it."""
+"""A tiny network with the layers that the probe reads: cross-attention at several grids; and a denoiser over it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Attention(nn.Module):
         self.heads, self.scale = heads, (dim // heads) ** -0.5
         self.to_q, self.to_k = nn.Linear(dim, dim, bias=False), nn.Linear(context, dim, bias=False)
         self.to_v = nn.Linear(context, dim, bias=False)
+        self.to_out = nn.ModuleList([nn.Identity()])
 
     def probabilities(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         q, k, v = self.to_q(x), self.to_k(context), self.to_v(context)
@@ -26,7 +27,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         p, v = self.probabilities(x, context)
-        return (p @ v).transpose(1, 2).flatten(2)
+        mixed: Tensor = self.to_out[0]((p @ v).transpose(1, 2).flatten(2))
+        return mixed
 
 
 class Block(nn.Module):

@@ -1,4 +1,4 @@
-"""Attention maps of a batch of rows: collected through the taps, averaged per image and variant."""
+"""Attention maps of a batch of rows: collected by the probe, averaged for each image and variant."""
 
 from __future__ import annotations
 
@@ -15,16 +15,21 @@ from .probe import AttentionProbe
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Maps of a batch: `maps[image, variant]` (K, h_a, w_a) for the text positions `columns` (K)."""
+    """Maps of a batch: `by_variant[image, variant]` (K, h_a, w_a) for the text positions `columns` (K)."""
 
     columns: tuple[int, ...]
-    maps: dict[tuple[int, int], Tensor]
+    by_variant: dict[tuple[int, int], Tensor]
 
-    def of(self, image: int, variant: int, tokens: Sequence[int]) -> Tensor:
-        """The maps (T, h_a, w_a) of text positions `tokens` in one variant of one image."""
-        index = torch.tensor([self.columns.index(token) for token in tokens], dtype=torch.long)
-        maps = self.maps[image, variant]
+    def of(self, image: int, variant: int, positions: Sequence[int]) -> Tensor:
+        """The maps (T, h_a, w_a) of text `positions` in one variant of one image."""
+        index = torch.tensor([self.columns.index(position) for position in positions], dtype=torch.long)
+        maps = self.by_variant[image, variant]
         return maps.index_select(0, index.to(maps.device))
+
+    @property
+    def example(self) -> Tensor:
+        """Any of the maps, for their grid, dtype and device."""
+        return next(iter(self.by_variant.values()))
 
 
 def needed_columns(plans: Sequence[ImagePlan], extra: Sequence[int] = ()) -> tuple[int, ...]:
@@ -42,10 +47,11 @@ def average_maps(
     """
     if grid_order == "authors":
         maps = maps.reshape(*maps.shape[:2], maps.shape[3], maps.shape[2])
-    places: dict[tuple[int, int], list[int]] = {}
+    indices: dict[tuple[int, int], list[int]] = {}
     for index, row in enumerate(rows):
-        places.setdefault((row.image, row.variant), []).append(index)
-    return AttentionMaps(columns, {key: torch.stack([maps[i] for i in at]).mean(dim=0) for key, at in places.items()})
+        indices.setdefault((row.image, row.variant), []).append(index)
+    averaged = {key: torch.stack([maps[i] for i in of]).mean(dim=0) for key, of in indices.items()}
+    return AttentionMaps(columns, averaged)
 
 
 def latent_rows(latent: Tensor, rows: Sequence[Row]) -> Tensor:
@@ -55,14 +61,14 @@ def latent_rows(latent: Tensor, rows: Sequence[Row]) -> Tensor:
 
 
 def collect_maps(
-    taps: AttentionProbe, denoiser: Denoiser, latent: Tensor, rows: tuple[Row, ...], columns: tuple[int, ...],
+    probe: AttentionProbe, denoiser: Denoiser, latent: Tensor, rows: tuple[Row, ...], columns: tuple[int, ...],
     layers: str = "all",
 ) -> Tensor:  # fmt: skip
-    """Maps (R, K, h_a, w_a) of `rows` by a forward that stops after the last tapped layer of `layers`."""
+    """Maps (R, K, h_a, w_a) of `rows` by a forward that stops after the last probed layer of `layers`."""
     size = (latent.shape[-2], latent.shape[-1])
 
     def forward() -> Tensor:
         return denoiser.predict(latent_rows(latent, rows), rows)
 
-    maps, _, _ = taps.collect(size, columns, forward, stop=True, which=layers)
+    maps, _, _ = probe.collect(size, columns, forward, stop=True, which=layers)
     return maps

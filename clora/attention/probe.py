@@ -1,9 +1,7 @@
-"""Cross-attention taps: queries and keys of the map-grid layers become attention maps (paper section 3.1)."""
+"""Reads attention maps from queries and keys during a host's own forward (paper section 3.1)."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,51 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CLoRAError
-
-CROSS_ATTENTION = "attn2"
-"""Name of the cross-attention in every transformer block, in diffusers' and in CompVis' module trees."""
-
-_DOWN = re.compile(r"(^|\.)(down_blocks|input_blocks)\.")
+from ..models import CrossAttention, ModelFamily, family_of
 
 
 class ForwardStopped(Exception):
-    """Raised by the last tap to end a forward whose remaining layers nobody needs. Never leaves this module."""
-
-
-@dataclass(frozen=True)
-class CrossAttention:
-    """One cross-attention layer: `name` in the module tree, its projections, `heads` and softmax `scale`."""
-
-    name: str
-    module: nn.Module
-    to_q: nn.Module
-    to_k: nn.Module
-    heads: int
-    scale: float
-
-
-def map_grid(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of the maps for a latent of `height` x `width`: a quarter of it, rounded up."""
-    return math.ceil(height / 4), math.ceil(width / 4)
-
-
-def find_cross_attention(unet: nn.Module) -> tuple[CrossAttention, ...]:
-    """Every cross-attention layer of a UNet, in the order of its module tree.
-
-    Errors: CLoRAError where the model has none (a transformer such as Flux or SD 3, not a UNet).
-    """
-    layers = []
-    for name, module in unet.named_modules():
-        if name.rsplit(".", 1)[-1] == CROSS_ATTENTION and hasattr(module, "to_q") and hasattr(module, "to_k"):
-            heads = int(module.heads)  # type: ignore[arg-type]
-            scale = float(getattr(module, "scale", 0.0) or 0.0)  # type: ignore[arg-type]
-            layers.append(CrossAttention(name, module, module.to_q, module.to_k, heads, scale))  # type: ignore[arg-type]
-    if not layers:
-        raise CLoRAError(
-            f"CLoRA cannot compose with this model: {type(unet).__name__} has no UNet cross-attention; "
-            "load an SD 1.5, SD 2.x or SDXL checkpoint."
-        )
-    return tuple(layers)
+    """Raised by the last probe to end a forward whose remaining layers are not needed. Never leaves this module."""
 
 
 def attention_columns(query: Tensor, key: Tensor, heads: int, scale: float, columns: Tensor) -> Tensor:
@@ -81,27 +39,36 @@ class _Collection:
     """What the hooks gather during one forward."""
 
     grid: tuple[int, int]
-    columns: Tensor
+    columns: Sequence[int]
     stop: bool
     names: tuple[str, ...]
     keep_layers: bool
     total: Tensor | None = None
-    tapped: int = 0
+    probed: int = 0
     layers: dict[str, Tensor] = field(default_factory=dict)
     query: Tensor | None = None
+    index: Tensor | None = None
+
+    def index_for(self, query: Tensor) -> Tensor:
+        """The columns (K,) on the query's device: weights may lie on another one."""
+        if self.index is None or self.index.device != query.device:
+            self.index = torch.tensor(list(self.columns), dtype=torch.long, device=query.device)
+        return self.index
 
 
 class AttentionProbe:
-    """Reads attention maps during a host's own forward, whatever attention implementation it uses.
+    """Reads attention maps during a host's own forward, whatever attention implementation the host uses.
 
     Forward hooks on the query and key projections of every cross-attention layer see what the host computes; only
-    layers whose query has the map grid's length count. Hooks exist inside `installed()` alone. Install after
-    row-wise LoRAs, so that the taps see projections with the LoRAs on.
+    layers whose query has as many cells as the map grid count. Hooks exist inside `installed()` alone. Install after
+    row-wise LoRAs, so that the probe sees projections with the LoRAs on.
     """
 
-    def __init__(self, unet: nn.Module) -> None:
-        self.unet = unet
-        self.layers = find_cross_attention(unet)
+    def __init__(self, model: nn.Module, family: ModelFamily | None = None) -> None:
+        """`family` is found by the model's structure where it is not given. Raises: CLoRAError for unknown models."""
+        self.model = model
+        self.family = family or family_of(model)
+        self.layers = self.family.cross_attention(model)
         self._order: dict[tuple[int, int], tuple[str, ...]] = {}
         self._seen: list[tuple[str, int]] | None = None
         self._active: _Collection | None = None
@@ -121,12 +88,12 @@ class AttentionProbe:
             self._active = self._seen = None
 
     def survey(self, size: tuple[int, int], forward: Callable[[], Any]) -> tuple[str, ...]:
-        """Names of the tapped layers for a latent of `size` (h, w), in the order in which they run.
+        """Names of the probed layers for a latent of `size` (h, w), in the order in which they run.
 
-        The first call for a size runs `forward` once (any single row, no gradient needed) and remembers the answer.
-        Errors: CLoRAError when no layer has the map grid.
+        The first call for a size runs `forward` once (any single row, no gradient needed) and keeps the answer.
+        Raises: CLoRAError if no layer has the map grid.
         """
-        grid = map_grid(*size)
+        grid = self.family.map_grid(*size)
         if grid not in self._order:
             self._seen = []
             try:
@@ -136,9 +103,11 @@ class AttentionProbe:
                 self._seen = None
             names = tuple(name for name, length in seen if length == grid[0] * grid[1])
             if not names:
+                factor = self.family.spatial_factor
                 raise CLoRAError(
                     f"No cross-attention layer of this model has the {grid[0]} x {grid[1]} map grid of a "
-                    f"{size[1] * 8} x {size[0] * 8} picture; choose another size or an SD 1.5, SD 2.x or SDXL model."
+                    f"{size[1] * factor} x {size[0] * factor} image: choose another size, or an SD 1.5, SD 2.x or "
+                    "SDXL model."
                 )
             self._order[grid] = names
         return self._order[grid]
@@ -153,22 +122,22 @@ class AttentionProbe:
         keep_layers: bool = False,
         which: str = "all",
     ) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
-        """Run `forward` over R rows and average the maps of the tapped layers and their heads.
+        """Run `forward` over R rows and average the maps of the probed layers and their heads.
 
         Returns maps (R, K, h_a, w_a) for the K text positions `columns`, the forward's own result (None with
-        `stop`, which ends the forward after the last tapped layer) and, with `keep_layers`, each layer's
-        probabilities (R, heads, h_a*w_a, K) by name. `which` is "all" layers of the map grid, or those on the way
-        "down" (all, where that has none). `survey` must have seen this `size` before a `stop`.
+        `stop`, which ends the forward after the last probed layer) and, with `keep_layers`, each layer's
+        probabilities (R, heads, h_a*w_a, K) by name. `which` is "all" layers of the map grid, or "down" for the
+        early ones (all, if the grid has no early layer). `survey` must have run for this `size` before a `stop`.
+        Raises: CLoRAError if the forward calls no query and key projections.
         """
-        grid = map_grid(*size)
+        grid = self.family.map_grid(*size)
         names = self._order.get(grid, ())
         if which == "down":
-            names = tuple(name for name in names if _DOWN.search(name)) or names
+            early = {layer.name for layer in self.layers if layer.early}
+            names = tuple(name for name in names if name in early) or names
         if stop and not names:
             raise RuntimeError("survey() must run before a forward can be stopped")
-        device = self.layers[0].to_q.weight.device  # type: ignore[union-attr]
-        index = torch.tensor(list(columns), dtype=torch.long, device=device)  # type: ignore[arg-type]
-        active = _Collection(grid, index, stop, names, keep_layers)
+        active = _Collection(grid, columns, stop, names, keep_layers)
         self._active = active
         result: Tensor | None = None
         try:
@@ -179,11 +148,11 @@ class AttentionProbe:
             self._active = None
         if active.total is None:
             raise CLoRAError(
-                "The model's attention layers did not call their query and key projections, so CLoRA sees no maps; "
-                "turn off fused projections or the extension that replaces attention."
+                "The model's attention layers did not call their query and key projections, so CLoRA gets no attention "
+                "maps: turn off fused projections, or the extension that replaces the attention."
             )
         rows = active.total.shape[0]
-        maps = active.total.transpose(1, 2).reshape(rows, len(columns), *grid) / active.tapped
+        maps = active.total.transpose(1, 2).reshape(rows, len(columns), *grid) / active.probed
         return maps, result, active.layers
 
     def _query_hook(self, layer: CrossAttention) -> Callable[[nn.Module, Any, Tensor], None]:
@@ -204,11 +173,12 @@ class AttentionProbe:
             if active is None or active.query is None:
                 return
             # Hosts may repeat rows of a context for every query row; the batch of the query is the one that counts.
-            probabilities = attention_columns(active.query, output, layer.heads, layer.scale, active.columns)
+            query, columns = active.query, active.index_for(active.query)
+            probabilities = attention_columns(query, output, layer.heads, layer.scale, columns)
             active.query = None
             mean = probabilities.mean(dim=1)
             active.total = mean if active.total is None else active.total + mean
-            active.tapped += 1
+            active.probed += 1
             if active.keep_layers:
                 active.layers[layer.name] = probabilities
             if active.stop and layer.name == active.names[-1]:

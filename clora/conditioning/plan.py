@@ -1,4 +1,4 @@
-"""What one image composes, in text positions: the meeting point of prompt analysis and engine."""
+"""What one image composes, in text positions: where prompt analysis and engine meet."""
 
 from __future__ import annotations
 
@@ -6,87 +6,117 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..models.denoiser import Row
-from ..regions.region import Region
+from ..prompt import Composition, PromptTokens, Variant
+from ..prompt.region import Region
+from ..settings.table import MaskWords, Settings
+
+Positions = tuple[int, ...]
+"""Text positions, rows of a variant's context."""
+
+
+@dataclass(frozen=True)
+class PlannedConcept:
+    """One concept of an image by text positions. Variant 0 is the base, variant g + 1 draws concept g.
+
+    `group[variant]`: positions of the attention maps in the concept's group (paper section 3.2).
+    `mask`: positions in the concept's own variant whose maps cut its mask. Words that are scheduled away at a step
+    have no positions: group and mask are empty then.
+    `words`: the subject words, by which concepts of one class are recognised; `label`: its name in messages, "" where
+    nobody reads them; `region`: where the user wants it, None for anywhere.
+    """
+
+    group: tuple[Positions, ...]
+    mask: Positions = ()
+    words: str = ""
+    label: str = ""
+    region: Region | None = None
 
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """Text positions of one image's concepts; variant 0 is the base, variant g + 1 draws concept g.
+    """One image's variants and concepts at one sampler step.
 
-    `group_tokens[concept][variant]`: positions of the maps in that concept's group (paper section 3.2).
-    `mask_tokens[variant]`: positions whose maps cut that variant's mask; the base usually has none.
-    `places[concept]`: where the user wants it, None anywhere; empty where no concept has a place.
-    `labels[concept]`: how sentences for the user name it; empty where nobody reads them.
-    `words[concept]`: its words in the prompt, by which things of one kind are known; empty where nobody asks.
-    `background`: a LoRA draws the background, which is on in the base alone.
+    `variants` counts the prompt variants that are run. `concepts` is empty for strategies without masks.
+    `background`: a LoRA draws the background and is on in the base alone. `base_mask` are positions whose maps cut
+    the base's mask, usually none.
     """
 
-    group_tokens: tuple[tuple[tuple[int, ...], ...], ...]
-    mask_tokens: tuple[tuple[int, ...], ...]
-    places: tuple[Region | None, ...] = ()
-    labels: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
+    variants: int
+    concepts: tuple[PlannedConcept, ...] = ()
     background: bool = False
+    base_mask: Positions = ()
 
     def __post_init__(self) -> None:
-        if any(len(group) != self.variants for group in self.group_tokens):
+        if self.concepts and self.variants != len(self.concepts) + 1:
+            raise ValueError("a plan with N concepts has N + 1 variants")
+        if any(len(concept.group) != self.variants for concept in self.concepts):
             raise ValueError("every concept group needs one tuple of positions for each variant")
 
     @property
-    def variants(self) -> int:
-        """Number of variants, N + 1 for N concepts."""
-        return len(self.mask_tokens)
+    def columns(self) -> Positions:
+        """All text positions whose maps the plan needs, in order."""
+        needed = set(self.base_mask)
+        for concept in self.concepts:
+            needed.update(concept.mask, *concept.group)
+        return tuple(sorted(needed))
 
     @property
-    def columns(self) -> tuple[int, ...]:
-        """All text positions the plan needs, in order."""
-        grouped = {token for group in self.group_tokens for tokens in group for token in tokens}
-        return tuple(sorted(grouped.union(*self.mask_tokens)))
+    def masks(self) -> tuple[Positions, ...]:
+        """The positions that cut each variant's mask."""
+        return (self.base_mask, *(concept.mask for concept in self.concepts))
+
+    @property
+    def regions(self) -> tuple[Region | None, ...]:
+        """Each concept's region."""
+        return tuple(concept.region for concept in self.concepts)
 
 
 def plan_image(
-    subjects: Sequence[Sequence[Sequence[int]]], triggers: Sequence[Sequence[int]], mask_words: str,
-    places: Sequence[Region | None] = (), labels: Sequence[str] = (), words: Sequence[str] = (),
-    background: bool = False,
-) -> ImagePlan:  # fmt: skip
-    """A plan from positions: `subjects[variant][concept]` and `triggers[variant]` (empty for the base).
+    composition: Composition, variants: Sequence[Variant], tokens: Sequence[PromptTokens], settings: Settings
+) -> ImagePlan:
+    """The plan of a composition's `variants`, whose texts have their tokens as `tokens` says.
 
-    `mask_words` is "subject", or "all" for subject and trigger words (the authors' choice).
-    Words that are scheduled away at a step have no positions there: their group and mask are empty for that step.
+    Variants without subjects (those of strategies without masks) make a plan without concepts.
     """
-    count = len(subjects[0])
-    groups = []
-    for concept in range(count):
-        own = concept + 1
-        groups.append(
-            tuple(
-                tuple(sorted({*subjects[v][concept], *(triggers[v] if v == own else ())})) for v in range(len(subjects))
-            )
-        )
-    masks: list[tuple[int, ...]] = [()]
-    for concept in range(count):
-        own_words = set(subjects[concept + 1][concept])
-        if mask_words == "all":
-            own_words |= set(triggers[concept + 1])
-        masks.append(tuple(sorted(own_words)))
-    kept = tuple(places) if any(places) else ()
-    return ImagePlan(tuple(groups), tuple(masks), kept, tuple(labels), tuple(words), background)
+    if not all(variant.subjects for variant in variants):
+        return ImagePlan(len(variants))
+    subjects = [[t.positions(spans) for spans in v.subjects] for v, t in zip(variants, tokens, strict=True)]
+    triggers = [t.positions(v.triggers) for v, t in zip(variants, tokens, strict=True)]
+    about = [(one.words, one.quoted, one.region) for one in composition.concepts]
+    return plan_positions(subjects, triggers, settings.mask_words, about, bool(composition.background))
 
 
-def rows_of(plans: Sequence[ImagePlan], *, unconditional: bool) -> tuple[Row, ...]:
-    """All rows of a batch, sorted by variant, so that the rows of one LoRA are neighbours."""
-    halves = (True, False) if unconditional else (True,)
-    return tuple(
-        sorted(
-            (
-                Row(image, variant, half)
-                for image, plan in enumerate(plans)
-                for variant in range(plan.variants)
-                for half in halves
-            ),
-            key=lambda row: (row.variant, not row.conditional, row.image),
-        )
-    )
+def plan_positions(
+    subjects: Sequence[Sequence[Sequence[int]]], triggers: Sequence[Sequence[int]], mask_words: MaskWords,
+    about: Sequence[tuple[str, str, Region | None]] = (), background: bool = False,
+) -> ImagePlan:  # fmt: skip
+    """The same from text positions: `subjects[variant][concept]` and `triggers[variant]` (empty for the base).
+
+    `mask_words` is "subject", or "all" for subject and trigger words (the authors' choice). `about` gives each
+    concept's words, label and region.
+    """
+    concepts = []
+    for number in range(len(subjects[0])):
+        own = number + 1
+        group = [{*of[number], *(triggers[v] if v == own else ())} for v, of in enumerate(subjects)]
+        mask = {*subjects[own][number], *(triggers[own] if mask_words == "all" else ())}
+        rest = about[number] if about else ("", "", None)
+        concepts.append(PlannedConcept(tuple(tuple(sorted(g)) for g in group), tuple(sorted(mask)), *rest))
+    return ImagePlan(len(subjects), tuple(concepts), background)
+
+
+def rows_of(plans: Sequence[ImagePlan], halves: Sequence[bool] = (True, False)) -> tuple[Row, ...]:
+    """All rows of a batch, sorted by variant, so that the rows of one LoRA are neighbours.
+
+    `halves` of the guidance batch: conditional (True), unconditional (False).
+    """
+    rows = [
+        Row(image, variant, half)
+        for image, plan in enumerate(plans)
+        for variant in range(plan.variants)
+        for half in halves
+    ]
+    return tuple(sorted(rows, key=lambda row: (row.variant, not row.conditional, row.image)))
 
 
 def chunks(rows: tuple[Row, ...], size: int) -> list[tuple[Row, ...]]:

@@ -1,4 +1,4 @@
-"""What a composition tells its observer: updates and steps."""
+"""The events of a run, for observers: latent updates and steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..attention.maps import AttentionMaps
 from ..conditioning.plan import ImagePlan
-from ..fusion.prediction import Predicted
+from ..fusion import Prediction
 from ..guidance.update import Gradient
 
 
@@ -41,9 +41,9 @@ class Step:
     """What a sampler step gets: the moved latent (B, C, h, w), fused predictions and what they were made of.
 
     `uncond` is None without guidance. `masks[image]` (V, h, w) is None while predictions are averaged (before
-    `fuse_from`, and for the methods that have no masks). `found[image]` (V, h, w) is where subjects with a place were
-    found in it, None without places; empty where the step has no masks of its own.
-    `predicted.rows[image, variant, conditional]` (C, h, w).
+    `fuse_from`, and for strategies without masks). `localized[image]` (V, h, w) is where subjects with a region were
+    found in it, None without regions; empty if the step has no masks of its own.
+    `prediction.rows[image, variant, conditional]` (C, h, w).
     """
 
     index: int
@@ -52,13 +52,13 @@ class Step:
     uncond: Tensor | None
     plans: tuple[ImagePlan, ...]
     masks: tuple[Tensor | None, ...]
-    predicted: Predicted = field(repr=False)
-    found: tuple[Tensor | None, ...] = ()
+    prediction: Prediction = field(repr=False)
+    localized: tuple[Tensor | None, ...] = ()
 
     @property
-    def book(self) -> AttentionMaps | None:
-        """The maps of the step's forward, None where it took none."""
-        return self.predicted.book
+    def maps(self) -> AttentionMaps | None:
+        """The attention maps of the step's forward, None if it read none."""
+        return self.prediction.maps
 
 
 Event = Updated | Step

@@ -49,7 +49,7 @@ class Record:
             self.losses.append(event.loss)
             if event.total > 1:
                 self.refined.append(len(self.losses) - 1)
-        elif self._with_maps and event.book is not None:
+        elif self._with_maps and event.maps is not None:
             self._last = _snapshot(event)
             self._first = self._first or self._last
             if event.index <= self.last_update:
@@ -65,14 +65,14 @@ class Record:
 
 
 def _snapshot(step: Step) -> Snapshot:
-    book = step.book
-    assert book is not None
+    maps = step.maps
+    assert maps is not None
     images = []
     for image, plan in enumerate(step.plans):
         concepts = []
-        for groups in plan.group_tokens:
-            own = [book.of(image, v, tokens).mean(dim=0).float().cpu() if tokens else None
-                   for v, tokens in enumerate(groups)]  # fmt: skip
+        for concept in plan.concepts:
+            own = [maps.of(image, variant, positions).mean(dim=0).float().cpu() if positions else None
+                   for variant, positions in enumerate(concept.group)]  # fmt: skip
             concepts.append(tuple(own))
         images.append(tuple(concepts))
     return Snapshot(step.index, tuple(images))

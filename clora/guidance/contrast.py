@@ -8,32 +8,34 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..conditioning.plan import PlannedConcept
+
 ROUNDING = 8.0
 """A map whose range is within this many rounding steps of its maximum has no direction: it is left out."""
 
 
 @dataclass(frozen=True)
 class GroupEntry:
-    """One map of a concept group: the map of text position `token` in `variant`, of class `concept` (0-based)."""
+    """One map of a concept group: the map of text `position` in `variant`, of class `concept` (0-based)."""
 
     concept: int
     variant: int
-    token: int
+    position: int
 
 
-def group_entries(group_tokens: Sequence[Sequence[Sequence[int]]]) -> tuple[GroupEntry, ...]:
-    """Entries of all concept groups from `group_tokens[concept][variant]` = text positions."""
+def group_entries(concepts: Sequence[PlannedConcept]) -> tuple[GroupEntry, ...]:
+    """The maps of all concept groups (paper section 3.2): the concept's words in every variant."""
     return tuple(
-        GroupEntry(concept, variant, token)
-        for concept, variants in enumerate(group_tokens)
-        for variant, tokens in enumerate(variants)
-        for token in tokens
+        GroupEntry(number, variant, position)
+        for number, concept in enumerate(concepts)
+        for variant, positions in enumerate(concept.group)
+        for position in positions
     )
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """`loss` (scalar) and how many maps were left out because they are constant."""
+    """`loss` (scalar), and how many maps were left out because they are constant."""
 
     loss: Tensor
     left_out: int

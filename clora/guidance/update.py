@@ -14,9 +14,9 @@ from ..attention.probe import AttentionProbe
 from ..conditioning.plan import ImagePlan, chunks, rows_of
 from ..models.denoiser import Denoiser, Row
 from ..models.memory import GraphSize, RowLimit, free_bytes
-from ..regions.region import allowed_masks
 from ..settings import Settings
 from .contrast import group_entries, info_nce
+from .region_loss import region_losses
 
 LOSS_SCALES = (1024.0, 32.0, 1.0)
 """Loss scales tried in turn for float16 models, whose small gradients would otherwise vanish."""
@@ -28,7 +28,7 @@ class Gradient:
 
     value: Tensor
     losses: Tensor
-    book: AttentionMaps
+    maps: AttentionMaps
     left_out: int
 
     @property
@@ -37,48 +37,26 @@ class Gradient:
         return bool(torch.isfinite(self.value).all())
 
 
-def contrast_losses(book: AttentionMaps, plans: Sequence[ImagePlan], temperature: float) -> tuple[Tensor, int]:
+def contrast_losses(maps: AttentionMaps, plans: Sequence[ImagePlan], temperature: float) -> tuple[Tensor, int]:
     """Loss of each image (B,) from the maps of its own concept groups, and how many maps were left out."""
     losses, left_out = [], 0
     for image, plan in enumerate(plans):
-        entries = group_entries(plan.group_tokens)
-        maps = torch.cat([book.of(image, e.variant, (e.token,)) for e in entries]).flatten(1)
-        contrast = info_nce(maps, torch.tensor([e.concept for e in entries]), temperature)
+        entries = group_entries(plan.concepts)
+        own = torch.cat([maps.of(image, e.variant, (e.position,)) for e in entries]).flatten(1)
+        contrast = info_nce(own, torch.tensor([e.concept for e in entries]), temperature)
         losses.append(contrast.loss)
         left_out += contrast.left_out
     return torch.stack(losses), left_out
-
-
-def region_losses(book: AttentionMaps, plans: Sequence[ImagePlan], how: str = "replace") -> Tensor:
-    """How far each image's concepts are from the places the user wants, (B,), 0 to 1 per concept, summed.
-
-    For a map A and the cells R of the place: (1 - sum of A in R / sum of A) squared, the mean over the maps of the
-    concept's group. With `how` "replace", concepts without a place are drawn out of the others' places.
-    Source: Chen et al. 2023, "Training-free layout control", equation 2.
-    """
-    losses = []
-    for image, plan in enumerate(plans):
-        total = next(iter(book.maps.values())).new_zeros(())
-        height, width = next(iter(book.maps.values())).shape[-2:]
-        for room, variants in zip(allowed_masks(plan.places, (height, width), how), plan.group_tokens, strict=False):
-            entries = [(v, tokens) for v, tokens in enumerate(variants) if tokens]
-            if room is None or not entries or not room.any():
-                continue
-            maps = torch.cat([book.of(image, v, tokens) for v, tokens in entries])
-            inside = (maps * room.to(maps)).sum(dim=(1, 2))
-            total = total + (1 - inside / maps.sum(dim=(1, 2))).pow(2).mean()
-        losses.append(total)
-    return torch.stack(losses)
 
 
 class LatentUpdate:
     """Computes gradients of the contrastive loss with respect to the sampler's latent, and moves the latent."""
 
     def __init__(
-        self, taps: AttentionProbe, settings: Settings, limit: RowLimit | None = None, *, columns: Sequence[int] = (),
+        self, probe: AttentionProbe, settings: Settings, limit: RowLimit | None = None, *, columns: Sequence[int] = (),
         grid_order: str = "row-major",
     ) -> None:  # fmt: skip
-        self.taps = taps
+        self.probe = probe
         self.settings = settings
         self.limit = limit or RowLimit(settings.rows_per_forward)
         self.extra_columns = tuple(columns)
@@ -93,7 +71,7 @@ class LatentUpdate:
 
         `half` says that the model computes in float16: the loss is scaled, with a smaller scale when it overflows.
         """
-        rows = rows_of(plans, unconditional=self.settings.maps == "both")
+        rows = rows_of(plans, (True, False) if self.settings.maps == "both" else (True,))
         columns = needed_columns(plans, self.extra_columns)
         self._fit(latent, denoiser, rows, columns)
         while True:
@@ -110,7 +88,7 @@ class LatentUpdate:
         free = free_bytes(latent.device)
         if free is None or self.limit.size or self._row_bytes or len(rows) < 2:
             return
-        size = GraphSize(self.taps.unet)
+        size = GraphSize(self.probe.model)
         with denoiser.gradients(), size.measured():
             self._maps(denoiser, latent.detach().clone().requires_grad_(True), rows[:1], columns)
         self._row_bytes = size.bytes
@@ -125,7 +103,7 @@ class LatentUpdate:
             x = latent.detach().clone().requires_grad_(True)
             if len(pieces) == 1:
                 maps = self._maps(denoiser, x, rows, columns)
-                losses, left_out, book = self._losses(maps, rows, columns, plans)
+                losses, left_out, averaged = self._losses(maps, rows, columns, plans)
                 (grad,) = torch.autograd.grad(losses.sum() * scale, x)
             else:
                 # Maps of all rows first, then dL/dmaps, then each chunk once more with a graph: exact, and
@@ -133,7 +111,7 @@ class LatentUpdate:
                 with torch.no_grad():
                     maps = torch.cat([self._maps(denoiser, x, piece, columns) for piece in pieces])
                 maps.requires_grad_(True)
-                losses, left_out, book = self._losses(maps, rows, columns, plans)
+                losses, left_out, averaged = self._losses(maps, rows, columns, plans)
                 (slopes,) = torch.autograd.grad(losses.sum() * scale, maps)
                 grad, start = torch.zeros_like(x), 0
                 for piece in pieces:
@@ -141,20 +119,20 @@ class LatentUpdate:
                     slope = slopes[start : start + len(piece)]
                     grad = grad + torch.autograd.grad((part * slope).sum(), x)[0]
                     start += len(piece)
-        detached = AttentionMaps(book.columns, {key: value.detach() for key, value in book.maps.items()})
-        return Gradient(grad / scale, losses.detach(), detached, left_out)
+        detached = {key: value.detach() for key, value in averaged.by_variant.items()}
+        return Gradient(grad / scale, losses.detach(), AttentionMaps(averaged.columns, detached), left_out)
 
     def _maps(self, denoiser: Denoiser, latent: Tensor, rows: tuple[Row, ...], columns: tuple[int, ...]) -> Tensor:
-        return collect_maps(self.taps, denoiser, latent, rows, columns, self.settings.update_layers)
+        return collect_maps(self.probe, denoiser, latent, rows, columns, self.settings.update_layers)
 
     def _losses(
         self, maps: Tensor, rows: tuple[Row, ...], columns: tuple[int, ...], plans: Sequence[ImagePlan]
     ) -> tuple[Tensor, int, AttentionMaps]:
-        book = average_maps(maps, rows, columns, self.grid_order)
-        losses, left_out = contrast_losses(book, plans, self.settings.temperature)
-        if self.settings.hint_pull > 0.0 and any(plan.places for plan in plans):
-            losses = losses + self.settings.hint_pull * region_losses(book, plans, self.settings.hint_masks)
-        return losses, left_out, book
+        averaged = average_maps(maps, rows, columns, self.grid_order)
+        losses, left_out = contrast_losses(averaged, plans, self.settings.temperature)
+        if self.settings.hint_pull > 0.0 and any(any(plan.regions) for plan in plans):
+            losses = losses + self.settings.hint_pull * region_losses(averaged, plans, self.settings.hint_masks)
+        return losses, left_out, averaged
 
     def moved(self, latent: Tensor, gradient: Tensor, scale: float) -> Tensor:
         """x' = x - alpha s^2 dL/dx: the paper's z' = z - alpha dL/dz (equation 4) in a space where x = s z.

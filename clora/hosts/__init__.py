@@ -1,1 +1,1 @@
-"""Adapters: one per host, each supplying a denoiser, text encoding and token positions."""
+"""One adapter per host; each supplies a denoiser, text encoding and token positions."""

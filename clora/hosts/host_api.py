@@ -1,6 +1,7 @@
-"""The front that A1111 and Forge share: job state, options, LoRA files, prompts, callbacks.
+"""What A1111 and Forge have in common: job state, options, LoRA files, prompts, callbacks.
 
-With `a1111.py`, `forge/` and `loaded.py` all that imports the WebUI's `modules.*`; imported inside a WebUI only.
+It imports the WebUI's `modules.*`, as `a1111/`, `forge/`, `model_factory.py`, `baseline_render.py` and `preview.py` do,
+and can be imported inside a WebUI only.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from modules import errors, paths_internal, script_callbacks, scripts, sd_sample
 from modules.call_queue import queue_lock
 from modules.prompt_parser import SdConditioning
 
+from ..conditioning.encoding import Encoded
+from ..conditioning.timetable import PromptSteps
 from ..errors import CLoRAError
 from ..lora.file import read_metadata
 from ..lora.user_metadata import LoraNotes, read_notes
-from .protocol import Encoded
 
 __all__ = ["AlwaysVisible", "Script", "SdConditioning", "queue_lock", "script_callbacks", "scripts"]
 
@@ -29,7 +31,7 @@ AlwaysVisible = scripts.AlwaysVisible
 
 
 class RefusedError(CLoRAError, HTTPException):  # type: ignore[misc]
-    """A user's mistake on its way out of the WebUI: the API answers 422 with the sentence, the page shows it."""
+    """An error that ends the job: the API answers 422 with its message, the page shows it."""
 
     def __init__(self, message: str) -> None:
         HTTPException.__init__(self, 422, message)
@@ -39,13 +41,13 @@ class RefusedError(CLoRAError, HTTPException):  # type: ignore[misc]
         return str(self.detail)
 
 
-# The page puts the class's name before the sentence.
+# The page shows the class's name before the message.
 RefusedError.__name__ = "CLoRA"
 
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """A user's mistake that shows while sampling leaves the WebUI as a `RefusedError`."""
+    """Turn a CLoRAError raised while sampling into a `RefusedError`, which the WebUI passes on."""
     try:
         yield
     except RefusedError:
@@ -55,49 +57,49 @@ def refusing() -> Iterator[None]:
 
 
 def input_accordion() -> Any:
-    """The accordion with a tick in its title; imported late, because reloading the page makes a new one."""
+    """The accordion with a checkbox in its title; imported late, because reloading the page makes a new class."""
     from modules.ui_components import InputAccordion
 
     return InputAccordion
 
 
 def option(name: str, default: Any) -> Any:
-    """An option of the WebUI, which other versions may lack."""
+    """An option of the WebUI, or `default` in a version without it."""
     return getattr(shared.opts, name, default)
 
 
 def add_option(name: str, default: Any, label: str, component: Any, arguments: Any = None) -> None:
-    """An option of ours on the WebUI's settings page, in a section of its own.
+    """Add an option to the section "CLoRA" of the WebUI's settings page.
 
-    `arguments` are those of the component, or a function that gives them each time the page is built.
+    `arguments` are those of the component, or a function that returns them each time the page is built.
     """
     section = ("clora", "CLoRA")
     shared.opts.add_option(name, shared.OptionInfo(default, label, component, arguments, section=section))
 
 
 def data_folder() -> Path:
-    """Where the WebUI keeps its own settings."""
+    """The folder of the WebUI's own settings."""
     return Path(paths_internal.data_path)
 
 
 def stop_if_interrupted() -> None:
-    """Leave the sampling the way the host does when the user interrupts or skips."""
+    """End the sampling as the host does if the user has interrupted or skipped."""
     if shared.state.interrupted or shared.state.skipped:
         raise sd_samplers_common.InterruptedException
 
 
-def tell_progress(text: str) -> None:
-    """The line under the progress bar."""
+def show_progress(text: str) -> None:
+    """Show a line under the progress bar."""
     shared.state.textinfo = text
 
 
 def log_error(text: str) -> None:
-    """A line and the traceback in the console."""
+    """Print a line and the traceback to the console."""
     errors.report(text, exc_info=True)
 
 
 def api_dependencies() -> list[Any]:
-    """What guards the host's own API routes (`--api-auth`), for ours: the host does not guard an extension's."""
+    """The host's password check (`--api-auth`) for CLoRA's routes, because the host protects its own routes only."""
     if not shared.cmd_opts.api_auth:
         return []
     pairs = [pair.split(":", 1) for pair in shared.cmd_opts.api_auth.split(",")]
@@ -121,13 +123,13 @@ def _networks() -> Any:
         import networks
     except ImportError:
         raise CLoRAError(
-            "The WebUI's built-in Lora extension is off, and CLoRA finds LoRA files through it: turn it on."
+            "CLoRA finds LoRA files through the WebUI's built-in Lora extension, which is off: turn it on."
         ) from None
     return networks
 
 
 class HostLoras(Mapping[str, Path]):
-    """LoRA names and aliases -> files, as the host lists them; looked up again when a file is new or gone."""
+    """LoRA names and aliases -> files, as the host lists them; it lists again if a name or its file is missing."""
 
     def __init__(self) -> None:
         self._networks = _networks()
@@ -136,7 +138,7 @@ class HostLoras(Mapping[str, Path]):
         return {**self._networks.available_network_aliases, **self._networks.available_networks}
 
     def entry(self, name: str) -> Any:
-        """The host's record of a LoRA. Errors: KeyError."""
+        """The host's record of a LoRA. Raises: KeyError."""
         known = self._entries()
         if name not in known or not Path(known[name].filename).is_file():
             self._networks.list_available_networks()
@@ -156,7 +158,7 @@ class HostLoras(Mapping[str, Path]):
         return len(self._entries())
 
     def short_hash(self, name: str) -> str:
-        """The hash that "Lora hashes" in the infotext shows, "" when there is none."""
+        """The hash that "Lora hashes" in the infotext shows, "" if there is none."""
         entry = self.entry(name)
         entry.read_hash()
         return entry.shorthash or ""
@@ -180,8 +182,16 @@ class HostLoras(Mapping[str, Path]):
             return LoraNotes()
 
 
-def calls_of(p: Any, hires: bool) -> int:
-    """How many evaluations the host counts on for a pass; prompt schedules run over these."""
+def prompt_steps(p: Any, hires: bool) -> PromptSteps:
+    """The steps of prompt scheduling in a pass.
+
+    Both hosts count evaluations, and keep each text for one evaluation more than its schedule says.
+    """
+    return PromptSteps(_evaluations(p, hires), _evaluations(p, False) if hires else None, delay=1)
+
+
+def _evaluations(p: Any, hires: bool) -> int:
+    """The number of evaluations that the host expects in a pass."""
     names = (getattr(p, "hr_sampler_name", None), p.sampler_name) if hires else (p.sampler_name,)
     steps = (getattr(p, "hr_second_pass_steps", 0) or p.steps) if hires else p.steps
     config = sd_samplers.find_sampler_config(next((name for name in names if name), None))
@@ -190,13 +200,14 @@ def calls_of(p: Any, hires: bool) -> int:
 
 def encode(sd_model: Any, texts: Sequence[str], *, negative: bool, width: int, height: int) -> list[Encoded]:
     """Contexts (L, D) and SDXL's vectors (A,) by the host's own text encoders, one for each text."""
-    wanted = SdConditioning(list(texts), width=width, height=height, is_negative_prompt=negative)
-    found = sd_model.get_learned_conditioning(wanted)
-    if isinstance(found, dict):
-        return [Encoded(c, v) for c, v in zip(found["crossattn"], found["vector"], strict=True)]
-    return [Encoded(context, None) for context in found]
+    asked = SdConditioning(list(texts), width=width, height=height, is_negative_prompt=negative)
+    conditioning = sd_model.get_learned_conditioning(asked)
+    if isinstance(conditioning, dict):
+        pairs = zip(conditioning["crossattn"], conditioning["vector"], strict=True)
+        return [Encoded(context, vector) for context, vector in pairs]
+    return [Encoded(context, None) for context in conditioning]
 
 
 def xyz_module() -> Any | None:
-    """The loaded X/Y/Z plot script, if there is one."""
+    """The module of the X/Y/Z plot script, None if it is not loaded."""
     return next((data.module for data in scripts.scripts_data if data.path.endswith("xyz_grid.py")), None)

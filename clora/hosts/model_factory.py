@@ -1,4 +1,4 @@
-"""Which host this is: the adapter of the model that is loaded. Imported inside a WebUI only."""
+"""Makes the adapter for the host's loaded model. Can be imported inside a WebUI only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import CLoRAError
 
 
 def loaded_model() -> Any:
-    """The adapter of the model that is loaded now: Forge's or A1111's. Errors: CLoRAError."""
+    """The adapter of the model that is loaded now, Forge's or A1111's. Raises: CLoRAError if there is none."""
     model = shared.sd_model
     if hasattr(model, "forge_objects"):
         from .forge import ForgeModel

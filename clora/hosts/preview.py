@@ -1,4 +1,4 @@
-"""The host's live preview with something drawn over it."""
+"""Drawing over the host's live preview."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from . import host_api
 
 
 def draw_over(draw: Callable[[Any], Any]) -> None:
-    """Show `draw(picture)` of the first latent that the host would preview now, as often as the host is set to.
+    """Show `draw(picture)` of the batch's first latent as the live preview, as often as the host is set to.
 
-    Called after an evaluation of the denoiser, when the host has stored that evaluation's latent. The latent is taken
-    from the host, which would else draw its own preview over this one; it stores the next at the next evaluation, so
-    its own previews come back as soon as nobody calls this.
+    To be called after an evaluation of the denoiser, when the host has stored that evaluation's latent. The latent is
+    removed from the host's state, because the host would draw its own preview over this one. The host stores the next
+    latent at the next evaluation, so its own previews return when this is not called any more.
     """
     latent = shared.state.current_latent
     every = host_api.option("show_progress_every_n_steps", 10)
@@ -26,7 +26,7 @@ def draw_over(draw: Callable[[Any], Any]) -> None:
         return
     try:
         picture = draw(sd_samplers_common.sample_to_image(latent))
-    except Exception:  # as for the host's own preview: a picture that cannot be decoded now is no reason to end the job
+    except Exception:  # as with the host's own preview, a picture that cannot be decoded does not end the job
         host_api.log_error("CLoRA's live preview failed")
         return
     shared.state.assign_current_image(picture)

@@ -1,16 +1,4 @@
-"""LoRA files on a model, row by row: read_lora -> apply_lora -> RowLoras."""
+"""LoRA files on a model, row by row: read_lora (file.py) -> resolve_lora (resolve.py) -> RowLoras (rows.py).
 
-from .file import LoraFile, find_lora, read_lora, read_metadata
-from .resolve import AppliedLora, apply_lora, warn_on_unhandled
-from .rows import RowLoras
-
-__all__ = [
-    "AppliedLora",
-    "LoraFile",
-    "RowLoras",
-    "apply_lora",
-    "find_lora",
-    "read_lora",
-    "read_metadata",
-    "warn_on_unhandled",
-]
+Which layers a model has under which names is the model family's knowledge (`clora.models`), one floor above.
+"""

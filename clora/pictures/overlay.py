@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..prompt.region import Region
 from ..regions.localization import missing_concepts
-from ..regions.region import Region
 from .labels import Label, arrange
 from .outline import Silhouette, bounds, dashed, draw_lines, enlarged, largest_part, ring
 from .palette import MIN_SIZE, concept_color

@@ -1,4 +1,4 @@
-"""Where subjects that the user gave a place were really found in it, which a mask that is the place cannot tell."""
+"""Where subjects with a region were found in it: a mask that is the region itself cannot tell."""
 
 from __future__ import annotations
 
@@ -10,52 +10,54 @@ from torch import Tensor
 
 from ..attention.maps import AttentionMaps
 from ..conditioning.plan import ImagePlan
+from ..prompt.region import Region
 from .masks import MaskOptions, cut_masks, resize_masks
-from .region import Region
 
 SMALL = 0.05
-"""Part of its place below which a subject counts as not found there."""
+"""Part of its region below which a subject counts as not found there."""
 
 
 def localize(
-    book: AttentionMaps, image: int, plan: ImagePlan, options: MaskOptions, size: tuple[int, int]
+    maps: AttentionMaps, image: int, plan: ImagePlan, options: MaskOptions, size: tuple[int, int]
 ) -> Tensor | None:
-    """Found (V, h, w) of 0 and 1 at the latent's `size`: what each subject's maps claim of its place.
+    """(V, h, w) of 0 and 1 at the latent's `size`: the part of its region where each subject's maps show it.
 
-    None where no concept of the plan has a place; 0 for the base and for concepts without one. The maps are cut as
-    for masks but in the whole picture, so that a subject that lies elsewhere claims nothing here.
-    Of two subjects of one class either's words may show a thing, and the place alone tells whose it is: so the maps of
-    all concepts with the same last word count.
+    None if no concept of the plan has a region; 0 for the base and for concepts without one. The maps are cut as for
+    masks but in the whole image, so that a subject that stands elsewhere is not found here.
+    With two subjects of one class, either's words may show a thing, and the region alone tells whose it is: so the
+    maps of all concepts with the same last word count.
     """
-    if not any(plan.places):
+    if not any(plan.regions):
         return None
-    token_maps = []
-    for variant, own in enumerate(plan.mask_tokens):
-        tokens = {*own, *(t for c in _alike(plan, variant - 1) for t in plan.group_tokens[c][variant])} if own else ()
-        token_maps.append(book.of(image, variant, sorted(tokens)))
-    claimed = resize_masks(cut_masks(token_maps, replace(options, overlap="average"), size), size)
-    room = torch.zeros_like(claimed)
-    for variant, place in enumerate(plan.places, start=1):
-        if place:
-            room[variant] = place.grid(*size).to(room)
-    return claimed * room
+    own = []
+    for variant, positions in enumerate(plan.masks):
+        same = {p for c in _same_class(plan, variant - 1) for p in plan.concepts[c].group[variant]} if positions else ()
+        own.append(maps.of(image, variant, sorted({*positions, *same})))
+    covered = resize_masks(cut_masks(own, replace(options, overlap="average"), size), size)
+    allowed = torch.zeros_like(covered)
+    for variant, region in enumerate(plan.regions, start=1):
+        if region:
+            allowed[variant] = region.grid(*size).to(allowed)
+    return covered * allowed
 
 
-def _alike(plan: ImagePlan, concept: int) -> list[int]:
-    """The other concepts that are things of the same kind; none for the base (-1)."""
-    if concept < 0 or not plan.words:
+def _same_class(plan: ImagePlan, concept: int) -> list[int]:
+    """The other concepts whose words end with the same word; none for the base (-1)."""
+    if concept < 0:
         return []
-    kinds = [words.casefold().split()[-1:] for words in plan.words]
-    return [other for other, kind in enumerate(kinds) if other != concept and kind and kind == kinds[concept]]
+    classes = [one.words.casefold().split()[-1:] for one in plan.concepts]
+    return [other for other, name in enumerate(classes) if other != concept and name and name == classes[concept]]
 
 
-def region_share(found: Tensor, place: Region) -> float:
-    """How much of a place the subject has; `found` (h, w)."""
-    return float(found.sum()) / max(1.0, float(place.grid(found.shape[0], found.shape[1]).sum()))
+def region_share(localized: Tensor, region: Region) -> float:
+    """How much of its region a subject fills, 0 to 1; `localized` (h, w)."""
+    cells = float(region.grid(localized.shape[0], localized.shape[1]).sum())
+    return float(localized.sum()) / max(1.0, cells)
 
 
-def missing_concepts(found: Tensor | None, places: Sequence[Region | None]) -> set[int]:
-    """The concepts that have hardly a part of their place; `found` (V, h, w)."""
-    if found is None:
+def missing_concepts(localized: Tensor | None, regions: Sequence[Region | None]) -> set[int]:
+    """The concepts that fill less than `SMALL` of their region; `localized` (V, h, w)."""
+    if localized is None:
         return set()
-    return {c for c, place in enumerate(places) if place and region_share(found[c + 1], place) < SMALL}
+    shares = {c: region_share(localized[c + 1], region) for c, region in enumerate(regions) if region}
+    return {concept for concept, share in shares.items() if share < SMALL}

@@ -17,16 +17,17 @@ from .masks import MaskOptions, confine_masks, cut_masks, resize_masks
 class MaskCache:
     """The masks of a run: `latest[image]` (V, h, w) at the latent's size, None before the first ones are cut.
 
-    `found[image]` (V, h, w) tells where subjects with a place were found in it when they were cut, None without places.
+    `localized[image]` (V, h, w) tells where subjects with a region were found in it when the masks were cut, None
+    without regions.
     """
 
     def __init__(self, settings: Settings, schedule: Schedule) -> None:
         self._options = MaskOptions.of(settings)
-        self._hints: str = settings.hint_masks
-        self._every: int = settings.mask_every
+        self._how = settings.hint_masks
+        self._every = settings.mask_every
         self._from, self._until = schedule.fuse_from, round(settings.mask_until * schedule.steps)
         self.latest: tuple[Tensor, ...] | None = None
-        self.found: tuple[Tensor | None, ...] = ()
+        self.localized: tuple[Tensor | None, ...] = ()
 
     def wanted(self, index: int) -> bool:
         """Whether step `index` (0-based) cuts new masks; the first ones are cut whenever there are none."""
@@ -34,13 +35,13 @@ class MaskCache:
             return True
         return index < self._until and (index - self._from) % self._every == 0
 
-    def cut(self, book: AttentionMaps, plans: Sequence[ImagePlan], size: tuple[int, int]) -> tuple[Tensor, ...]:
+    def cut(self, maps: AttentionMaps, plans: Sequence[ImagePlan], size: tuple[int, int]) -> tuple[Tensor, ...]:
         """New masks (V, h, w) of each image from its maps, at the latent's `size`; they are kept."""
-        self.latest = tuple(self._of(book, image, plan, size) for image, plan in enumerate(plans))
-        self.found = tuple(localize(book, image, plan, self._options, size) for image, plan in enumerate(plans))
+        self.latest = tuple(self._of(maps, image, plan, size) for image, plan in enumerate(plans))
+        self.localized = tuple(localize(maps, image, plan, self._options, size) for image, plan in enumerate(plans))
         return self.latest
 
-    def _of(self, book: AttentionMaps, image: int, plan: ImagePlan, size: tuple[int, int]) -> Tensor:
-        maps = [book.of(image, v, tokens) for v, tokens in enumerate(plan.mask_tokens)]
-        masks = cut_masks(maps, self._options, size, plan.places, self._hints)
-        return confine_masks(resize_masks(masks, size), plan.places, self._hints)
+    def _of(self, maps: AttentionMaps, image: int, plan: ImagePlan, size: tuple[int, int]) -> Tensor:
+        own = [maps.of(image, variant, positions) for variant, positions in enumerate(plan.masks)]
+        masks = cut_masks(own, self._options, size, plan.regions, self._how)
+        return confine_masks(resize_masks(masks, size), plan.regions, self._how)

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..prompt.region import Region
 from ..settings import Settings
-from .region import Region, allowed_masks
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class MaskOptions:
 
     `threshold` (lambda of equation 4) is relative to the map's maximum (`relative_to="max"`) or, after min-max
     scaling, to its range (`"range"`). `smooth` is a 3 x 3 Gaussian before the cut. `overlap` says what happens
-    where several concepts claim a place: `"average"` keeps all of them, `"argmax"` gives it to the strongest map.
+    where several masks meet: `"average"` keeps all of them, `"argmax"` gives the cell to the strongest map.
     `grid` is where they are cut: on the `"map"` grid, or on the `"latent"`'s after maps are enlarged smoothly, so that
     contours follow a subject and not the map's cells.
     """
@@ -84,7 +84,7 @@ def enlarge_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _scaled(maps: Tensor, relative_to: str) -> Tensor:
-    """Maps (T, h_a, w_a) with 1 at each one's maximum; an all-zero or constant map claims nothing."""
+    """Maps (T, h_a, w_a) with 1 at each one's maximum; an all-zero or constant map covers nothing."""
     high = maps.amax(dim=(1, 2), keepdim=True)
     low = maps.amin(dim=(1, 2), keepdim=True) if relative_to == "range" else torch.zeros_like(high)
     span = high - low
@@ -92,32 +92,46 @@ def _scaled(maps: Tensor, relative_to: str) -> Tensor:
 
 
 def _cut(maps: Tensor, options: MaskOptions) -> Tensor:
-    """Which places (h_a, w_a) one variant claims: union over its tokens' maps (T, h_a, w_a)."""
+    """Which cells (h_a, w_a) one variant's mask covers: union over its words' maps (T, h_a, w_a)."""
     if options.relative_to == "max":
-        # Compared as the authors do (map > lambda * max), so that borderline places round the same way.
+        # Compared as the authors do (map > lambda * max), so that borderline cells round the same way.
         return (maps > maps.amax(dim=(1, 2), keepdim=True) * options.threshold).any(dim=0)
     return (_scaled(maps, "range") > options.threshold).any(dim=0)
 
 
-def cut_masks(
-    token_maps: Sequence[Tensor], options: MaskOptions, size: tuple[int, int] | None = None,
-    places: Sequence[Region | None] = (), how: str = "replace",
-) -> Tensor:  # fmt: skip
-    """Masks (V, h, w) of 0 and 1 from `token_maps[v]` (T_v, h_a, w_a), the maps of variant v's mask tokens.
+def allowed_masks(regions: Sequence[Region | None], shape: tuple[int, int], how: str) -> list[Tensor | None]:
+    """Where each concept may be drawn, (h, w) of 0 and 1, None for everywhere; empty if no concept has a region.
 
-    They have the latent's `size` (h, w); without one, or cut on the map grid, they have the maps'. Where the user has
-    given concepts places (see `confine_masks`), a map counts in its own concept's room only: two subjects of one class
-    have their maxima on the same thing, and the one without a place would claim nothing else.
-
-    Variant 0 is the base: its mask is 1 where its own tokens say so (usually none) and exactly where no other
-    mask is 1, so that every place is covered. Source: paper equation 4; order of steps as in the authors' code.
+    With `how` "replace" a region belongs to its concept alone, so concepts without one get what is left.
     """
-    maps = [smooth_maps(m) if options.smooth and len(m) else m for m in token_maps]
+    if not any(regions):
+        return []
+    own = [region.grid(*shape) if region else None for region in regions]
+    if how != "replace":
+        return own
+    left = 1 - torch.stack([mask for mask in own if mask is not None]).amax(dim=0)
+    return [left if mask is None else mask for mask in own]
+
+
+def cut_masks(
+    maps: Sequence[Tensor], options: MaskOptions, size: tuple[int, int] | None = None,
+    regions: Sequence[Region | None] = (), how: str = "replace",
+) -> Tensor:  # fmt: skip
+    """Masks (V, h, w) of 0 and 1 from `maps[v]` (T_v, h_a, w_a), the maps of the words that cut variant v's mask.
+
+    They have the latent's `size` (h, w); without one, or cut on the map grid, they have the maps'. If the user gave
+    concepts regions (see `confine_masks`), a map counts inside its own concept's region only: two subjects of one
+    class have their maxima on the same thing, and the one without a region would claim nothing else.
+
+    Variant 0 is the base: its mask is 1 where its own words say so (usually none) and wherever no other mask is 1,
+    so that every cell is covered. Source: paper equation 4; order of steps as in the authors' code.
+    """
+    maps = [smooth_maps(m) if options.smooth and len(m) else m for m in maps]
     if size is not None and options.grid == "latent":
         maps = [enlarge_maps(m, size) for m in maps]
     shape = (maps[0].shape[-2], maps[0].shape[-1])
-    for variant, room in enumerate(allowed_masks(places, shape, how), start=1):
-        maps[variant] = maps[variant] if room is None else maps[variant] * room.to(maps[variant])
+    for variant, allowed in enumerate(allowed_masks(regions, shape, how), start=1):
+        maps[variant] = maps[variant] if allowed is None else maps[variant] * allowed.to(maps[variant])
     masks = torch.zeros((len(maps), *shape), device=maps[0].device, dtype=maps[0].dtype)
     for variant, own in enumerate(maps):
         if len(own):
@@ -129,7 +143,7 @@ def cut_masks(
 
 
 def _strongest(maps: Sequence[Tensor], masks: Tensor, relative_to: str) -> Tensor:
-    """1 for the variant with the strongest map among those that claim a place, (V, h_a, w_a)."""
+    """1 for the variant with the strongest map among those whose masks cover a cell, (V, h_a, w_a)."""
     strength = torch.stack(
         [_scaled(m, relative_to).amax(dim=0) if len(m) else torch.zeros_like(masks[0]) for m in maps]
     )
@@ -137,41 +151,41 @@ def _strongest(maps: Sequence[Tensor], masks: Tensor, relative_to: str) -> Tenso
     return torch.zeros_like(masks).scatter_(0, winner, 1.0)
 
 
-def confine_masks(masks: Tensor, places: Sequence[Region | None], how: str) -> Tensor:
-    """Masks (V, h, w) with the user's places of the concepts (variant v draws concept v - 1).
+def confine_masks(masks: Tensor, regions: Sequence[Region | None], how: str) -> Tensor:
+    """Masks (V, h, w) confined to the user's regions of the concepts (variant v draws concept v - 1).
 
-    "multiply" keeps what of a mask lies in its place. "replace" makes the place the mask, and takes it from the masks
-    of concepts that were not given a place there; where two places overlap, both count. The base has the rest.
+    "multiply" cuts off what of a mask lies outside its region. "replace" makes the region the mask, and removes it
+    from the masks of concepts that have no region there; where two regions overlap, both count. The base has the rest.
     """
-    if not any(places):
+    if not any(regions):
         return masks
     masks = masks.clone()
-    for v, room in enumerate(allowed_masks(places, (masks.shape[1], masks.shape[2]), how), start=1):
-        if room is not None:
-            masks[v] = room.to(masks) * (1.0 if how == "replace" and places[v - 1] else masks[v])
+    for v, allowed in enumerate(allowed_masks(regions, (masks.shape[1], masks.shape[2]), how), start=1):
+        if allowed is not None:
+            masks[v] = allowed.to(masks) * (1.0 if how == "replace" and regions[v - 1] else masks[v])
     masks[0] = (masks[1:].sum(dim=0) == 0).to(masks.dtype)
     return masks
 
 
 def even_masks(
-    variants: int, size: tuple[int, int], places: Sequence[Region | None], how: str, background: bool = False
+    variants: int, size: tuple[int, int], regions: Sequence[Region | None], how: str, background: bool = False
 ) -> Tensor:
-    """Masks (V, h, w) of `size` for steps that have none yet: every variant counts everywhere, but for the places that
-    the user has given, with `how` as in `confine_masks`.
+    """Masks (V, h, w) of `size` for steps before the first masks: every variant counts everywhere, except that
+    regions of the user count already, with `how` as in `confine_masks`.
 
-    Where a LoRA draws the background, only the base knows it, and the first steps decide it: there the base alone
-    counts outside the places.
+    A background LoRA is on in the base only, and the first steps decide the background: the base alone counts outside
+    the regions then.
     """
     masks = torch.ones(variants, *size)
-    placed = [v for v, place in enumerate(places, start=1) if place]
-    if placed:
-        masks = confine_masks(masks, places, how)
-        masks[0] = 1 - masks[placed].amax(dim=0) if how == "replace" else 1.0
+    confined = [v for v, region in enumerate(regions, start=1) if region]
+    if confined:
+        masks = confine_masks(masks, regions, how)
+        masks[0] = 1 - masks[confined].amax(dim=0) if how == "replace" else 1.0
     if background:
-        masks[[v for v in range(1, variants) if v not in placed]] = 0.0
+        masks[[v for v in range(1, variants) if v not in confined]] = 0.0
     return masks
 
 
 def resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks (V, h', w') at the latent's `size` (h, w), nearest neighbour (a place has a value, never a blend)."""
+    """Masks (V, h', w') at the latent's `size` (h, w), nearest neighbour: masks stay 0 or 1."""
     return F.interpolate(masks[:, None], size, mode="nearest")[:, 0]

@@ -39,15 +39,15 @@ def schedule(settings: Settings, steps: int) -> Schedule:
     )
 
 
-def left_out(settings: Settings, plan: Schedule) -> tuple[str, ...]:
-    """Sentences about what the settings ask for and `plan`, which is theirs, has no step for."""
+def unreachable(settings: Settings, plan: Schedule) -> tuple[str, ...]:
+    """Warnings about what the settings ask for and `plan`, which is theirs, has no step for."""
     if settings.method != "clora":
         return ()
-    told = []
+    warnings = []
     until, begin, end = (f"{BY_NAME[name].label} ({getattr(settings, name):g})" for name in _BOUNDS)
     later = f" or raise {end}" if settings.compose_until < 1.0 else ""
     if settings.updates and min(plan.update_before, plan.compose_until) == 0:
-        told.append(f"No step is left to update the latent: raise {until}{later}, or take more steps.")
+        warnings.append(f"No step is left to update the latent: raise {until}{later}, or use more steps.")
     if plan.fuse_from >= plan.compose_until:
-        told.append(f"No step is left in which each LoRA draws its own subject: lower {begin}{later}.")
-    return tuple(told)
+        warnings.append(f"No step is left to fuse the LoRAs by masks: lower {begin}{later}.")
+    return tuple(warnings)

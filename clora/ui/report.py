@@ -117,7 +117,7 @@ def _fixed_by_tags(prompt: str) -> dict[str, tuple[str, ...]]:
     """The fields that the tags of each LoRA set."""
     fixed: dict[str, tuple[str, ...]] = {}
     for tag in parse_tags(prompt):
-        given = {"words": tag.words, "trigger": tag.trigger_given, "role": tag.role_given, "place": tag.place}
+        given = {"words": tag.words, "trigger": tag.trigger_given, "role": tag.role_given, "place": tag.region}
         fixed[tag.name] = (*fixed.get(tag.name, ()), *(key for key, value in given.items() if value))
     return fixed
 
@@ -160,7 +160,7 @@ def _rows(composition: Composition, layout: Layout | None) -> list[ReportRow]:
         if layout is not None and variant.subjects[number]:
             tokens = layout(ResolvedText.whole(variant.text)).positions(variant.subjects[number])
         words = concept.words + (f" ({concept.occurrence}.)" if concept.occurrence > 1 else "")
-        place = concept.place.text if concept.place else ""
+        place = concept.region.text if concept.region else ""
         rows += [_row(use, "concept", words, ", ".join(concept.triggers), tokens, place) for use in concept.loras]
         rows += [_row(use, f"style@{concept.words}", words, "", tokens) for use in concept.styles]
     for role in ("style", "background", "off"):

@@ -1,1 +1,1 @@
-"""The extension, and what the page shares with it: one job, its panel, the reading of prompts."""
+"""The WebUI extension: script, job, API routes, X/Y/Z axes."""

@@ -1,4 +1,4 @@
-"""Routes below /clora/v1: the table of settings, the reading of a prompt, the version."""
+"""Routes below /clora/v1: the schema of the settings, the report on a prompt, the version."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ def settings_schema() -> dict[str, Any]:
     """JSON schema of the object that goes into `alwayson_scripts.CLoRA.args[0]`."""
     correction = {"type": "object", "properties": {name: {"type": "string"} for name in CORRECTION_FIELDS}}
     properties: dict[str, Any] = {
-        "enabled": {"type": "boolean", "default": True, "description": "Compose; false is as without CLoRA."},
+        "enabled": {
+            "type": "boolean",
+            "default": True,
+            "description": "True turns CLoRA on; with false the picture is the same as without CLoRA.",
+        },
         "preset": {"type": "string", "enum": list(PRESETS), "default": "default"},
         "corrections": {"type": "object", "additionalProperties": correction, "default": {}},
     }
@@ -43,10 +47,10 @@ def settings_schema() -> dict[str, Any]:
 
 
 def add_routes(app: Any, read: Callable[[str, str, Any], Report]) -> None:
-    """Add the routes to the host's server, guarded as its own are."""
+    """Add the routes to the host's server, with the same password check as its own routes."""
     from fastapi import Body, HTTPException
 
-    guards = host_api.api_dependencies()
+    dependencies = host_api.api_dependencies()
 
     def version() -> dict[str, str]:
         return {"version": __version__}
@@ -59,20 +63,20 @@ def add_routes(app: Any, read: Callable[[str, str, Any], Report]) -> None:
         with host_api.queue_lock:
             return read(prompt, negative, corrections).as_json()
 
-    app.add_api_route("/clora/v1/settings", settings_schema, methods=["GET"], dependencies=guards)
-    app.add_api_route("/clora/v1/version", version, methods=["GET"], dependencies=guards)
-    app.add_api_route("/clora/v1/analyze", analyze, methods=["POST"], dependencies=guards)
+    app.add_api_route("/clora/v1/settings", settings_schema, methods=["GET"], dependencies=dependencies)
+    app.add_api_route("/clora/v1/version", version, methods=["GET"], dependencies=dependencies)
+    app.add_api_route("/clora/v1/analyze", analyze, methods=["POST"], dependencies=dependencies)
 
 
 def _analyze_fields(body: Any) -> tuple[str, str, Any]:
-    """prompt, negative_prompt and corrections of a request. Errors: CLoRAError naming a wrong field."""
+    """prompt, negative_prompt and corrections of a request. Raises: CLoRAError with the name of a wrong field."""
     fields = ("prompt", "negative_prompt", "corrections")
     if not isinstance(body, dict) or not isinstance(body.get("prompt"), str):
         raise CLoRAError('The body has no field prompt: send {"prompt": "a <lora:name:1> cat and ..."}.')
     unknown = [name for name in body if name not in fields]
     if unknown:
-        raise CLoRAError(f"There is no field {unknown[0]!r}: the fields are {', '.join(fields)}.")
+        raise CLoRAError(f"There is no field {unknown[0]!r}: use {', '.join(fields)}.")
     negative = body.get("negative_prompt", "")
     if not isinstance(negative, str):
-        raise CLoRAError(f"The field negative_prompt cannot be {negative!r}: give text.")
+        raise CLoRAError(f"The field negative_prompt must be text, not {negative!r}.")
     return body["prompt"], negative, body.get("corrections", "")

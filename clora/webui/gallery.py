@@ -13,10 +13,10 @@ from ..settings import Settings
 from .job import Generation, Shown
 
 
-def add(processed: Any, generation: Generation, alone: Sequence[Any] = ()) -> None:
-    """Append masks, maps and loss curves behind the host's pictures, each with its picture's infotext.
+def add(processed: Any, generation: Generation, baseline: Sequence[Any] = ()) -> None:
+    """Append masks, maps and loss curves to the host's pictures, each with its picture's infotext.
 
-    `alone` are the same pictures as the host draws them without CLoRA, if they are to be shown.
+    `baseline` are the same pictures without CLoRA, empty if they are not shown.
     """
     settings = generation.request.settings
     if settings.show_loss and any(not shown.losses for shown in generation.shown):
@@ -29,22 +29,22 @@ def add(processed: Any, generation: Generation, alone: Sequence[Any] = ()) -> No
             processed.images[first + number],
             processed.infotexts[min(first + number, len(processed.infotexts) - 1)],
         )
-        plain = alone[number] if number < len(alone) else None
+        plain = baseline[number] if number < len(baseline) else None
         for extra in _extras(picture, shown, settings, plain):
             processed.images.append(extra)
             processed.infotexts.append(text)
 
 
 def _extras(picture: Any, shown: Shown, settings: Settings, plain: Any | None) -> list[Image.Image]:
-    found = []
+    pictures = []
     overlay = shown.over(picture)
     if settings.show_masks and overlay is not None:
-        found.append(overlay)
+        pictures.append(overlay)
     if plain is not None:
         columns = [("without CLoRA", plain), ("CLoRA" if overlay else settings.method, picture)]
-        found.append(side_by_side([*columns, *([("where each LoRA drew", overlay)] if overlay else [])]))
+        pictures.append(side_by_side([*columns, *([("where each LoRA drew", overlay)] if overlay else [])]))
     if settings.show_maps and shown.maps:
-        found.append(map_strip(shown.maps, shown.labels, shown.variants, picture.size))
+        pictures.append(map_strip(shown.maps, shown.labels, shown.variants, picture.size))
     if settings.show_loss and shown.losses:
-        found.append(loss_curve(shown.losses, shown.refined))
-    return found
+        pictures.append(loss_curve(shown.losses, shown.refined))
+    return pictures

@@ -1,4 +1,4 @@
-"""One job of the WebUI with CLoRA on: prompts read per batch, passes attached to the sampler, pictures afterwards."""
+"""One job of the WebUI with CLoRA on: reads the prompts of each batch, attaches to each pass, keeps what to show."""
 
 from __future__ import annotations
 
@@ -8,23 +8,30 @@ from typing import Any
 
 from torch import Tensor
 
+from ..conditioning.batch import condition_batch
 from ..engine.record import ConceptMaps
 from ..errors import CLoRAError
+from ..fusion import variants_of
 from ..hosts import host_api
 from ..hosts.model_factory import loaded_model
 from ..hosts.preview import draw_over
+from ..hosts.text_encoding import WebUITextEncoder
 from ..lora.library import LoraLibrary
+from ..models import family_of
 from ..pictures import masks_overlay
 from ..prompt import Composition, analyze
-from ..regions.region import Region
+from ..prompt.region import Region
 from ..ui.request import Request
-from ..webui.texts import Length, encode_texts
 from .sampling_pass import Outcome, SamplingPass
 
 
 @dataclass
 class Shown:
-    """What one picture has to show: final masks (V, h, w), maps, losses, refine marks; names and places to it."""
+    """What there is to show for one picture: final masks (V, h, w), attention maps, losses, and the concepts' names.
+
+    `refined` are the numbers of the updates that were refine steps; `localized` (V, h, w) is where subjects with a
+    region were localized.
+    """
 
     masks: Tensor | None
     maps: list[tuple[str, ConceptMaps]]
@@ -32,19 +39,19 @@ class Shown:
     variants: tuple[str, ...]
     losses: tuple[float, ...]
     refined: tuple[int, ...]
-    places: tuple[Region | None, ...] = ()
-    found: Tensor | None = None
+    regions: tuple[Region | None, ...] = ()
+    localized: Tensor | None = None
 
     def over(self, picture: Any) -> Any:
         """The picture with the masks over it, None without masks."""
         if self.masks is None:
             return None
-        return masks_overlay(picture, self.masks, self.labels, self.places, self.found)
+        return masks_overlay(picture, self.masks, self.labels, self.regions, self.localized)
 
 
 @dataclass
 class Generation:
-    """State of one job; nothing of it outlives the job."""
+    """The state of one job, dropped with the job."""
 
     request: Request
     compositions: tuple[Composition, ...] = ()
@@ -55,40 +62,42 @@ class Generation:
     _library: LoraLibrary | None = None
     _pass: SamplingPass | None = None
     _detach: Callable[[], None] | None = None
-    _hosts_hires: tuple[int, list[str]] | None = None
+    _hires_prompts: tuple[int, list[str]] | None = None
 
     # ------------------------------------------------------------------------------------------- prompts
 
     def read_batch(self, p: Any, prompts: list[str], start: int) -> None:
-        """Read the batch's prompts and take CLoRA's tags out of them, in place, before the host parses them.
+        """Read the batch's prompts and remove CLoRA's tags from them, in place, before the host parses them.
 
-        Errors: CLoRAError for a prompt that cannot be composed; nothing is changed then.
+        Raises: CLoRAError for a prompt that cannot be composed; nothing is changed then.
         """
         self.end_pass()
         self.first_pass = None
         loras = host_api.HostLoras()
         negatives = list(p.negative_prompts)
-        found = tuple(self._read(text, n, loras) for text, n in zip(prompts, negatives, strict=True))
-        if len({one.composes for one in found}) > 1:
-            raise CLoRAError("Some prompts of the batch name two or more concepts and some do not: run them apart.")
+        compositions = tuple(self._read(text, n, loras) for text, n in zip(prompts, negatives, strict=True))
+        if len({one.composes for one in compositions}) > 1:
+            raise CLoRAError(
+                "Some prompts of the batch have two or more concepts and some have not: generate them separately."
+            )
         hires = list(getattr(p, "all_hr_prompts", None) or []) if getattr(p, "enable_hr", False) else []
         own = hires[start : start + len(prompts)]
         of_hires = tuple(self._read(text, n, loras) for text, n in zip(own, negatives, strict=False))
-        self.compositions = found
+        self.compositions = compositions
         self.hires_compositions = of_hires if all(one.composes for one in of_hires) else ()
-        for one, again in zip(found, self.hires_compositions, strict=False):
-            if one.composes and len(again.concepts) != len(one.concepts):
+        for one, other in zip(compositions, self.hires_compositions, strict=False):
+            if one.composes and len(other.concepts) != len(one.concepts):
                 raise CLoRAError(
-                    f"The hires prompt names {len(again.concepts)} concepts and the prompt {len(one.concepts)}: the "
+                    f"The hires prompt has {len(other.concepts)} concepts, the prompt has {len(one.concepts)}: the "
                     "hires pass uses the masks of the first pass, so give both prompts the same concepts."
                 )
-        for one in found:
+        for one in compositions:
             self.notes.extend((one.note,) if one.note else one.warnings)
         if not self.composes:
             return
-        prompts[:] = [one.host_text for one in found]
+        prompts[:] = [one.host_text for one in compositions]
         if self.hires_compositions:
-            self._hosts_hires = (start, own)
+            self._hires_prompts = (start, own)
             p.all_hr_prompts[start : start + len(own)] = [one.host_text for one in of_hires]
 
     def _read(self, text: str, negative: str, loras: host_api.HostLoras) -> Composition:
@@ -102,15 +111,15 @@ class Generation:
 
     @property
     def composes(self) -> bool:
-        """Whether this batch is composed at all."""
+        """Whether CLoRA is active for this batch."""
         return bool(self.compositions) and self.compositions[0].composes
 
-    def give_prompts_back(self, p: Any) -> None:
-        """The hires prompts as they were: the host writes them into the infotext."""
-        if self._hosts_hires is not None:
-            start, own = self._hosts_hires
+    def restore_prompts(self, p: Any) -> None:
+        """Put the hires prompts back, because the host writes them into the infotext."""
+        if self._hires_prompts is not None:
+            start, own = self._hires_prompts
             p.all_hr_prompts[start : start + len(own)] = own
-            self._hosts_hires = None
+            self._hires_prompts = None
 
     def hashes(self, host_text: str) -> str:
         """ "Lora hashes" of the infotext: the host's own, then every LoRA that CLoRA uses."""
@@ -123,8 +132,8 @@ class Generation:
 
     # -------------------------------------------------------------------------------------------- passes
 
-    def begin_pass(self, p: Any, size: tuple[int, int]) -> None:
-        """Attach CLoRA to the sampler of the pass that begins, for a picture of `size` (width, height)."""
+    def begin_pass(self, p: Any, latent: Tensor | None) -> None:
+        """Attach CLoRA to the sampler of the pass that begins; its `latent` (B, C, h, w) gives the picture's size."""
         self.end_pass()
         hires = bool(getattr(p, "is_hr_pass", False))
         settings = self.request.settings
@@ -133,10 +142,16 @@ class Generation:
         compositions = self.hires_compositions if hires else self.compositions
         model = loaded_model()
         model.check(settings)
-        length = Length(host_api.calls_of(p, hires), host_api.calls_of(p, False) if hires else None)
+        factor = family_of(model.unet).spatial_factor
+        size = (p.width, p.height) if latent is None else (latent.shape[-1] * factor, latent.shape[-2] * factor)
         self._library = self._library or LoraLibrary(host_api.HostLoras())
-        texts = encode_texts(model, compositions, self._library, settings, length, size)
-        self.notes.extend(texts.warnings)
+        encoder = WebUITextEncoder(model, size)
+        # Global styles and role=off are not in the variants: the host has them in its weights.
+        conditioning = condition_batch(
+            encoder, encoder.components, compositions, [variants_of(one, settings) for one in compositions],
+            self._library, settings, host_api.prompt_steps(p, hires),
+        )  # fmt: skip
+        self.notes.extend(conditioning.warnings)
         masks = None
         if hires and self.first_pass is not None and settings.method == "clora":
             masks = [mask for mask in self.first_pass.masks if mask is not None] or None
@@ -144,33 +159,36 @@ class Generation:
                 return
         preview = self._preview if settings.preview_masks and settings.method == "clora" else None
         self._pass = SamplingPass(
-            model, texts, settings, p.sampler.model_wrap_cfg, masks=masks, watch=self._watch, preview=preview
+            model, conditioning, settings, p.sampler.model_wrap_cfg, masks=masks, watch=self._watch, preview=preview
         )
         self._detach = model.attach(p, self._pass, self._pass.denoiser)
 
     def _preview(self, outcome: Outcome) -> None:
-        """The host's live preview with the masks of the batch's first picture over it."""
+        """Draw the masks of the batch's first picture over the host's live preview."""
         if outcome.masks and outcome.masks[0] is not None:
-            found = outcome.found or (self.first_pass.found if self.first_pass else ())
-            draw_over(lambda picture: _shown(replace(outcome, found=found), 0, self.compositions[0]).over(picture))
+            localized = outcome.localized or (self.first_pass.localized if self.first_pass else ())
+            # Made only if the host previews this evaluation: masks are copied from the GPU.
+            draw_over(lambda image: _shown(replace(outcome, localized=localized), 0, self.compositions[0]).over(image))
 
     @staticmethod
     def _watch(text: str) -> None:
         host_api.stop_if_interrupted()
-        host_api.tell_progress(text)
+        host_api.show_progress(text)
 
     def end_pass(self) -> None:
-        """Take every hook away; keeps what the pass found."""
-        if self._detach is not None:
-            self._detach()
-        if self._pass is not None:
-            outcome = self._pass.outcome
-            self.first_pass = self.first_pass or outcome
-            self.notes.extend(outcome.warnings)
+        """Remove every hook; keep the outcome of the pass."""
+        detach, sampling_pass = self._detach, self._pass
         self._pass = self._detach = None
+        try:
+            if detach is not None:
+                detach()
+        finally:
+            if sampling_pass is not None:
+                self.first_pass = self.first_pass or sampling_pass.outcome
+                self.notes.extend(sampling_pass.outcome.warnings)
 
     def end_batch(self) -> None:
-        """After the last pass of a batch: what its pictures have to show."""
+        """After the last pass of a batch: keep what there is to show for its pictures."""
         self.end_pass()
         outcome, self.first_pass = self.first_pass, None
         if outcome is None:
@@ -184,19 +202,20 @@ class Generation:
 
 
 def _shown(outcome: Outcome, image: int, composition: Composition) -> Shown:
-    """What a pass leaves to be shown of one picture."""
+    """What there is to show for one picture of a pass."""
     record = outcome.record
-    masks, found = (of[image] if image < len(of) else None for of in (outcome.masks, outcome.found))
+    masks, localized = (of[image] if image < len(of) else None for of in (outcome.masks, outcome.localized))
     return Shown(
         None if masks is None else masks.float().cpu(), record.strip(image) if record else [],
         tuple(concept.label for concept in composition.concepts), composition.variant_names,
         tuple(record.losses) if record else (), tuple(record.refined) if record else (),
-        tuple(concept.place for concept in composition.concepts), None if found is None else found.float().cpu(),
+        tuple(concept.region for concept in composition.concepts),
+        None if localized is None else localized.float().cpu(),
     )  # fmt: skip
 
 
 def check_names(composition: Composition, loras: host_api.HostLoras) -> None:
-    """Errors: CLoRAError naming a LoRA that does not exist and the nearest names, before anything is loaded."""
+    """Raises: CLoRAError for a LoRA that does not exist, with the nearest names, before anything is loaded."""
     library = LoraLibrary(loras)
     for variant in composition.variants:
         for use in variant.loras:

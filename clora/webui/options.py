@@ -1,4 +1,4 @@
-"""The extension's section on the WebUI's settings page: how the panel begins."""
+"""The extension's section on the WebUI's settings page: the state in which the panel opens."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def add() -> None:
 
 
 def begin() -> tuple[bool, str]:
-    """Whether a new tab begins with CLoRA on, and with which preset."""
+    """Whether CLoRA is on in a new tab, and its preset there."""
     return bool(host_api.option(BEGIN_ON, False)), str(host_api.option(BEGIN_PRESET, "default") or "default")

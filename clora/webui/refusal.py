@@ -1,7 +1,7 @@
-"""Refusals that end a job of the host.
+"""Errors that end a job of the host.
 
-The host swallows what a script raises and goes on without it. So a refusal is kept and raised from the next place
-where the host does not swallow it: its parsing of the prompt, or the sampler's first evaluation.
+The host catches exceptions of scripts and continues without the script. An error is therefore kept and raised where the
+host does not catch it: when it parses the prompts, or at the sampler's first evaluation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..hosts import host_api
 
 
 def caught(action: Callable[[], None]) -> CLoRAError | None:
-    """The refusal that `action` ends with. What is not a user's mistake ends the job too, with its own text."""
+    """The error that `action` raises, None if it succeeds. An unexpected exception becomes a CLoRAError too."""
     try:
         action()
     except CLoRAError as error:
@@ -25,21 +25,21 @@ def caught(action: Callable[[], None]) -> CLoRAError | None:
     return None
 
 
-def refuse_at_prompts(p: Any, refusal: CLoRAError) -> None:
-    """End the job where the host parses prompts, before a LoRA is loaded."""
+def refuse_at_prompts(p: Any, error: CLoRAError) -> None:
+    """End the job when the host parses the prompts, before it loads a LoRA."""
 
     def refuse(*args: Any, **kwargs: Any) -> None:
         del p.parse_extra_network_prompts
-        raise host_api.RefusedError(str(refusal))
+        raise host_api.RefusedError(str(error))
 
     p.parse_extra_network_prompts = refuse
 
 
-def refuse_at_sampling(p: Any, refusal: CLoRAError) -> None:
+def refuse_at_sampling(p: Any, error: CLoRAError) -> None:
     """End the job at the sampler's first evaluation."""
 
     def refuse(*args: Any) -> None:
         handle.remove()
-        raise host_api.RefusedError(str(refusal))
+        raise host_api.RefusedError(str(error))
 
     handle = p.sampler.model_wrap_cfg.register_forward_pre_hook(refuse)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..conditioning.batch import BatchConditioning
 from ..engine.composer import Composer, Step, Updated
 from ..engine.record import Record
 from ..errors import CLoRAError
@@ -16,108 +17,109 @@ from ..hosts.protocol import Evaluation, HostDenoiser, SamplerPosition, WebUIMod
 from ..lora.rows import RowLoras
 from ..models.denoiser import Row
 from ..settings import Settings
-from ..webui.texts import Texts
 
-_SAME = 1e-4  # relative difference below which two noise levels are the same
+_SAME = 1e-4
+"""Relative difference below which two noise levels are the same."""
 
 
 @dataclass
 class Progress:
     """Which step of the schedule an evaluation belongs to, and whether it is the first of its step.
 
-    Samplers of second order evaluate twice per step and only the first time at the latent they go on with. Others
-    begin a step whenever the noise is lower than it ever was. Adaptive ones have no steps: their place is the part
-    of the noise that is gone.
+    Samplers of second order evaluate twice per step, and only the first time at the latent that they continue with.
+    Others begin a step whenever the noise level is lower than ever before. Adaptive samplers have no steps: the part of
+    the noise that is gone stands for the part of the steps that is done.
     """
 
     calls: int = 0
     index: int = -1
     lowest: float = float("inf")
 
-    def next(self, sigma: float, place: SamplerPosition) -> tuple[int, bool]:
+    def next(self, sigma: float, position: SamplerPosition) -> tuple[int, bool]:
         """(index of the step from 0, is it the step's first evaluation)."""
-        first = self.calls % 2 == 0 if place.second_order else sigma < self.lowest * (1 - _SAME)
+        first = self.calls % 2 == 0 if position.second_order else sigma < self.lowest * (1 - _SAME)
         self.calls += 1
         self.lowest = min(self.lowest, sigma)
-        if place.adaptive:
-            reached = int(place.fraction * place.steps)
+        if position.adaptive:
+            reached = int(position.fraction * position.steps)
             first = reached > self.index
             self.index = max(self.index, reached)
         elif first or self.index < 0:
             first = True
             self.index += 1
-        return min(self.index, place.steps - 1), first
+        return min(self.index, position.steps - 1), first
 
 
 @dataclass
 class Outcome:
-    """What a pass leaves: its last step's masks, where subjects with a place were found (empty where the masks are an
-    earlier pass's), the record of its steps, and what it wants to tell.
+    """What a pass leaves: its last step's masks, where subjects with a region were localized (empty if the masks are an
+    earlier pass's), the record of its steps, its warnings, and why CLoRA ended before the pass did, if it did.
     """
 
     masks: tuple[Tensor | None, ...] = ()
-    found: tuple[Tensor | None, ...] = ()
+    localized: tuple[Tensor | None, ...] = ()
     record: Record | None = None
     warnings: list[str] = field(default_factory=list)
     ended: str = ""
 
 
 class SamplingPass:
-    """`clora.hosts.protocol.Evaluator`: updates, predictions, masks and fusion for one pass of the host's sampler.
+    """`clora.hosts.protocol.EvaluationHandler` for one pass of the host's sampler: updates, predictions, masks, fusion.
 
     `masks` are those of an earlier pass, which this pass uses as they are and without updates (hires).
-    `watch` is called after each update with the phase in words; what it raises ends the pass. `preview` is called
-    after each evaluation.
+    `watch` is called after each update with the phase in words; an exception it raises ends the pass. `preview` is
+    called after each evaluation.
     """
 
     def __init__(
-        self, model: WebUIModel, texts: Texts, settings: Settings, host_denoiser: object, *,
+        self, model: WebUIModel, conditioning: BatchConditioning, settings: Settings, host_denoiser: object, *,
         masks: Sequence[Tensor] | None = None, watch: Callable[[str], None] | None = None,
         preview: Callable[[Outcome], None] | None = None,
     ) -> None:  # fmt: skip
-        self.model, self.texts, self.settings = model, texts, settings
-        self.loras = RowLoras("unet", model.unet, texts.sets)
+        self.model, self.conditioning, self.settings = model, conditioning, settings
+        self.loras = RowLoras("unet", model.unet, conditioning.sets)
         self.denoiser: HostDenoiser = model.denoiser(self.loras, host_denoiser)
         self.outcome = Outcome()
         self.progress = Progress()
         self._masks, self._watch = masks, watch or (lambda text: None)
         self._preview = preview
         self._composer: Composer | None = None
-        self._now: tuple[int, bool] = (0, True)
+        self._index, self._updating = 0, True
+        self._plans = conditioning.at(0).plans
         self._step: Step | None = None
-        self._plans = texts.plans(0)
 
     @property
     def rows(self) -> tuple[Row, ...]:
         """Every row of the batch."""
-        return tuple(self.texts.timetables)
+        return self.conditioning.rows
 
-    def before(self, x: Tensor, sigma: Tensor, place: SamplerPosition) -> Tensor:
+    def before(self, x: Tensor, sigma: Tensor, position: SamplerPosition) -> Tensor:
         """The sampler's latent after the updates of this step."""
         if len(self._plans) != x.shape[0]:
             raise CLoRAError(
-                f"The sampler works on {x.shape[0]} pictures where the batch has {len(self._plans)} prompts: "
+                f"The sampler works on {x.shape[0]} images, but the batch has {len(self._plans)} prompts: "
                 "turn off the extension that changes the batch (tiled diffusion, for instance)."
             )
         if self._composer is None:
-            self.outcome.record = Record(self.settings, place.steps)
+            self.outcome.record = Record(self.settings, position.steps)
             self._composer = Composer(
-                self.model.unet, self.settings, place.steps, loras=self.loras, observer=self._observe,
+                self.model.unet, self.settings, position.steps, loras=self.loras, observer=self._observe,
                 warnings=self.outcome.warnings,
             )  # fmt: skip
-        index, first = self.progress.next(float(sigma[0]), place)
-        self._now = (index, first and self._masks is None)
-        self._plans = self.texts.plans(place.evaluation)
-        self.denoiser.at(Evaluation(sigma, self.texts.contexts(place.evaluation), self.texts.set_of))
+        index, first = self.progress.next(float(sigma[0]), position)
+        self._index, self._updating = index, first and self._masks is None
+        now = self.conditioning.at(position.evaluation)
+        self._plans = now.plans
+        self.denoiser.at(Evaluation(sigma, now))
         with self._installed() as composer:
-            return composer.before(index, x, self._plans, self.denoiser, update=self._now[1])
+            return composer.before(index, x, now.plans, self.denoiser, update=self._updating)
 
     def predict(self, x: Tensor, guidance: bool) -> tuple[Tensor, Tensor | None]:
         """Fused conditional and unconditional predictions at `x` (B, C, h, w)."""
         with self._installed() as composer:
-            step = composer.predict(self._now[0], x, self._plans, self.denoiser, guidance=guidance, masks=self._masks)
+            step = composer.predict(self._index, x, self._plans, self.denoiser, guidance=guidance, masks=self._masks)
         self._step = step
-        self.outcome.masks, self.outcome.found = step.masks, step.found
+        self.outcome.masks, self.outcome.localized = step.masks, step.localized
         return step.cond, step.uncond
 
     def unconditional(self) -> Tensor:
@@ -127,11 +129,11 @@ class SamplingPass:
             return composer.unconditional(self._step, self.denoiser)
 
     def after(self) -> Tensor | None:
-        """The latent after the late update of stale noise, None without one."""
+        """The latent after the late update of stale noise, None if there is none."""
         assert self._step is not None
         before = self._step.latent
         with self._installed() as composer:
-            after = composer.after(self._step, self.denoiser, update=self._now[1]).latent
+            after = composer.after(self._step, self.denoiser, update=self._updating).latent
         if self._preview is not None:
             self._preview(self.outcome)
         self._step = None
@@ -153,7 +155,7 @@ class SamplingPass:
 
 
 class _Installed:
-    """Hooks of LoRAs and taps for the time of CLoRA's own forwards, and never in the host's."""
+    """The hooks of LoRAs and attention probe, installed for CLoRA's own forwards only, never for the host's."""
 
     def __init__(self, composer: Composer, loras: RowLoras) -> None:
         self._composer, self._loras, self._stack = composer, loras, ExitStack()

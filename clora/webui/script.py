@@ -1,4 +1,4 @@
-"""The always-visible script: it hands the host's calls to the generation of the job they belong to."""
+"""The always-visible script: it passes the host's calls on to the state of the job they belong to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import CLoRAError
 from ..hosts import host_api
-from ..hosts.baseline_render import ALONE, drawn_alone
+from ..hosts.baseline_render import BASELINE, baseline_images
 from ..hosts.model_factory import loaded_model
 from ..settings import Settings
 from ..settings.infotext import PREFIX, infotext_fields
@@ -36,7 +36,7 @@ class Script(host_api.Script):  # type: ignore[misc]
         return host_api.AlwaysVisible
 
     def after_component(self, component: Any, **kwargs: Any) -> None:
-        """Remember what the panel reads of its tab, which is made before the panel."""
+        """Keep the components of the tab that the panel reads; they are made before the panel."""
         tab = "img2img" if self.is_img2img else "txt2img"
         for name in _ON_THE_TAB:
             if kwargs.get("elem_id") == f"{tab}_{name}":
@@ -55,39 +55,39 @@ class Script(host_api.Script):  # type: ignore[misc]
     # ------------------------------------------------------------------------------- one job
 
     def before_process(self, p: Any, *args: Any) -> None:
-        """Read what is asked for; anything left of an earlier job is taken away."""
+        """Read the settings; remove what a failed job has left."""
         _finish(p)
         _end_stale()
 
         def begin() -> None:
-            request = _asked(p, args)
-            if request is not None and not getattr(p, "_ad_inner", False) and not getattr(p, ALONE, False):
+            request = _request(p, args)
+            if request is not None and not getattr(p, "_ad_inner", False) and not getattr(p, BASELINE, False):
                 setattr(p, _KEY, Generation(request))
 
-        refusal = caught(begin)
-        if refusal is not None:
-            refuse_at_prompts(p, refusal)
+        error = caught(begin)
+        if error is not None:
+            refuse_at_prompts(p, error)
 
     def before_process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
-        """Read the prompts, which have their wildcards filled in by now, and take CLoRA's tags out."""
+        """Read the prompts, whose wildcards are filled in by now, and remove CLoRA's tags."""
         generation = _of(p)
         if generation is None:
             return
         prompts, number = kwargs.get("prompts", p.prompts), int(kwargs.get("batch_number", 0))
-        refusal = caught(lambda: generation.read_batch(p, prompts, number * p.batch_size))
-        if refusal is not None:
+        error = caught(lambda: generation.read_batch(p, prompts, number * p.batch_size))
+        if error is not None:
             delattr(p, _KEY)
-            refuse_at_prompts(p, refusal)
+            refuse_at_prompts(p, error)
 
     def process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
         """The host has parsed the prompts: write the infotext."""
         generation = _of(p)
         if generation is None:
             return
-        generation.give_prompts_back(p)
-        _tell(p, generation)
+        generation.restore_prompts(p)
+        _show_notes(p, generation)
         if generation.composes:
-            # A new dict: the cells of an X/Y/Z plot share the old one, with the settings of the cell before.
+            # A new dict, because the cells of an X/Y/Z plot share the old one with the settings of the cell before.
             others = {k: v for k, v in p.extra_generation_params.items() if not k.startswith(PREFIX)}
             p.extra_generation_params = {**others, **_infotext(generation.request)}
             hashes = generation.hashes(p.extra_generation_params.get("Lora hashes", ""))
@@ -99,36 +99,34 @@ class Script(host_api.Script):  # type: ignore[misc]
         generation = _of(p)
         if generation is None or not generation.composes:
             return
-        x = kwargs.get("x")
-        size = (p.width, p.height) if x is None else (x.shape[-1] * 8, x.shape[-2] * 8)
-        refusal = caught(lambda: generation.begin_pass(p, size))
-        if refusal is not None:
+        error = caught(lambda: generation.begin_pass(p, kwargs.get("x")))
+        if error is not None:
             generation.end_pass()
-            refuse_at_sampling(p, refusal)
+            refuse_at_sampling(p, error)
         else:
             _running.append(generation)
 
     def postprocess_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
-        """The batch is sampled and decoded."""
+        """The batch is sampled and decoded: end its pass."""
         generation = _of(p)
         if generation is None:
             return
         if generation.ended:
             p.extra_generation_params[f"{PREFIX} ended"] = generation.ended
         generation.end_batch()
-        _tell(p, generation)
+        _show_notes(p, generation)
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
-        """All pictures are there: add what the user wants to see."""
+        """All pictures are there: add those that the user asked for."""
         generation = _of(p)
         if generation is not None:
-            gallery.add(processed, generation, _alone(p, generation))
-            _tell_afterwards(processed, generation.notes)
+            gallery.add(processed, generation, _baseline(p, generation))
+            _add_notes(processed, generation.notes)
         _finish(p)
 
 
 def read_prompt(prompt: str, negative: str, corrections: Any) -> Report:
-    """What the panel and the API say of a prompt, with tokens once a model is loaded."""
+    """The report on a prompt for panel and API, with token positions once a model is loaded."""
     try:
         given = read_corrections(corrections)
         loras = host_api.HostLoras()
@@ -162,25 +160,25 @@ def _finish(p: Any) -> None:
 
 
 def _end_stale() -> None:
-    """After a job that broke off the host calls no script: its hooks are taken away when the next one begins."""
+    """The host calls no script after a job has failed: remove its hooks when the next job begins."""
     while _running:
         _running.pop().end_pass()
 
 
-def _alone(p: Any, generation: Generation) -> list[Any]:
-    """The pictures without CLoRA where they are asked for and would differ; a failure there keeps CLoRA's pictures."""
+def _baseline(p: Any, generation: Generation) -> list[Any]:
+    """The pictures without CLoRA if they are asked for and would differ; if they fail, CLoRA's pictures are kept."""
     if not (generation.request.settings.show_merge and generation.shown):
         return []
     try:
-        return drawn_alone(p)
+        return baseline_images(p)
     except Exception as error:
-        host_api.log_error("CLoRA's comparison failed")
+        host_api.log_error("CLoRA could not draw the picture without CLoRA")
         generation.notes.append(f"The picture without CLoRA could not be drawn ({type(error).__name__}: {error}).")
         return []
 
 
-def _asked(p: Any, args: tuple[Any, ...]) -> Request | None:
-    """What the panel or the API asks for, with what an X/Y/Z plot varies. Errors: CLoRAError."""
+def _request(p: Any, args: tuple[Any, ...]) -> Request | None:
+    """The request of panel or API, with the values of an X/Y/Z plot. Raises: CLoRAError."""
     request = read_request(args)
     varied = dict(getattr(p, xyz.KEY, {}))
     if request is None or not varied:
@@ -195,23 +193,23 @@ def _infotext(request: Request) -> dict[str, str]:
     return {**fields, f"{PREFIX} corrections": corrections} if corrections else fields
 
 
-def _tell(p: Any, generation: Generation) -> None:
-    """Notes under the picture, each once."""
+def _show_notes(p: Any, generation: Generation) -> None:
+    """Show the notes under the picture, each once."""
     for note in dict.fromkeys(generation.notes):
         p.comment(note)
 
 
-def _tell_afterwards(processed: Any, notes: list[str]) -> None:
-    """Notes where the host has gathered its comments already; the API's answer has them in its `info`."""
+def _add_notes(processed: Any, notes: list[str]) -> None:
+    """Add the notes after the host has gathered its comments; the API's answer has them in its `info`."""
     processed.comments += "".join(f"{note}\n" for note in notes if note not in processed.comments)
     if notes:
-        # A new dict: the host's own is the job's, which infotexts are written from.
-        told = {f"{PREFIX} notes": list(dict.fromkeys(notes))}
-        processed.extra_generation_params = {**processed.extra_generation_params, **told}
+        # A new dict, because the host's own is the job's, from which infotexts are written.
+        shown = {f"{PREFIX} notes": list(dict.fromkeys(notes))}
+        processed.extra_generation_params = {**processed.extra_generation_params, **shown}
 
 
 def register() -> None:
-    """Axes and routes, when the host builds its page and its server."""
+    """Register axes, options and routes, which are added when the host builds its page and its server."""
 
     def axes() -> None:
         module = host_api.xyz_module()

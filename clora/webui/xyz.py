@@ -9,7 +9,7 @@ from typing import Any
 from ..settings import PRESETS, SETTINGS, Setting
 
 KEY = "clora_xyz"
-"""Attribute of the host's processing object: what the plot varies, by setting; checked when the cell is drawn."""
+"""Attribute of the host's processing object with the plot's values by setting, checked when the cell is drawn."""
 
 
 def add_axes(module: Any) -> None:
@@ -36,7 +36,7 @@ def _choices(setting: Setting) -> tuple[str, ...] | None:
 
 def _vary(name: str) -> Callable[[Any, Any, Any], None]:
     def apply(p: Any, value: Any, values: Any) -> None:
-        # Cells share what a shallow copy of p shares: a new dict for each.
+        # A new dict for each cell, because cells are shallow copies of p.
         setattr(p, KEY, {**getattr(p, KEY, {}), name: value})
 
     return apply

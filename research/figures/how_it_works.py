@@ -24,7 +24,7 @@ TEXT_WIDTH = 250
 
 
 def clean_pictures(pipe: Any, step: Step, timestep: int, predictions: Sequence[Tensor]) -> list[Image.Image]:
-    """What each prediction (C, h, w) says the finished picture looks like: its x0, decoded."""
+    """The finished picture that each prediction (C, h, w) implies: its x0, decoded."""
     alpha = pipe.scheduler.alphas_cumprod[timestep]
     latent = step.latent[0]
     kind = pipe.scheduler.config.prediction_type
@@ -38,13 +38,12 @@ def clean_pictures(pipe: Any, step: Step, timestep: int, predictions: Sequence[T
 
 
 def draw_figure(pipe: Any, composed: Composed, step: Step, timestep: int) -> Image.Image:
-    """One row for each variant: its prompt, its maps, its mask, its own picture; then the fused one."""
+    """One row for each variant: its prompt, its maps, its mask, its own picture; beside them the fused picture."""
     plan_variants = composed.compositions[0].variants
     concepts = composed.compositions[0].concepts
-    masks, book = step.masks[0], step.book
+    masks = step.masks[0]
     assert masks is not None
-    assert book is not None
-    predictions = [step.predicted.rows[Row(0, v, True)] for v in range(len(plan_variants))]
+    predictions = [step.prediction.rows[Row(0, v, True)] for v in range(len(plan_variants))]
     pictures = clean_pictures(pipe, step, timestep, [*predictions, step.cond[0]])
     titles = ["variant", *(f'map of "{c.words}"' for c in concepts), "mask", "its own picture"]
     width = TEXT_WIDTH + (TILE + GAP) * len(titles[1:]) + GAP
@@ -70,12 +69,13 @@ def draw_figure(pipe: Any, composed: Composed, step: Step, timestep: int) -> Ima
 
 def _subject_maps(step: Step, variant: int) -> list[Tensor]:
     """The map (h_a, w_a) of each concept's subject words in one variant."""
-    assert step.book is not None
-    return [step.book.of(0, variant, tokens[variant]).mean(dim=0) for tokens in step.plans[0].group_tokens]
+    maps = step.maps
+    assert maps is not None
+    return [maps.of(0, variant, concept.group[variant]).mean(dim=0) for concept in step.plans[0].concepts]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point."""
+    """Run the prompt and write the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/figures/how-it-works.png"))
     parser.add_argument("--prompt", default=DEMO_PROMPT)
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=options.seed,
         steps=options.steps,
         guidance=EMBEDDED_GUIDANCE,
-        settings=Settings("exact"),  # a single pass has no prediction of each variant to show
+        settings=Settings("exact"),  # a single pass has no predictions of single variants
         observer=keep,
     )
     index = min(round(options.at * options.steps), options.steps - 1)

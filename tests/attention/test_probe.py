@@ -1,12 +1,13 @@
-"""The taps against plainly computed attention, and what they leave behind."""
+"""The probe against plainly computed attention, and what they leave behind."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from clora.attention.probe import AttentionProbe, attention_columns, find_cross_attention, map_grid
+from clora.attention.probe import AttentionProbe, attention_columns
 from clora.errors import CLoRAError
+from clora.models import UNetFamily, family_of
 from tests.toy import ToyDenoiser, toy
 
 
@@ -36,10 +37,10 @@ def test_maps_equal_plain_softmax(size: tuple[int, int]) -> None:
     denoiser = toy()
     latent = torch.randn(1, 4, *size, dtype=torch.float64)
     context = denoiser.contexts[1, True][None]
-    expected = plain_maps(denoiser, latent, context, map_grid(*size))
-    taps = AttentionProbe(denoiser.unet)
-    with taps.installed():
-        maps, result, layers = taps.collect(size, range(9), lambda: denoiser.unet(latent, context), keep_layers=True)
+    expected = plain_maps(denoiser, latent, context, UNetFamily().map_grid(*size))
+    probe = AttentionProbe(denoiser.unet)
+    with probe.installed():
+        maps, result, layers = probe.collect(size, range(9), lambda: denoiser.unet(latent, context), keep_layers=True)
     torch.testing.assert_close(maps[0], expected, rtol=1e-12, atol=1e-14)
     assert list(layers) == ["blocks.2.attn2", "blocks.3.attn2"]
     assert result is not None
@@ -50,18 +51,18 @@ def test_stop_ends_after_the_last_tapped_layer_with_equal_maps_and_gradient() ->
     denoiser = toy()
     latent = torch.randn(2, 4, 16, 16, dtype=torch.float64, requires_grad=True)
     context = torch.stack([denoiser.contexts[0, True], denoiser.contexts[1, True]])
-    taps, ran = AttentionProbe(denoiser.unet), []
+    probe, ran = AttentionProbe(denoiser.unet), []
     denoiser.unet.blocks[4].register_forward_hook(lambda *_: ran.append(1))
-    with taps.installed():
-        assert taps.survey((16, 16), lambda: denoiser.unet(latent[:1], context[:1])) == (
+    with probe.installed():
+        assert probe.survey((16, 16), lambda: denoiser.unet(latent[:1], context[:1])) == (
             "blocks.2.attn2",
             "blocks.3.attn2",
         )
         ran.clear()
-        stopped, nothing, _ = taps.collect((16, 16), (1, 4), lambda: denoiser.unet(latent, context), stop=True)
+        stopped, nothing, _ = probe.collect((16, 16), (1, 4), lambda: denoiser.unet(latent, context), stop=True)
         assert nothing is None
         assert not ran
-        whole, _, _ = taps.collect((16, 16), (1, 4), lambda: denoiser.unet(latent, context))
+        whole, _, _ = probe.collect((16, 16), (1, 4), lambda: denoiser.unet(latent, context))
         assert ran
     assert torch.equal(stopped, whole)
     weights = torch.randn_like(stopped)
@@ -71,21 +72,21 @@ def test_stop_ends_after_the_last_tapped_layer_with_equal_maps_and_gradient() ->
 
 def test_survey_runs_once_per_size() -> None:
     denoiser = toy()
-    taps = AttentionProbe(denoiser.unet)
+    probe = AttentionProbe(denoiser.unet)
     context = denoiser.contexts[0, True][None]
-    with taps.installed():
+    with probe.installed():
         for _ in range(3):
-            taps.survey((16, 16), lambda: denoiser.unet(torch.zeros(1, 4, 16, 16, dtype=torch.float64), context))
+            probe.survey((16, 16), lambda: denoiser.unet(torch.zeros(1, 4, 16, 16, dtype=torch.float64), context))
     assert denoiser.unet.calls == 1
 
 
 def test_no_hook_is_left_even_after_an_error() -> None:
     denoiser = toy()
-    taps = AttentionProbe(denoiser.unet)
-    with taps.installed():
+    probe = AttentionProbe(denoiser.unet)
+    with probe.installed():
         assert forward_hooks(denoiser) == 10
-    with pytest.raises(ZeroDivisionError), taps.installed():
-        taps.collect((16, 16), (1,), lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    with pytest.raises(ZeroDivisionError), probe.installed():
+        probe.collect((16, 16), (1,), lambda: 1 / 0)  # type: ignore[arg-type, return-value]
     assert forward_hooks(denoiser) == 0
 
 
@@ -94,9 +95,9 @@ def test_taps_do_not_change_the_prediction() -> None:
     latent = torch.randn(1, 4, 16, 16, dtype=torch.float64)
     context = denoiser.contexts[0, True][None]
     plain = denoiser.unet(latent, context)
-    taps = AttentionProbe(denoiser.unet)
-    with taps.installed():
-        _, tapped, _ = taps.collect((16, 16), (1, 2), lambda: denoiser.unet(latent, context))
+    probe = AttentionProbe(denoiser.unet)
+    with probe.installed():
+        _, tapped, _ = probe.collect((16, 16), (1, 2), lambda: denoiser.unet(latent, context))
     assert torch.equal(plain, tapped)
 
 
@@ -111,19 +112,19 @@ def test_half_precision_is_normalised_in_float32() -> None:
 
 def test_models_without_cross_attention_are_refused_in_one_sentence() -> None:
     with pytest.raises(CLoRAError, match=r"has no UNet cross-attention; load an SD 1\.5"):
-        find_cross_attention(torch.nn.Sequential(torch.nn.Linear(2, 2)))
+        family_of(torch.nn.Sequential(torch.nn.Linear(2, 2)))
 
 
 def test_a_grid_no_layer_has_is_refused() -> None:
     denoiser = toy()
-    taps = AttentionProbe(denoiser.unet)
+    probe = AttentionProbe(denoiser.unet)
     latent = torch.zeros(1, 4, 64, 64, dtype=torch.float64)
-    with taps.installed(), pytest.raises(CLoRAError, match="No cross-attention layer"):
-        taps.survey((32, 32), lambda: denoiser.unet(latent, denoiser.contexts[0, True][None]))
+    with probe.installed(), pytest.raises(CLoRAError, match="No cross-attention layer"):
+        probe.survey((32, 32), lambda: denoiser.unet(latent, denoiser.contexts[0, True][None]))
 
 
 def test_bypassed_projections_are_reported() -> None:
     denoiser = toy()
-    taps = AttentionProbe(denoiser.unet)
-    with taps.installed(), pytest.raises(CLoRAError, match="sees no maps"):
-        taps.collect((16, 16), (1,), lambda: torch.zeros(1))
+    probe = AttentionProbe(denoiser.unet)
+    with probe.installed(), pytest.raises(CLoRAError, match="gets no attention maps"):
+        probe.collect((16, 16), (1,), lambda: torch.zeros(1))

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from clora.conditioning.plan import ImagePlan, plan_image
+from clora.conditioning.plan import ImagePlan
 from clora.engine.composer import Composer, Step, Updated
 from clora.errors import CLoRAError
 from clora.models.denoiser import Row
 from clora.settings import Settings
-from clora.settings.schedule import left_out, schedule
+from clora.settings.schedule import schedule, unreachable
+from tests.plans import plan_of
 from tests.toy import ToyDenoiser, toy
 
-PLAN = plan_image([[(2,), (5,)], [(3,), (6,)], [(2,), (6,)]], [(), (2,), (5,)], "all")
-EQUAL = ImagePlan((), ((), (), ()))
+PLAN = plan_of([[(2,), (5,)], [(3,), (6,)], [(2,), (6,)]], [(), (2,), (5,)], "all")
+EQUAL = ImagePlan(3)
 
 
 @pytest.fixture
@@ -225,11 +226,11 @@ def test_schedule_in_fractions_gives_the_papers_steps() -> None:
     ("steps", "values", "told"),
     [
         (20, {}, ()),
-        (1, {}, ("update the latent: raise Update until (0.5), or take more steps.",)),
+        (1, {}, ("update the latent: raise Update until (0.5), or use more steps.",)),
         (4, {"update_until": 0.1}, ("Update until (0.1)",)),
         (1, {"update_until": 0.0}, ()),
         (1, {"step_size": 0.0}, ()),
-        (20, {"fuse_from": 1.0}, ("draws its own subject: lower Fuse from (1).",)),
+        (20, {"fuse_from": 1.0}, ("fuse the LoRAs by masks: lower Fuse from (1).",)),
         (20, {"fuse_from": 0.5, "compose_until": 0.5}, ("Fuse from (0.5)",)),
         (20, {"compose_until": 0.0}, ("Update until (0.5) or raise Compose until (0)", "Compose until (0)")),
         (20, {"fuse_from": 1.0, "method": "switch"}, ()),
@@ -237,7 +238,7 @@ def test_schedule_in_fractions_gives_the_papers_steps() -> None:
 )
 def test_what_no_step_is_left_for_is_told(steps: int, values: dict[str, Any], told: tuple[str, ...]) -> None:
     settings = Settings(**values)
-    found = left_out(settings, schedule(settings, steps))
+    found = unreachable(settings, schedule(settings, steps))
     assert len(found) == len(told)
     for sentence, part in zip(found, told, strict=True):
         assert sentence.startswith("No step is left")

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from clora.attention.maps import collect_maps
-from clora.conditioning.plan import plan_image
 from clora.engine.composer import Composer, Step
 from clora.errors import CLoRAError
 from clora.models.denoiser import Row
 from clora.models.memory import GraphSize, RowLimit, is_out_of_memory
 from clora.settings import Settings
+from tests.plans import plan_of
 from tests.toy import ToyDenoiser, toy
 
-PLAN = plan_image([[(2,), (5,)], [(3,), (6,)], [(2,), (6,)]], [(), (2,), (5,)], "all")
+PLAN = plan_of([[(2,), (5,)], [(3,), (6,)], [(2,), (6,)]], [(), (2,), (5,)], "all")
 SIZE = (16, 16)
 
 
@@ -58,7 +58,7 @@ def test_masks_stay_after_a_part_of_the_steps(latent: Tensor) -> None:
 def test_masks_begin_where_fusion_begins(latent: Tensor) -> None:
     steps = steps_of(toy(), latent, fuse_from=0.3, mask_every=4)
     assert [step.masks[0] is None for step in steps] == [True] * 3 + [False] * 7
-    assert [step.book is not None for step in steps] == [index in (3, 7) for index in range(10)]
+    assert [step.maps is not None for step in steps] == [index in (3, 7) for index in range(10)]
 
 
 def test_the_negative_row_may_be_shared(latent: Tensor) -> None:
@@ -67,7 +67,7 @@ def test_the_negative_row_may_be_shared(latent: Tensor) -> None:
     assert len(denoiser.rows_seen[0]) == 4
     assert torch.equal(shared.cond, own.cond)
     assert shared.uncond is not None
-    base = own.predicted.rows[Row(0, 0, False)]
+    base = own.prediction.rows[Row(0, 0, False)]
     torch.testing.assert_close(shared.uncond[0], base)
 
 
@@ -79,7 +79,7 @@ def test_differences_are_used_again(latent: Tensor) -> None:
     assert torch.equal(steps[2].cond, exact[2].cond)
     assert not torch.equal(steps[1].cond, exact[1].cond)
     # What stands for a variant is the base of this step and the variant's difference of the step before.
-    of, before = steps[1].predicted.rows, steps[0].predicted.rows
+    of, before = steps[1].prediction.rows, steps[0].prediction.rows
     for row in of:
         base = row._replace(variant=0)
         torch.testing.assert_close(of[row], of[base] + before[row] - before[base])
@@ -98,8 +98,8 @@ def test_concepts_may_end_early(latent: Tensor) -> None:
     steps = steps_of(denoiser, latent, 10, compose_until=0.6, update_until=1.0, refine_at=())
     last = steps[6]
     assert last.masks[0] is None
-    assert set(last.predicted.rows) == {(0, 0, True), (0, 0, False)}
-    assert torch.equal(last.cond[0], last.predicted.rows[Row(0, 0, True)])
+    assert set(last.prediction.rows) == {(0, 0, True), (0, 0, False)}
+    assert torch.equal(last.cond[0], last.prediction.rows[Row(0, 0, True)])
     assert len(denoiser.rows_seen[-1]) == 2
 
 
@@ -118,7 +118,7 @@ def test_the_update_may_look_at_the_way_down_only() -> None:
             if name.endswith("attn2.to_k")
         ]
         with denoiser.loras.installed(), composer.installed():
-            composer.taps.survey((16, 12), partial(denoiser.predict, latents(1), (Row(0, 0, True),)))
+            composer.probe.survey((16, 12), partial(denoiser.predict, latents(1), (Row(0, 0, True),)))
             names.clear()
             gradients.append(composer.update.gradient(latents(1), [PLAN], denoiser).value)
         for handle in handles:
@@ -192,9 +192,9 @@ def test_rows_are_chosen_by_free_memory(
     composer = Composer(denoiser.unet, Settings(update_until=1.0, refine_at=()), 1)
     first = (Row(0, 0, True),)
     with composer.installed():
-        composer.taps.survey(SIZE, partial(denoiser.predict, latent, first))
+        composer.probe.survey(SIZE, partial(denoiser.predict, latent, first))
         with torch.enable_grad(), size.measured():
-            collect_maps(composer.taps, denoiser, latent.clone().requires_grad_(True), first, PLAN.columns)
+            collect_maps(composer.probe, denoiser, latent.clone().requires_grad_(True), first, PLAN.columns)
         assert size.bytes > latent.numel() * 8
         monkeypatch.setattr("clora.guidance.update.free_bytes", lambda device: int(rows * size.bytes / 0.75) + 8)
         denoiser.rows_seen.clear()

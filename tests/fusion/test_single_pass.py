@@ -11,7 +11,7 @@ from torch import Tensor
 from clora.conditioning.plan import ImagePlan, rows_of
 from clora.engine.composer import Composer, Step
 from clora.errors import CLoRAError
-from clora.fusion.single_pass import row_weights
+from clora.fusion.layerwise import row_weights
 from clora.models.denoiser import Row
 from clora.settings import Settings
 from tests.rows_on_tiny_unet import CONCEPTS, PLAN, SIZE, Denoiser, latents
@@ -84,8 +84,8 @@ def test_the_first_masks_come_from_an_exact_step_and_then_from_the_pass_itself()
     assert steps[1].masks[0] is not None
     # The pass is fused by the masks of the step before, and cuts its own for the next one.
     assert torch.equal(steps[1].masks[0], steps[0].masks[0])  # type: ignore[arg-type]
-    assert steps[1].book is not None
-    assert steps[1].book.maps[0, 1].shape == steps[0].book.maps[0, 1].shape  # type: ignore[union-attr]
+    assert steps[1].maps is not None
+    assert steps[1].maps.by_variant[0, 1].shape == steps[0].maps.by_variant[0, 1].shape  # type: ignore[union-attr]
 
 
 def test_masks_of_an_update_serve_the_first_pass() -> None:
@@ -94,7 +94,7 @@ def test_masks_of_an_update_serve_the_first_pass() -> None:
     composer = Composer(denoiser.unet, settings, 10, loras=denoiser.loras)
     with denoiser.loras.installed(), composer.installed():
         step = composer.step(0, latents(1), [PLAN], denoiser)
-    assert denoiser.rows_seen == [1, 3, 2]  # the taps' survey, the update, the pass
+    assert denoiser.rows_seen == [1, 3, 2]  # the probe' survey, the update, the pass
     assert step.masks[0] is not None
 
 
@@ -108,7 +108,7 @@ def test_a_single_pass_averages_before_masks_count_and_cuts_the_first_ones() -> 
         steps = [first, *(composer.step(index, latents(1), [PLAN], denoiser) for index in (1, 2, 3))]
     assert denoiser.rows_seen == [1, 1, 2, 2, 2]
     assert [step.masks[0] is None for step in steps] == [True, True, False, False]
-    assert [step.book is None for step in steps] == [True, False, False, False]
+    assert [step.maps is None for step in steps] == [True, False, False, False]
     averaged = run(denoiser, even)
     torch.testing.assert_close(first.cond, averaged.cond, rtol=0, atol=1e-12)
     torch.testing.assert_close(late, averaged.uncond, rtol=0, atol=1e-12)
@@ -122,9 +122,9 @@ def test_maps_of_the_pass_are_each_variants_own() -> None:
     composer._masks.latest = (whole(2),)
     with denoiser.loras.installed(), composer.installed():
         step = composer.predict(0, latents(1), [PLAN], denoiser)
-    assert step.book is not None
-    assert exact.book is not None
-    torch.testing.assert_close(step.book.maps[0, 2], exact.book.maps[0, 2], rtol=0, atol=1e-12)
+    assert step.maps is not None
+    assert exact.maps is not None
+    torch.testing.assert_close(step.maps.by_variant[0, 2], exact.maps.by_variant[0, 2], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("fusion", ["exact", "single-pass"])
@@ -166,8 +166,8 @@ def test_a_replaced_attention_is_refused() -> None:
 
 def test_weights_of_rows_add_up_to_one() -> None:
     masks = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]], [[1.0, 0.0]]])
-    plan = ImagePlan((), ((), (), ()))
-    rows = rows_of([plan], unconditional=True)
+    plan = ImagePlan(3)
+    rows = rows_of([plan])
     weights = row_weights(rows, [masks])
     for half in (True, False):
         own = weights[[i for i, row in enumerate(rows) if row.conditional is half]]

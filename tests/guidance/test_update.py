@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from clora.attention.probe import AttentionProbe
-from clora.conditioning.plan import ImagePlan, plan_image
+from clora.conditioning.plan import ImagePlan
 from clora.guidance.update import LatentUpdate
 from clora.models.denoiser import Row
 from clora.settings import Settings
+from tests.plans import plan_of
 from tests.toy import ToyDenoiser, toy
 
 # Two concepts: words at 2 and 5 in the base; variant 1 has a trigger at 2 (words at 3 and 6), variant 2 one at 5.
-PLAN = plan_image([[(2,), (5,)], [(3,), (6,)], [(2,), (6,)]], [(), (2,), (5,)], "all")
+PLAN = plan_of([[(2,), (5,)], [(3,), (6,)], [(2,), (6,)]], [(), (2,), (5,)], "all")
 SIZE = (12, 16)
 FIRST = Row(0, 0, True)
 
@@ -24,15 +25,15 @@ def make(denoiser: ToyDenoiser, **values: object) -> LatentUpdate:
 
 def gradient_of(denoiser: ToyDenoiser, latent: torch.Tensor, plans: list[ImagePlan], **values: object) -> torch.Tensor:
     update = make(denoiser, **values)
-    with update.taps.installed():
-        update.taps.survey(SIZE, lambda: denoiser.predict(latent[:1], (FIRST,)))
+    with update.probe.installed():
+        update.probe.survey(SIZE, lambda: denoiser.predict(latent[:1], (FIRST,)))
         return update.gradient(latent, plans, denoiser).value
 
 
 def loss_of(denoiser: ToyDenoiser, latent: torch.Tensor, plans: list[ImagePlan]) -> float:
     update = make(denoiser)
-    with update.taps.installed():
-        update.taps.survey(SIZE, lambda: denoiser.predict(latent[:1], (FIRST,)))
+    with update.probe.installed():
+        update.probe.survey(SIZE, lambda: denoiser.predict(latent[:1], (FIRST,)))
         return float(update.gradient(latent, plans, denoiser).losses.sum())
 
 
@@ -42,9 +43,9 @@ def latent() -> torch.Tensor:
 
 
 def test_plan_holds_the_concept_groups_of_the_paper() -> None:
-    assert PLAN.group_tokens == (((2,), (2, 3), (2,)), ((5,), (6,), (5, 6)))
-    assert PLAN.mask_tokens == ((), (2, 3), (5, 6))
-    assert plan_image([[(2,), (5,)], [(3,), (6,)], [(2,), (6,)]], [(), (2,), (5,)], "subject").mask_tokens == (
+    assert tuple(concept.group for concept in PLAN.concepts) == (((2,), (2, 3), (2,)), ((5,), (6,), (5, 6)))
+    assert PLAN.masks == ((), (2, 3), (5, 6))
+    assert plan_of([[(2,), (5,)], [(3,), (6,)], [(2,), (6,)]], [(), (2,), (5,)], "subject").masks == (
         (),
         (3,),
         (6,),
@@ -74,14 +75,14 @@ def test_chunks_give_the_same_gradient(latent: torch.Tensor, rows: int, maps: st
 
 
 def test_images_of_a_batch_are_independent(latent: torch.Tensor) -> None:
-    other = plan_image([[(1,), (4,)], [(1,), (4,)], [(1,), (4,)]], [(), (), ()], "all")
+    other = plan_of([[(1,), (4,)], [(1,), (4,)], [(1,), (4,)]], [(), (), ()], "all")
     together = gradient_of(toy(), latent, [PLAN, other])
     alone = [gradient_of(toy(), latent[i : i + 1], [plan]) for i, plan in enumerate((PLAN, other))]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-10, atol=1e-14)
 
 
 def test_batches_may_mix_two_and_three_concepts(latent: torch.Tensor) -> None:
-    three = plan_image([[(1,), (4,), (6,)]] * 4, [()] * 4, "all")
+    three = plan_of([[(1,), (4,), (6,)]] * 4, [()] * 4, "all")
     together = gradient_of(toy(4), latent, [PLAN, three])
     alone = [gradient_of(toy(4), latent[i : i + 1], [plan]) for i, plan in enumerate((PLAN, three))]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-10, atol=1e-14)
@@ -122,8 +123,8 @@ def test_float16_gradients_follow_float32(latent: torch.Tensor) -> None:
     latent = latent.float()
     reference = gradient_of(full, latent, [PLAN, PLAN])
     update = make(half)
-    with update.taps.installed():
-        update.taps.survey(SIZE, lambda: half.predict(latent[:1], (FIRST,)))
+    with update.probe.installed():
+        update.probe.survey(SIZE, lambda: half.predict(latent[:1], (FIRST,)))
         gradient = update.gradient(latent, [PLAN, PLAN], half, half=True).value
     cosine = torch.nn.functional.cosine_similarity(gradient.flatten(), reference.flatten(), dim=0)
     assert cosine > 0.99
@@ -143,8 +144,8 @@ def test_an_overflowing_loss_scale_is_lowered(latent: torch.Tensor) -> None:
         return result
 
     update._scaled_gradient = overflowing  # type: ignore[method-assign]
-    with update.taps.installed():
-        update.taps.survey(SIZE, lambda: denoiser.predict(latent[:1], (FIRST,)))
+    with update.probe.installed():
+        update.probe.survey(SIZE, lambda: denoiser.predict(latent[:1], (FIRST,)))
         first = update.gradient(latent, [PLAN, PLAN], denoiser, half=True)
         update.gradient(latent, [PLAN, PLAN], denoiser, half=True)
     assert first.finite

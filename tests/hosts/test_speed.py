@@ -27,7 +27,7 @@ def composed_update(bench: Bench) -> torch.Tensor:
     x = bench.latent
     with bench.loras.installed(), composer.installed():
         with torch.no_grad():
-            composer.taps.survey((x.shape[-2], x.shape[-1]), lambda: bench.predict(x, bench.rows[:1]))
+            composer.probe.survey((x.shape[-2], x.shape[-1]), lambda: bench.predict(x, bench.rows[:1]))
         return composer.update.gradient(x, [bench.plan], bench).value
 
 

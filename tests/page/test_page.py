@@ -173,8 +173,8 @@ def test_a_corrected_prompt_composes_the_same(prompt: str, row: WordsOverride) -
     by_tag = analyze(corrected_prompt(prompt, {"moonball": row}))
     assert by_tag.variants == by_row.variants
     assert by_tag.merged == by_row.merged
-    assert [(c.words, c.occurrence, c.triggers, c.place) for c in by_tag.concepts] == [
-        (c.words, c.occurrence, c.triggers, c.place) for c in by_row.concepts
+    assert [(c.words, c.occurrence, c.triggers, c.region) for c in by_tag.concepts] == [
+        (c.words, c.occurrence, c.triggers, c.region) for c in by_row.concepts
     ]
 
 
@@ -246,7 +246,7 @@ def test_a_picture_without_clora_is_labelled_and_has_no_clora_settings(engine: E
     assert "CLoRA method" not in html
     assert [progress.text for progress in told if progress.total][-1] == "Without CLoRA: step 3"
     assert told[-1].total == 3
-    assert all("CLoRA steps aside" in note for note in summary_of(wanted, drawn, 1)[1])
+    assert all("CLoRA is inactive" in note for note in summary_of(wanted, drawn, 1)[1])
 
 
 def test_without_updates_a_note_replaces_the_curve(engine: Engine, tiny: Session) -> None:

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from clora.attention.maps import AttentionMaps
-from clora.conditioning.plan import ImagePlan, plan_image
+from clora.conditioning.plan import ImagePlan
 from clora.engine.composer import Composer, Step
+from clora.prompt.region import NAMED, Region
 from clora.regions.localization import localize, missing_concepts, region_share
 from clora.regions.masks import MaskOptions
-from clora.regions.region import NAMED, Region
 from clora.settings import Settings
+from tests.plans import plan_of
 from tests.toy import toy
 
 LEFT, RIGHT = NAMED["left"], NAMED["right"]
@@ -19,7 +20,7 @@ OPTIONS = MaskOptions(0.5, "range", overlap="argmax")
 
 
 def plan(places: tuple[Region | None, Region | None], *words: str) -> ImagePlan:
-    return plan_image([[(0,), (1,)]] * 3, [()] * 3, "subject", places, words=words)
+    return plan_of([[(0,), (1,)]] * 3, [()] * 3, "subject", places, words=words)
 
 
 def book(first: list[float], second: list[float]) -> AttentionMaps:
@@ -52,7 +53,7 @@ def test_things_of_one_kind_are_told_apart_by_the_place() -> None:
 def test_a_concept_without_a_place_and_words_without_positions_have_nothing() -> None:
     maps = book([0.9, 0.1, 0.1, 0.1], [0.9, 0.1, 0.1, 0.1])
     assert found(plan((LEFT, None), "ball", "ball"), maps).sum(dim=(1, 2)).tolist() == [0, 1, 0]
-    away = plan_image([[(0,), ()]] * 3, [()] * 3, "subject", (LEFT, LEFT), words=("ball", "ball"))
+    away = plan_of([[(0,), ()]] * 3, [()] * 3, "subject", (LEFT, LEFT), words=("ball", "ball"))
     assert found(away, maps).sum(dim=(1, 2)).tolist() == [0, 1, 0]
     assert localize(maps, 0, plan((None, None), "ball", "ball"), OPTIONS, (1, 4)) is None
 
@@ -70,12 +71,12 @@ def test_the_composer_carries_it_beside_masks_that_are_places() -> None:
     settings = Settings(update_until=0.3, fuse_from=0.25)
     latent = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     plans = [
-        plan_image([[(2,), (5,)]] * 3, [()] * 3, "subject", places, ["cat", "dog"], ["cat", "dog"])
+        plan_of([[(2,), (5,)]] * 3, [()] * 3, "subject", places, ["cat", "dog"], ["cat", "dog"])
         for places in ((LEFT, RIGHT), ())
     ]
     placed, free = ([_last(settings, latent, one)] for one in plans)
-    assert free[0].found == (None,)
-    (masks,), (inside,) = placed[0].masks, placed[0].found
+    assert free[0].localized == (None,)
+    (masks,), (inside,) = placed[0].masks, placed[0].localized
     assert masks is not None
     assert inside is not None
     assert torch.equal(masks[1].float(), LEFT.grid(16, 16))
@@ -86,7 +87,7 @@ def test_the_composer_carries_it_beside_masks_that_are_places() -> None:
     given = toy()
     composer = Composer(given.unet, settings, 4)
     with composer.installed():
-        assert composer.predict(3, latent, plans[:1], given, masks=[masks]).found == ()
+        assert composer.predict(3, latent, plans[:1], given, masks=[masks]).localized == ()
 
 
 def _last(settings: Settings, latent: Tensor, one: ImagePlan) -> Step:
@@ -94,5 +95,5 @@ def _last(settings: Settings, latent: Tensor, one: ImagePlan) -> Step:
     composer = Composer(denoiser.unet, settings, 4)
     with composer.installed():
         steps = [composer.step(index, latent, [one], denoiser) for index in range(4)]
-    assert steps[0].found == ()
+    assert steps[0].localized == ()
     return steps[-1]

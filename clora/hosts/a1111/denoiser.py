@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...lora.rows import RowLoras
+from ...models import family_of
 from ...models.denoiser import Conditioned, Row
 from ..protocol import Evaluation, frozen
 
@@ -22,6 +23,7 @@ class A1111Denoiser:
 
     def __init__(self, model: A1111Model, loras: RowLoras, *, timesteps: bool) -> None:
         self.model, self.loras, self.timesteps = model, loras, timesteps
+        self.family = family_of(model.unet)
         self.inner: Callable[..., Tensor] | None = None
         self.image_cond: Tensor | None = None
         self.now: Evaluation | None = None
@@ -33,9 +35,9 @@ class A1111Denoiser:
 
     @property
     def latent_scale(self) -> float:
-        """1 for the variance-preserving latents of DDIM and PLMS, sqrt(1 + sigma^2) for k-diffusion's."""
+        """1 for the variance-preserving latents of DDIM and PLMS, the family's scale for k-diffusion's latents."""
         assert self.now is not None
-        return 1.0 if self.timesteps else float((1.0 + self.now.sigma[0].double() ** 2).sqrt())
+        return 1.0 if self.timesteps else self.family.latent_scale(float(self.now.sigma[0]))
 
     def predict(self, latent: Tensor, rows: tuple[Row, ...], *, vectors: Tensor | None = None) -> Tensor:
         """The host's prediction for rows: x0 for k-diffusion samplers, the noise for timestep samplers."""
@@ -49,7 +51,7 @@ class A1111Denoiser:
             context = torch.cat(
                 [torch.stack([self.marks[row.conditional].to(context) for row in rows]), context], dim=1
             )
-        # A fresh dict each time: the host rewrites its entries.
+        # A new dict each time, because the host rewrites its entries.
         cond: dict[str, Any] = {"c_concat": [self.image_cond[images]]}
         if self.model.sdxl:
             cond |= {"crossattn": context, "vector": own.vectors if vectors is None else vectors}
@@ -59,9 +61,9 @@ class A1111Denoiser:
             return self.inner(latent, self.now.sigma[images], cond=cond).to(latent.dtype)
 
     def conditioning(self, rows: tuple[Row, ...]) -> Conditioned:
-        """The rows' contexts, LoRA sets and pooled texts."""
+        """The rows' contexts, LoRA sets and pooled vectors."""
         assert self.now is not None
-        return self.now.conditioning(rows)
+        return self.now.conditioning.conditioned(rows)
 
     @contextmanager
     def gradients(self) -> Iterator[None]:

@@ -1,8 +1,8 @@
-"""The hooks on an A1111 sampler's denoiser during one pass.
+"""How A1111's sampler is answered.
 
-For the time of one evaluation the sampler's denoiser holds an `Answer` instead of its model: the host's guidance,
-callbacks, masks and previews then work on the fused predictions, and no forward is wasted on a prediction that would be
-thrown away. Nothing else of the host is touched.
+During one evaluation the sampler's denoiser holds an `_Answer` instead of its model: the host's guidance, callbacks,
+masks and previews then work on the fused predictions, and no forward is spent on a prediction that is thrown away.
+Nothing else of the host is touched.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import host_api
-from ..protocol import Evaluator, bound_arguments, denoiser_hooks, sampler_position
+from ..protocol import EvaluationHandler
+from ..sampler_hook import SamplerHook
 from .denoiser import A1111Denoiser
 
 if TYPE_CHECKING:
@@ -22,16 +23,16 @@ if TYPE_CHECKING:
 
 
 class _Answer(nn.Module):
-    """Stands in for the denoiser's model during one evaluation."""
+    """Stands in for the denoiser's model during one evaluation of a batch of `batch` images."""
 
-    def __init__(self, real: nn.Module, evaluator: Evaluator, denoiser: A1111Denoiser, batch: int) -> None:
+    def __init__(self, real: nn.Module, hook: A1111SamplerHook, batch: int) -> None:
         super().__init__()
         # In a tuple, so that the real model does not become a child of this module.
-        self.kept = (real, evaluator, denoiser)
-        self.batch, self.answered = batch, False
+        self.kept = (real, hook)
+        self.batch = batch
 
     def __getattr__(self, name: str) -> Any:
-        """What the host asks its model besides (its noise levels tell where a refiner takes over)."""
+        """Everything else that the host asks of its model (noise levels say where a refiner takes over)."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -40,89 +41,53 @@ class _Answer(nn.Module):
     @host_api.refusing()
     def forward(self, x: Tensor, sigma: Tensor, cond: Mapping[str, Any]) -> Tensor:
         """Rows come as the host batches them: all conditional ones, then the unconditional ones, in one call or two."""
-        _, evaluator, denoiser = self.kept
-        if self.answered:
-            return evaluator.unconditional()
-        self.answered = True
-        denoiser.image_cond = cond["c_concat"][0][: self.batch]
-        guided = x.shape[0] > self.batch
-        conditional, unconditional = evaluator.predict(x[: self.batch], guided)
+        _, hook = self.kept
+        if hook.predicted is not None:  # the second call, for the unconditional rows
+            _, unconditional = hook.predictions(x[: self.batch], True)
+            assert unconditional is not None
+            return unconditional
+        hook.denoiser.image_cond = cond["c_concat"][0][: self.batch]
+        conditional, unconditional = hook.predictions(x[: self.batch], x.shape[0] > self.batch)
         return conditional if unconditional is None else torch.cat([conditional, unconditional])
 
 
-class Attached:
-    """The two hooks on a sampler's denoiser during one pass."""
+class A1111SamplerHook(SamplerHook):
+    """`SamplerHook` for A1111, whose denoiser works in the sampler's own space."""
 
-    def __init__(self, model: A1111Model, sampler: Any, evaluator: Evaluator, denoiser: A1111Denoiser) -> None:
-        self.model, self.sampler, self.evaluator, self.denoiser = model, sampler, evaluator, denoiser
-        self.cfg = sampler.model_wrap_cfg
-        self.count = 0
-        self.first_t = 0.0
-        self.x: Tensor | None = None
-        self.handles = denoiser_hooks(self.cfg, self._before, self._after)
+    def __init__(self, model: A1111Model, sampler: Any, handler: EvaluationHandler, denoiser: A1111Denoiser) -> None:
+        self.denoiser = denoiser
+        super().__init__(model, sampler, handler)
 
-    def remove(self) -> None:
-        """Take the hooks away and give the denoiser its model back."""
-        for handle in self.handles:
-            handle.remove()
-        self._restore()
+    @property
+    def on_timesteps(self) -> bool:
+        """As the denoiser was made for."""
+        return self.denoiser.timesteps
 
-    def _restore(self) -> None:
+    def timestep(self, sigma: Tensor) -> float:
+        """By the host's own table of noise levels."""
+        return float(sigma[0]) if self.on_timesteps else float(self.cfg.inner_model.sigma_to_t(sigma[:1])[0])
+
+    def prepare(self, arguments: Mapping[str, Any]) -> None:
+        """The host's model wrapper (another one after a refiner), inpainting condition and ControlNet's marks."""
+        self.denoiser.inner, self.denoiser.image_cond = self.cfg.inner_model, arguments["image_cond"]
+        self.denoiser.marks = _marks(arguments)
+
+    def start_answering(self, x: Tensor) -> None:
+        """Put an `_Answer` in the model's place."""
+        self.cfg.model_wrap = _Answer(self.cfg.inner_model, self, x.shape[0])
+
+    def stop_answering(self) -> None:
+        """Put the model back."""
         if isinstance(self.cfg.model_wrap, _Answer):
             self.cfg.model_wrap = self.cfg.model_wrap.kept[0]
 
-    @host_api.refusing()
-    def _before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        host_api.stop_if_interrupted()
-        given = bound_arguments(args, kwargs)
-        self.x = None
-        if not self.model.is_loaded():
-            self.evaluator.ended("the refiner took over")
-            return
-        x, sigma = given["x"], given["sigma"]
-        real = self.cfg.inner_model
-        self.denoiser.inner, self.denoiser.image_cond = real, given["image_cond"]
-        self.denoiser.marks = _marks(given)
-        t = self._t(real, sigma)
-        self.first_t = self.first_t or t
-        place = sampler_position(self.sampler, self.count, t, self.first_t)
-        self.count += 1
-        moved = self.evaluator.before(x, sigma, place)
-        self._move(x, moved)
-        self.x = x
-        self.cfg.model_wrap = _Answer(real, self.evaluator, self.denoiser, x.shape[0])
 
-    @host_api.refusing()
-    def _after(self, _: nn.Module, args: tuple[Any, ...], result: Tensor | None) -> Tensor | None:
-        answered = isinstance(self.cfg.model_wrap, _Answer) and self.cfg.model_wrap.answered
-        self._restore()
-        if result is None or self.x is None or not answered:
-            return None
-        late = self.evaluator.after()
-        if late is None:
-            return None
-        change = self._move(self.x, late)
-        # The noise stays the one from before the late update: x0 = x - sigma * noise moves along with x.
-        return None if self.denoiser.timesteps else result + change
-
-    def _move(self, x: Tensor, moved: Tensor) -> Tensor:
-        """Move the sampler's own latent in place, inside the inpainting mask only."""
-        change = moved.to(x) - x
-        if getattr(self.cfg, "nmask", None) is not None:
-            change = change * self.cfg.nmask
-        x += change
-        return change
-
-    def _t(self, real: Any, sigma: Tensor) -> float:
-        return float(sigma[0]) if self.denoiser.timesteps else float(real.sigma_to_t(sigma[:1])[0])
-
-
-def _marks(given: Mapping[str, Any]) -> dict[bool, Tensor]:
+def _marks(arguments: Mapping[str, Any]) -> dict[bool, Tensor]:
     """The token (1, D) in front of the host's conditional and unconditional contexts; empty where there is none.
 
-    sd-webui-controlnet puts a constant one there, by which it tells the halves of a batch apart, and takes it off
-    inside the UNet. Where it is missing, it takes every row for a conditional one.
+    sd-webui-controlnet puts a constant token there, by which it tells the halves of a batch apart, and removes it
+    inside the UNet. Where it is missing, ControlNet takes every row for a conditional one.
     """
-    firsts = {True: given["cond"].batch[0][0].schedules[0].cond, False: given["uncond"][0][0].cond}
+    firsts = {True: arguments["cond"].batch[0][0].schedules[0].cond, False: arguments["uncond"][0][0].cond}
     tokens = {half: (c["crossattn"] if isinstance(c, Mapping) else c)[:1] for half, c in firsts.items()}
     return tokens if all(bool((token == token[0, 0]).all()) for token in tokens.values()) else {}

@@ -1,4 +1,4 @@
-"""A1111's loaded model, as CLoRA asks for it."""
+"""A1111's loaded model."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 from modules import lowvram, sd_hijack, sd_unet, shared
 from torch import nn
 
+from ...conditioning.encoding import Encoded
 from ...errors import CLoRAError
 from ...lora.rows import RowLoras
+from ...models import family_of
 from ...prompt import PromptTokens, ResolvedText
+from ...settings import Settings
 from .. import host_api
-from ..protocol import Encoded, Evaluator, host_layout
+from ..protocol import EvaluationHandler, host_layout
 from .denoiser import A1111Denoiser
-from .hook import Attached
+from .hook import A1111SamplerHook
 
 
 class A1111Model:
@@ -30,13 +33,13 @@ class A1111Model:
 
     @property
     def unet(self) -> nn.Module:
-        """The UNet whose layers LoRAs and taps are put on."""
+        """The UNet whose layers LoRAs and the attention probe hook."""
         unet: nn.Module = self.sd_model.model.diffusion_model
         return unet
 
     @property
     def text_encoders(self) -> Mapping[str, nn.Module]:
-        """The encoders that the host's own wrappers hold."""
+        """The text models inside the host's wrappers."""
         return {
             name: engine.wrapped
             for name, engine in zip(("text_encoder", "text_encoder_2"), self._engines, strict=False)
@@ -47,8 +50,8 @@ class A1111Model:
         """The WebUI's option "Pad prompt/negative prompt"."""
         return bool(host_api.option("pad_cond_uncond", False))
 
-    def check(self, settings: Any) -> None:
-        """Errors: CLoRAError for models and states that CLoRA cannot compose with."""
+    def check(self, settings: Settings) -> None:
+        """Raises: CLoRAError for models and states that CLoRA cannot compose with."""
         if getattr(self.sd_model, "cond_stage_key", "") == "edit":
             raise CLoRAError("CLoRA cannot compose with an InstructPix2Pix model: choose a text-to-image checkpoint.")
         if getattr(self.sd_model.model, "conditioning_key", "") == "crossattn-adm":
@@ -57,20 +60,23 @@ class A1111Model:
             raise CLoRAError("CLoRA cannot compose with this model: choose an SD 1.5, SD 2.x or SDXL checkpoint.")
         if sd_unet.current_unet is not None:
             raise CLoRAError(
-                "A replaced UNet (TensorRT, for instance) is on: set SD Unet to None in the WebUI's settings."
+                "The WebUI uses another UNet (TensorRT, for example), which CLoRA cannot hook: set SD Unet to None in "
+                "the WebUI's settings."
             )
         if shared.cmd_opts.lowvram and lowvram.is_enabled(self.sd_model) and settings.updates:
             raise CLoRAError(
-                "The latent update cannot run with --lowvram: start with --medvram, or set Update until to 0."
+                "The latent update cannot run with --lowvram: start the WebUI with --medvram, or set Update until to 0."
             )
 
     def layout(self, text: ResolvedText) -> PromptTokens:
-        """Chunks and positions as the host's tokenizer has them."""
+        """The chunks of a text, as the host's tokenizer makes them."""
         engine, database = self._engines[0], sd_hijack.model_hijack.embedding_db
-        return host_layout(engine, text, database, host_api.option("comma_padding_backtrack", 20))
+        backtrack = host_api.option("comma_padding_backtrack", 20)
+        length = family_of(self.unet).text_chunk
+        return host_layout(engine, text, database, chunk_length=length, comma_backtrack=backtrack)
 
     def encode(self, texts: Sequence[str], *, negative: bool, width: int, height: int) -> list[Encoded]:
-        """The texts in one batch, row i text i."""
+        """The texts in one batch, one context each."""
         return host_api.encode(self.sd_model, texts, negative=negative, width=width, height=height)
 
     def denoiser(self, loras: RowLoras, host_denoiser: Any) -> A1111Denoiser:
@@ -81,6 +87,6 @@ class A1111Model:
         """Whether the host still has this model (a refiner replaces it in the middle of a pass)."""
         return shared.sd_model is self.sd_model
 
-    def attach(self, processing: Any, evaluator: Evaluator, denoiser: A1111Denoiser) -> Callable[[], None]:
-        """Let the evaluator answer the host's evaluations of this pass; returns what takes every trace away."""
-        return Attached(self, processing.sampler, evaluator, denoiser).remove
+    def attach(self, processing: Any, handler: EvaluationHandler, denoiser: A1111Denoiser) -> Callable[[], None]:
+        """Let `handler` answer the evaluations of this pass; returns a function that removes every hook."""
+        return A1111SamplerHook(self, processing.sampler, handler, denoiser).remove

@@ -1,6 +1,6 @@
 """Models for the command line: the embedded one, diffusers folders, and single files in CompVis or SGM layout.
 
-Nothing is ever downloaded: the configs of single files lie in `configs/`, their tokenizer in the embedded model.
+Nothing is ever downloaded: the configs of single files are in `configs/`, their tokenizer is the embedded model's.
 """
 
 from __future__ import annotations
@@ -65,48 +65,53 @@ def load_pipeline(
 ) -> Pipeline:
     """The embedded model (None), a diffusers folder, or a single .safetensors checkpoint, ready on `device`.
 
-    `prediction` ("epsilon", "v_prediction", "sample") overrides what the model predicts. By default a folder's
-    scheduler config says it; a single file says it by a tensor `v_pred` or its metadata (`modelspec.prediction_type`);
-    a silent SD 2.x file is probed; all others predict epsilon. Defaults: cuda where there is one, else cpu; float16 on
-    cuda, else float32. Errors: CLoRAError.
+    `prediction` is what the model predicts ("epsilon", "v_prediction", "sample"). By default it is read from a
+    folder's scheduler config, from a single file's tensor `v_pred` or its metadata (`modelspec.prediction_type`); an
+    SD 2.x file without either is probed, and all others predict epsilon. The default device is cuda if there is one,
+    else cpu; the default dtype is float16 on cuda, else float32. Raises: CLoRAError if the model cannot be loaded.
     """
     if prediction is not None and prediction not in PREDICTIONS:
         raise CLoRAError(f'The prediction "{prediction}" is unknown: use one of {", ".join(PREDICTIONS)}.')
-    place = working_device(device)
-    dtype = dtype or (torch.float16 if place.type == "cuda" else torch.float32)
+    found = working_device(device)
+    dtype = dtype or (torch.float16 if found.type == "cuda" else torch.float32)
     path = EMBEDDED_MODEL if source is None else Path(source).expanduser()
     if source is None and not (path / "model_index.json").is_file():
-        raise CLoRAError("The embedded model is missing: run `python -m research.training.base`, or name a model.")
+        raise CLoRAError("The embedded model is missing: run `python -m research.training.base`, or choose a model.")
     if not path.exists():
         raise CLoRAError(f"The model {path} does not exist: check its folder and its name.")
     with quiet():
         if path.is_dir():
-            pipe = _from_folder(path, dtype).to(place)
+            pipe = _from_folder(path, dtype).to(found)
             return pipe if prediction is None else _scheduled(pipe, prediction)
         checkpoint = _read_header(path)
-        pipe = _from_checkpoint(checkpoint, dtype).to(place)
+        pipe = _from_checkpoint(checkpoint, dtype).to(found)
         return _fitted(checkpoint, pipe, prediction or _own_prediction(checkpoint, pipe))
 
 
 def _from_folder(folder: Path, dtype: torch.dtype) -> Pipeline:
     if not (folder / "model_index.json").is_file():
-        raise CLoRAError(f"The folder {folder} holds no model_index.json: name a diffusers pipeline or a checkpoint.")
+        raise CLoRAError(
+            f"The folder {folder} has no model_index.json: choose the folder of a diffusers pipeline or a checkpoint "
+            "file."
+        )
     try:
         kind = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
         channels = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8")).get("in_channels", 4)
         foreign = f"a {kind}" if kind not in _PIPELINES else _channels(channels)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CLoRAError(f"The pipeline in {folder} lacks a sound model_index.json or unet: {_REMEDY}.") from error
+        raise CLoRAError(
+            f"The pipeline in {folder} has no readable model_index.json or UNet config: {_REMEDY}."
+        ) from error
     if foreign:
         raise CLoRAError(f"The pipeline in {folder} is {foreign}: {_REMEDY}.")
     options = {"torch_dtype": dtype, "variant": _variant(folder), "use_safetensors": True, "local_files_only": True}
-    options |= {"safety_checker": None, "requires_safety_checker": False}  # SDXL knows none and ignores it
+    options |= {"safety_checker": None, "requires_safety_checker": False}  # SDXL has none and ignores it
     with _unusable(folder):
         return _complete(_PIPELINES[kind].from_pretrained(str(folder), **options))
 
 
 def _channels(number: int) -> str | None:
-    """What a UNet with so many input channels is for; None for text to image."""
+    """What kind of model has a UNet with this number of input channels; None for text to image."""
     return None if number == 4 else _CHANNELS.get(number, f"a model of {number} input channels")
 
 
@@ -120,17 +125,22 @@ def _variant(folder: Path) -> str | None:
 
 
 def _read_header(path: Path) -> _Checkpoint:
-    """No tensor is read. The library checks every size, and the file's length, against the header."""
+    """The header of a single file. The library checks every size and the file's length; no tensor is read.
+
+    Raises: CLoRAError for a file that is not a checkpoint CLoRA can compose with.
+    """
     if path.suffix.lower() in {".ckpt", ".pt", ".pth", ".bin"}:
-        raise CLoRAError(f"{path} is a pickle, which can run code: save it as .safetensors (a WebUI's merger can).")
+        raise CLoRAError(
+            f"{path} is a pickle, which can run code: save it as .safetensors (the checkpoint merger of a WebUI can)."
+        )
     if path.suffix.lower() != ".safetensors":
-        raise CLoRAError(f"{path} is no .safetensors file: {_REMEDY} in that format.")
+        raise CLoRAError(f"{path} is not a .safetensors file: {_REMEDY} in that format.")
     try:
         with safe_open(path, "pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
     except Exception as error:
-        raise CLoRAError(f"{path} is damaged or no safetensors file: download or copy it again.") from error
+        raise CLoRAError(f"{path} is damaged or not a safetensors file: download or copy it again.") from error
     listed = "\n".join(["", *shapes])  # a name's start follows a line break
     kind = next((kind for kind, (start, _) in _KINDS.items() if "\n" + start in listed), "")
     foreign = _foreign(kind, listed, shapes.get("model.diffusion_model.input_blocks.0.0.weight", ()))
@@ -140,10 +150,10 @@ def _read_header(path: Path) -> _Checkpoint:
 
 
 def _foreign(kind: str, listed: str, unet_input: tuple[int, ...]) -> str | None:
-    """What a file is that cannot be loaded; None for a checkpoint that can."""
+    """What kind of file this is, if it cannot be loaded; None for a checkpoint that can."""
     foreign = next((what for part, what in _FOREIGN.items() if part in listed), None)
     if foreign or len(unet_input) != 4:
-        return foreign or "no Stable Diffusion checkpoint"
+        return foreign or "not a Stable Diffusion checkpoint"
     if unet_input[1] != 4:
         return _channels(unet_input[1])
     if not kind:
@@ -178,11 +188,11 @@ def _unusable(path: Path) -> Iterator[None]:
 
 
 def _complete(pipe: Pipeline) -> Pipeline:
-    """Errors: ValueError where weights were missing, which leaves their parameters on the meta device."""
+    """Raises: ValueError for missing weights, whose parameters stay on the meta device."""
     modules = {part: module for part, module in pipe.components.items() if isinstance(module, torch.nn.Module)}
     missing = [f"{part}.{name}" for part in modules for name, p in modules[part].named_parameters() if p.is_meta]
     if missing:
-        raise ValueError(f"weights are missing, {len(missing)} in number, such as {missing[0]}")
+        raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]}")
     return pipe
 
 
@@ -196,9 +206,9 @@ def _own_prediction(checkpoint: _Checkpoint, pipe: Pipeline) -> str:
 
 @torch.no_grad()
 def _predicts_v(pipe: Pipeline) -> bool:
-    """Run the UNet once where the input is all noise: epsilon is the input itself, v is minus the picture.
+    """Run the UNet once on pure noise: epsilon is the input itself, v is minus the picture.
 
-    The input, 0.5 everywhere, and the threshold are those by which WebUIs tell SD 2.x files apart.
+    Input (0.5 everywhere) and threshold are those that WebUIs use to recognise SD 2.x files.
     """
     unet = pipe.unet
     latent = torch.full((1, 4, 8, 8), 0.5, dtype=unet.dtype, device=unet.device)
@@ -207,7 +217,7 @@ def _predicts_v(pipe: Pipeline) -> bool:
 
 
 def _fitted(checkpoint: _Checkpoint, pipe: Pipeline, prediction: str) -> Pipeline:
-    """With all that the file tells: SD 2.x base models draw 512 pixels, `ztsnr` files were trained up to pure noise."""
+    """Set what follows from the file: SD 2.x base models draw 512 pixels, `ztsnr` files start at pure noise."""
     if checkpoint.kind == "sd2" and prediction == "epsilon":
         pipe.unet.register_to_config(sample_size=64)
     return _scheduled(pipe, prediction, **({"rescale_betas_zero_snr": True} if "ztsnr" in checkpoint.names else {}))

@@ -1,4 +1,4 @@
-"""The libraries that load models: kept quiet, and asked for a device that works."""
+"""The libraries that load models: without their output, and on a device that works."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...errors import CLoRAError
 
 
 def working_device(wanted: str | torch.device | None) -> torch.device:
-    """The device of that name, or CUDA where there is one, else the CPU. Errors: CLoRAError where it does not work."""
+    """The named device; by default CUDA if there is one, else the CPU. Raises: CLoRAError if it does not work."""
     try:
         return torch.empty(0, device=wanted or ("cuda" if torch.cuda.is_available() else "cpu")).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -23,12 +23,12 @@ def working_device(wanted: str | torch.device | None) -> torch.device:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """diffusers and transformers without warnings and progress bars; as they were afterwards."""
+    """No warnings and progress bars of diffusers and transformers inside this block."""
     libraries = (diffusers_logging, transformers_logging)
     before = [(library, library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
     try:
         for library in libraries:
-            library.set_verbosity(library.CRITICAL)  # what is wrong is raised, not logged
+            library.set_verbosity(library.CRITICAL)  # errors are raised anyway
             library.disable_progress_bar()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,41 +1,24 @@
-"""Runs a diffusers scheduler over a prepared composition: denoiser, sampling loop, decoding."""
+"""Runs a diffusers scheduler with a batch's conditioning: denoiser, sampling loop, decoding."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...conditioning.plan import ImagePlan
+from ...conditioning.batch import BatchConditioning, StepConditioning
 from ...engine.composer import Composer, Observer, Step
 from ...errors import CLoRAError
-from ...fusion.masked_mean import guide
-from ...lora.resolve import AppliedLora
+from ...guidance.classifier_free import guide
 from ...lora.rows import RowLoras
+from ...models import family_of
 from ...models.denoiser import Conditioned, Row
 from ...settings import Settings
-from .text import Encoded, added_conditions, pooled_texts
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """What the rows of one step are conditioned on, and the plan of each image."""
-
-    encoded: Mapping[Row, Encoded]
-    plans: tuple[ImagePlan, ...]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A run ready to sample: LoRA sets, the set of every (image, variant), and the conditioning of every step."""
-
-    sets: tuple[tuple[AppliedLora, ...], ...]
-    set_of: Mapping[tuple[int, int], int]
-    conditioning: tuple[Conditioning, ...]
+from .text import added_conditions
 
 
 @dataclass(frozen=True)
@@ -49,12 +32,14 @@ class Sampling:
     height: int = 0
 
     def checked(self, pipe: Any) -> Sampling:
-        """With the model's own size where none is given. Errors: CLoRAError for sizes not divisible by 8 and so on."""
+        """With the model's own size where none is given. Raises: CLoRAError for a value that cannot be used."""
+        factor = family_of(pipe.unet).spatial_factor
         default = int(pipe.unet.config.sample_size) * int(pipe.vae_scale_factor)
         width, height = self.width or default, self.height or default
         for name, value in (("width", width), ("height", height)):
-            if value <= 0 or value % 8:
-                raise CLoRAError(f"The {name} {value} is not divisible by 8: use {max(8, round(value / 8) * 8)}.")
+            if value <= 0 or value % factor:
+                nearest = max(factor, round(value / factor) * factor)
+                raise CLoRAError(f"The {name} {value} is not divisible by {factor}: use {nearest}.")
         if self.steps < 1:
             raise CLoRAError(f"The number of steps is {self.steps}: use 1 or more.")
         if not 0.0 <= self.guidance <= 100.0:
@@ -63,7 +48,7 @@ class Sampling:
 
 
 def check_pipeline(pipe: Any) -> None:
-    """Errors: CLoRAError for pipelines that are not SD 1.5, SD 2.x or SDXL text-to-image models."""
+    """Raises: CLoRAError for pipelines that are not SD 1.5, SD 2.x or SDXL text-to-image models."""
     kind = type(pipe).__name__
     if getattr(pipe, "unet", None) is None or getattr(pipe, "text_encoder", None) is None:
         raise CLoRAError(f"CLoRA cannot compose with a {kind}: load an SD 1.5, SD 2.x or SDXL text-to-image pipeline.")
@@ -78,27 +63,20 @@ def check_pipeline(pipe: Any) -> None:
 class DiffusersDenoiser:
     """`clora.models.denoiser.Denoiser` for a pipeline's UNet at one timestep."""
 
-    def __init__(self, pipe: Any, loras: RowLoras, prepared: Prepared, sampling: Sampling) -> None:
-        self.pipe = pipe
-        self.loras = loras
-        self.prepared = prepared
-        self.sampling = sampling
+    def __init__(self, pipe: Any, loras: RowLoras, conditioning: BatchConditioning, sampling: Sampling) -> None:
+        self.pipe, self.loras, self.sampling = pipe, loras, sampling
+        self.batch = conditioning
         self.timestep: Any = None
-        self.step = 0
+        self.now: StepConditioning = conditioning.at(0)
 
     def at(self, step: int, timestep: Any) -> DiffusersDenoiser:
         """This denoiser moved to a sampler step (0-based) and its timestep."""
-        self.step, self.timestep = step, timestep
+        self.now, self.timestep = self.batch.at(step), timestep
         return self
 
     @property
-    def now(self) -> Conditioning:
-        """The conditioning of the current step."""
-        return self.prepared.conditioning[self.step]
-
-    @property
     def latent_scale(self) -> float:
-        """s of x = s z, read off what the scheduler does to the latent before the model sees it."""
+        """s of x = s z, read from what the scheduler does to the latent before the model gets it."""
         return 1.0 / float(self.pipe.scheduler.scale_model_input(torch.ones(()), self.timestep))
 
     def predict(self, latent: Tensor, rows: tuple[Row, ...], *, vectors: Tensor | None = None) -> Tensor:
@@ -117,15 +95,13 @@ class DiffusersDenoiser:
         return output.to(latent.dtype)  # type: ignore[no-any-return]
 
     def conditioning(self, rows: tuple[Row, ...]) -> Conditioned:
-        """The rows' contexts, LoRA sets and pooled texts."""
-        encoded = self.now.encoded
-        context = torch.stack([encoded[row].context for row in rows]).to(self.pipe.unet.dtype)
-        sets = [self.prepared.set_of[row.image, row.variant] for row in rows]
-        return Conditioned(context, sets, pooled_texts(encoded, rows))
+        """The rows' contexts, LoRA sets and pooled vectors."""
+        found = self.now.conditioned(rows)
+        return replace(found, contexts=found.contexts.to(self.pipe.unet.dtype))
 
     @contextmanager
     def gradients(self) -> Iterator[None]:
-        """Gradients with respect to the latent only: the UNet's parameters are frozen meanwhile."""
+        """Gradients with respect to the latent only: the UNet's parameters are frozen inside."""
         trained = [p for p in self.pipe.unet.parameters() if p.requires_grad]
         try:
             for parameter in trained:
@@ -139,33 +115,34 @@ class DiffusersDenoiser:
 
 def initial_latents(pipe: Any, sampling: Sampling, seeds: Sequence[int]) -> Tensor:
     """Noise (B, C, h, w), one seed for each image, drawn on the CPU so that a seed gives one picture everywhere."""
-    size = (1, pipe.unet.config.in_channels, sampling.height // 8, sampling.width // 8)
+    factor = family_of(pipe.unet).spatial_factor
+    size = (1, pipe.unet.config.in_channels, sampling.height // factor, sampling.width // factor)
     noise = [torch.randn(size, generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds]
     dtype = torch.promote_types(pipe.unet.dtype, torch.float32)
     return torch.cat(noise).to(pipe.unet.device, dtype)
 
 
 def sample(
-    pipe: Any, prepared: Prepared, latents: Tensor, settings: Settings, sampling: Sampling, *,
+    pipe: Any, conditioning: BatchConditioning, latents: Tensor, settings: Settings, sampling: Sampling, *,
     generators: list[torch.Generator] | None = None, observer: Observer | None = None, **composer_options: Any,
 ) -> Iterator[tuple[Step, Tensor]]:  # fmt: skip
     """Run the scheduler from unit noise `latents` (B, C, h, w); yields each step and the latents after it.
 
-    Every hook is gone when the iterator ends, is closed or raises. `generators` (one per image) feed schedulers that
-    add noise. `composer_options` go to `Composer`.
+    Every hook is removed when the iterator ends, is closed or raises. `generators` (one per image) are for schedulers
+    that add noise. `composer_options` go to `Composer`.
     """
     scheduler = pipe.scheduler
     scheduler.set_timesteps(sampling.steps, device=latents.device)
-    loras = RowLoras("unet", pipe.unet, prepared.sets)
+    loras = RowLoras("unet", pipe.unet, conditioning.sets)
     composer = Composer(pipe.unet, settings, sampling.steps, loras=loras, observer=observer, **composer_options)
-    denoiser = DiffusersDenoiser(pipe, loras, prepared, sampling)
+    denoiser = DiffusersDenoiser(pipe, loras, conditioning, sampling)
     latents = latents * scheduler.init_noise_sigma
     step = -1
     with ExitStack() as stack:
         stack.enter_context(loras.installed())
         stack.enter_context(composer.installed())
         for timestep in scheduler.timesteps:
-            # Second-order schedulers evaluate twice per step: only the first evaluation counts and updates.
+            # Second-order schedulers evaluate twice per step: only the first evaluation counts as a step and updates.
             first = getattr(scheduler, "state_in_first_order", True)
             step = min(step + 1, sampling.steps - 1) if first or step < 0 else step
             at = denoiser.at(step, timestep)

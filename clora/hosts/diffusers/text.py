@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,19 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...conditioning.encoding import Encoded, TextGroup
+from ...conditioning.lora_sets import LoraSets
 from ...lora.resolve import AppliedLora
 from ...lora.rows import RowLoras
+from ...models import family_of
 from ...prompt import PromptTokens, ResolvedText, encode_layout
 
-CHUNK = 77
+"""Tokens of one chunk of CLIP, with BOS and EOS."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """One text to encode: `resolved` (scheduling settled) with the LoRAs of set `lora_set`.
+    """One text to encode: `resolved` (the text of some step) with the LoRAs of set `lora_set`.
 
-    `empty` asks for zeros instead (SDXL's empty negative prompt). `tokens` are chunks made elsewhere, which go in as
-    they are.
+    `empty` asks for zeros instead (SDXL's empty negative prompt). `tokens` are used instead of tokenizing the text.
     """
 
     resolved: ResolvedText
@@ -30,14 +32,10 @@ class Text:
     empty: bool = False
     tokens: PromptTokens | None = None
 
-
-@dataclass(frozen=True)
-class Encoded:
-    """`context` (L, D) of one text, its `pooled` vector (SDXL, else None) and where its tokens stand."""
-
-    context: Tensor
-    pooled: Tensor | None
-    tokens: PromptTokens
+    @property
+    def key(self) -> tuple[str, int, bool]:
+        """Texts with the same key have the same context."""
+        return str(self.resolved), self.lora_set, self.empty
 
 
 class TextEncoding:
@@ -46,6 +44,7 @@ class TextEncoding:
     def __init__(self, pipe: Any, clip_skip: int = 0) -> None:
         self.pipe = pipe
         self.clip_skip = clip_skip
+        self.chunk_length = family_of(pipe.unet).text_chunk
         second = getattr(pipe, "text_encoder_2", None)
         self.sdxl = second is not None
         pairs = [("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")]
@@ -55,8 +54,12 @@ class TextEncoding:
             if getattr(pipe, encoder, None) is not None
         }
 
-    def layout(self, text: ResolvedText, tokenizer: Any) -> PromptTokens:
-        """Chunks of 77 token ids with weights and positions (A1111's layout), by a pipeline's tokenizer."""
+    def layout(self, text: ResolvedText, tokenizer: Any = None) -> PromptTokens:
+        """Chunks of 77 token ids with weights and sources (A1111's layout), by one of the pipeline's tokenizers.
+
+        SDXL's two tokenizers have the same vocabulary, so positions by the first hold for both.
+        """
+        tokenizer = tokenizer or self.pipe.tokenizer
 
         def tokenize(words: str) -> list[int]:
             ids: list[int] = tokenizer(words, add_special_tokens=False, truncation=False, verbose=False).input_ids
@@ -69,19 +72,29 @@ class TextEncoding:
             bos=tokenizer.bos_token_id,
             eos=tokenizer.eos_token_id,
             pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+            chunk_length=self.chunk_length,
             comma_id=comma[0] if len(comma) == 1 else None,
         )
 
+    def encode_groups(self, groups: Sequence[TextGroup], sets: LoraSets) -> list[list[Encoded]]:
+        """The contexts of every group's texts: every distinct text once, all in one batch and of one length."""
+        zeros = bool(getattr(self.pipe.config, "force_zeros_for_empty_prompt", False))
+        wanted = [
+            [Text(text, group.lora_set, zeros and group.negative and not str(text)) for text in group.texts]
+            for group in groups
+        ]
+        distinct = {text.key: text for texts in wanted for text in texts}
+        encoded = dict(zip(distinct, self.encode(list(distinct.values()), sets), strict=True))
+        return [[encoded[text.key] for text in texts] for texts in wanted]
+
     @torch.no_grad()
     def encode(self, texts: Sequence[Text], sets: Sequence[Sequence[AppliedLora]]) -> list[Encoded]:
-        """Encode all texts in one batch, each row with its text's LoRA set; all contexts get the same length."""
+        """Encode all texts in one batch, each with its LoRA set; all contexts get the same length."""
         outputs: list[list[Tensor]] = []
         pooled: list[Tensor | None] = [None] * len(texts)
-        layouts: list[PromptTokens] = []
         for name, (encoder, tokenizer) in self.encoders.items():
-            own = [text.tokens or self.layout(text.resolved, tokenizer) for text in texts]
-            layouts = layouts or own
-            contexts, vectors = self._run(name, encoder, tokenizer, own, [t.lora_set for t in texts], sets)
+            layouts = [text.tokens or self.layout(text.resolved, tokenizer) for text in texts]
+            contexts, vectors = self._run(name, encoder, tokenizer, layouts, [t.lora_set for t in texts], sets)
             outputs.append(contexts)
             pooled = list(vectors) if vectors is not None else pooled
         encoded = []
@@ -90,7 +103,7 @@ class TextEncoding:
             vector = pooled[index]
             if text.empty:
                 context, vector = torch.zeros_like(context), None if vector is None else torch.zeros_like(vector)
-            encoded.append(Encoded(context, vector, layouts[index]))
+            encoded.append(Encoded(context, vector))
         return encoded
 
     def _run(
@@ -98,25 +111,25 @@ class TextEncoding:
         sets: Sequence[Sequence[AppliedLora]],
     ) -> tuple[list[Tensor], list[Tensor] | None]:  # fmt: skip
         """Contexts (chunks * 77, D) of one encoder for every text, and SDXL's pooled vectors (D) where it has them."""
-        count = max(len(layout.chunks) for layout in layouts)
+        count, size = max(len(layout.chunks) for layout in layouts), self.chunk_length + 2  # with start and end
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        # A text with fewer chunks than the longest is filled with chunks of the empty prompt.
-        blank = (tokenizer.bos_token_id, tokenizer.eos_token_id, *([pad] * (CHUNK - 2)))
+        # A text with fewer chunks than the longest is filled up with chunks of the empty prompt.
+        blank = (tokenizer.bos_token_id, tokenizer.eos_token_id, *([pad] * self.chunk_length))
         ids, weights = [], []
         for layout in layouts:
             missing = count - len(layout.chunks)
             ids += [*layout.chunks, *([blank] * missing)]
-            weights += [*layout.weights, *([(1.0,) * CHUNK] * missing)]
+            weights += [*layout.weights, *([(1.0,) * size] * missing)]
         rows = [lora_set for lora_set in text_sets for _ in range(count)]
         hidden, vectors = self._hidden(name, encoder, torch.tensor(ids, device=encoder.device), rows, sets)
         hidden = emphasize(hidden, torch.tensor(weights, device=hidden.device, dtype=hidden.dtype))
-        contexts = list(hidden.reshape(len(layouts), count * CHUNK, -1))
+        contexts = list(hidden.reshape(len(layouts), count * size, -1))
         return contexts, None if vectors is None else list(vectors.reshape(len(layouts), count, -1)[:, 0])
 
     def _hidden(
         self, name: str, encoder: Any, ids: Tensor, rows: Sequence[int], sets: Sequence[Sequence[AppliedLora]]
     ) -> tuple[Tensor, Tensor | None]:
-        """The layer that conditions the UNet, (rows, 77, D), as the pipeline picks it, and the pooled output."""
+        """The layer that conditions the UNet, (rows, 77, D), as the pipeline chooses it, and the pooled output."""
         with ExitStack() as stack:
             loras = RowLoras(name, encoder, sets)
             stack.enter_context(loras.installed())
@@ -147,7 +160,7 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 def emphasize(hidden: Tensor, weights: Tensor) -> Tensor:
     """Multiply token embeddings (rows, 77, D) by their prompt weights (rows, 77) and keep each row's mean.
 
-    The WebUI's "Original" emphasis. Rows whose weights are all 1 come back untouched.
+    The WebUI's "Original" emphasis. Rows whose weights are all 1 are returned unchanged.
     """
     if bool((weights == 1.0).all()):
         return hidden
@@ -157,15 +170,9 @@ def emphasize(hidden: Tensor, weights: Tensor) -> Tensor:
     return torch.where((weights == 1.0).all(dim=1)[:, None, None], hidden, restored)
 
 
-def pooled_texts(encoded: Mapping[Any, Encoded], rows: Sequence[Any]) -> Tensor | None:
-    """SDXL's pooled texts (R, A) of rows, None for other models."""
-    vectors = [encoded[row].pooled for row in rows]
-    return None if any(v is None for v in vectors) else torch.stack([v for v in vectors if v is not None])
-
-
-def added_conditions(pooled: Tensor | None, height: int, width: int) -> dict[str, Tensor]:
-    """SDXL's extra conditions for rows: pooled texts (R, A) and picture sizes (R, 6), no crop."""
-    if pooled is None:
+def added_conditions(vectors: Tensor | None, height: int, width: int) -> dict[str, Tensor]:
+    """SDXL's added conditions of R rows: pooled vectors (R, A) and picture sizes (R, 6), without cropping."""
+    if vectors is None:
         return {}
-    size = torch.tensor([height, width, 0, 0, height, width], device=pooled.device, dtype=pooled.dtype)
-    return {"text_embeds": pooled, "time_ids": size.expand(len(pooled), 6)}
+    size = torch.tensor([height, width, 0, 0, height, width], device=vectors.device, dtype=vectors.dtype)
+    return {"text_embeds": vectors, "time_ids": size.expand(len(vectors), 6)}

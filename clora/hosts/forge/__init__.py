@@ -1,4 +1,4 @@
-"""Forge's model and sampler: a wrapper round the UNet answers the host's evaluations with fused predictions."""
+"""Forge's model and sampler. A wrapper around the UNet answers the host's evaluations with fused predictions."""
 
 from .model import ForgeModel
 

@@ -1,7 +1,7 @@
 """Rows through Forge's UNet, and gradients where Forge samples in inference mode.
 
-There every parameter is a tensor that autograd refuses. For the latent update the parameters are aliased: a normal
-tensor is set on each one's memory, nothing is copied, and the UNet is called with the aliases.
+There every parameter is an inference tensor, which autograd refuses. For the latent update the parameters are aliased:
+a normal tensor is made on the memory of each, nothing is copied, and the UNet is called with the aliases.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...lora.rows import RowLoras
+from ...models import family_of
 from ...models.denoiser import Conditioned, Row
 from ..protocol import Evaluation, frozen
 from .engine import ForgeEngine
@@ -24,6 +25,7 @@ class ForgeDenoiser:
 
     def __init__(self, model: ForgeEngine, loras: RowLoras) -> None:
         self.model, self.loras = model, loras
+        self.family = family_of(model.unet)
         self.now: Evaluation | None = None
         self.image_cond: Tensor | None = None
         self.host_options: dict[str, Any] = {}
@@ -31,31 +33,31 @@ class ForgeDenoiser:
         self._aliases: dict[str, Tensor] | None = None
 
     def at(self, evaluation: Evaluation) -> None:
-        """Evaluate here from now on; control of the last evaluation is forgotten."""
+        """Evaluate here from now on; ControlNet's hints of the last evaluation are dropped."""
         self.now, self.control, self.host_options = evaluation, {}, {}
 
     @property
     def latent_scale(self) -> float:
-        """sqrt(1 + sigma^2)."""
+        """The family's scale, since Forge's model takes k-diffusion's latents whatever the sampler holds."""
         assert self.now is not None
-        return float((1.0 + self.now.sigma[0].double() ** 2).sqrt())
+        return self.family.latent_scale(float(self.now.sigma[0]))
 
     def predict(self, latent: Tensor, rows: tuple[Row, ...], *, vectors: Tensor | None = None) -> Tensor:
         """x0 (R, C, h, w) for rows. ControlNets act in predictions, not in the forwards of an update."""
         assert self.now is not None
         own = self.conditioning(rows)
         images = torch.tensor([row.image for row in rows], device=latent.device)
-        graded = self._aliases is not None
+        with_gradients = self._aliases is not None
         given: dict[str, Any] = {
             "c_crossattn": own.contexts.to(latent.device),
-            "transformer_options": {} if graded else self._options(rows),
+            "transformer_options": {} if with_gradients else self._options(rows),
         }
         pooled = own.vectors if vectors is None else vectors
         if pooled is not None:
             given["y"] = pooled.to(latent.device)
         if self.image_cond is not None:
             given["c_concat"] = self.image_cond[images]
-        if self.control and not graded:
+        if self.control and not with_gradients:
             given["control"] = self._control(rows)
         kmodel = self.model.patcher.model
         with self.loras.rows(own.sets):
@@ -67,9 +69,9 @@ class ForgeDenoiser:
         return result.to(latent.dtype)
 
     def conditioning(self, rows: tuple[Row, ...]) -> Conditioned:
-        """The rows' contexts, LoRA sets and pooled texts."""
+        """The rows' contexts, LoRA sets and pooled vectors."""
         assert self.now is not None
-        return self.now.conditioning(rows)
+        return self.now.conditioning.conditioned(rows)
 
     def _options(self, rows: tuple[Row, ...]) -> dict[str, Any]:
         """The host's transformer options with the marks of these rows: other extensions' patches read them."""
@@ -86,23 +88,23 @@ class ForgeDenoiser:
 
     def _control(self, rows: tuple[Row, ...]) -> dict[str, list[Any]]:
         """ControlNet's hints of each row's image and half, in fresh lists: the UNet empties them."""
-        either = next(iter(self.control.values()))
+        fallback = next(iter(self.control.values()))
 
         def of(row: Row) -> dict[str, list[Any]]:
-            same = (row.image, row.conditional)
-            return self.control.get(same) or self.control.get((row.image, not row.conditional)) or either
+            own, other = (row.image, row.conditional), (row.image, not row.conditional)
+            return self.control.get(own) or self.control.get(other) or fallback
 
         return {
             name: [
-                None if hint is None else torch.cat([of(row)[name][place] for row in rows])
-                for place, hint in enumerate(hints)
+                None if hint is None else torch.cat([of(row)[name][index] for row in rows])
+                for index, hint in enumerate(hints)
             ]
-            for name, hints in either.items()
+            for name, hints in fallback.items()
         }
 
     @contextmanager
     def gradients(self) -> Iterator[None]:
-        """Out of inference mode, with normal tensors for all parameters and inputs."""
+        """Outside inference mode, with normal tensors for all parameters and inputs."""
         unet = self.model.unet
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
@@ -140,7 +142,7 @@ def _alias(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def _cloned_norm_inputs(unet: nn.Module) -> Iterator[None]:
-    """The transformer blocks add to x in place after a norm has read it: autograd needs the norm's own copy."""
+    """Give every norm a copy of its input for autograd: the transformer blocks add to x in place afterwards."""
 
     def clone(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (args[0].clone(), *args[1:])

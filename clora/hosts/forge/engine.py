@@ -1,4 +1,4 @@
-"""Forge's engine of the loaded checkpoint, as it is at the moment."""
+"""Forge's engine of the loaded checkpoint."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import nn
 
 
 class ForgeEngine:
-    """What hooks and forwards need of `sd_model`; its parts are asked for anew, since Forge replaces them."""
+    """What hooks and forwards need of `sd_model`. Its parts are read at each use, because Forge replaces them."""
 
     def __init__(self, sd_model: Any) -> None:
         self.sd_model = sd_model
 
     @property
     def patcher(self) -> Any:
-        """The UNet's patcher, as it is now."""
+        """The UNet's current patcher."""
         return self.sd_model.forge_objects.unet
 
     @property
     def unet(self) -> nn.Module:
-        """The UNet whose layers LoRAs and taps are put on."""
+        """The UNet whose layers LoRAs and the attention probe hook."""
         unet: nn.Module = self.patcher.model.diffusion_model
         return unet
 

@@ -1,4 +1,4 @@
-"""Forge's loaded model, as CLoRA asks for it."""
+"""Forge's loaded model."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...conditioning.encoding import Encoded
 from ...errors import CLoRAError
 from ...lora.rows import RowLoras
+from ...models import family_of
 from ...prompt import PromptTokens, ResolvedText
+from ...settings import Settings
 from .. import host_api
-from ..protocol import Encoded, Evaluator, host_layout
+from ..protocol import EvaluationHandler, host_layout
 from .denoiser import ForgeDenoiser
 from .engine import ForgeEngine
-from .hook import Attached
+from .hook import ForgeSamplerHook
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _PLAIN = (nn.Parameter, Tensor)
@@ -40,11 +43,11 @@ class ForgeModel(ForgeEngine):
 
     @property
     def pads_prompts(self) -> bool:
-        """Forge repeats the shorter one."""
+        """False: Forge repeats the shorter one."""
         return False
 
-    def check(self, settings: Any) -> None:
-        """Errors: CLoRAError for models and states that CLoRA cannot compose with."""
+    def check(self, settings: Settings) -> None:
+        """Raises: CLoRAError for models and states that CLoRA cannot compose with."""
         if not hasattr(self._engines[0], "tokenize_line") or not hasattr(self.unet, "input_blocks"):
             raise CLoRAError(
                 f"CLoRA cannot compose with this model ({type(self.sd_model).__name__}): "
@@ -52,34 +55,35 @@ class ForgeModel(ForgeEngine):
             )
         if "model_function_wrapper" in self.patcher.model_options:
             raise CLoRAError(
-                "Another extension has wrapped the UNet (tiled diffusion, for instance): turn it off for this picture."
+                "Another extension has wrapped the UNet (tiled diffusion, for example): turn it off for this picture."
             )
         weights = list(self.unet.parameters())
         if any(type(weight) not in _PLAIN for weight in weights):
-            # Forge's layers of such weights have no in_features, by which LoRAs find a layer: they would be left out.
+            # Forge's layers of such weights have no in_features, by which LoRAs find a layer.
             raise CLoRAError(
-                "CLoRA cannot put LoRAs on this UNet's packed weights (nf4, fp4 or gguf): choose another file of the "
-                "checkpoint, with Diffusion in Low Bits on Automatic or float8."
+                "CLoRA cannot apply LoRAs to this UNet's packed weights (nf4, fp4 or gguf): choose another file of the "
+                "checkpoint, and set Diffusion in Low Bits to Automatic or float8."
             )
         if settings.updates and any(weight.dtype not in _FLOATS for weight in weights):
             raise CLoRAError(
-                "Gradients cannot pass through this UNet's compressed weights (float8): choose a float16 checkpoint "
-                "with Diffusion in Low Bits on Automatic, or set Update until to 0 to compose by masks alone."
+                "The latent update needs gradients, which float8 weights do not give: choose a float16 checkpoint and "
+                "set Diffusion in Low Bits to Automatic, or set Update until to 0 (no updates, masks only)."
             )
 
     def layout(self, text: ResolvedText) -> PromptTokens:
-        """Chunks and positions as the host's tokenizer has them."""
+        """The chunks of a text, as the host's tokenizer makes them."""
         engine: Any = self._engines[0]
-        return host_layout(engine, text, engine.embeddings, _COMMA_BACKTRACK)
+        length = family_of(self.unet).text_chunk
+        return host_layout(engine, text, engine.embeddings, chunk_length=length, comma_backtrack=_COMMA_BACKTRACK)
 
     def encode(self, texts: Sequence[str], *, negative: bool, width: int, height: int) -> list[Encoded]:
-        """The texts in one batch, row i text i."""
+        """The texts in one batch, one context each."""
         return host_api.encode(self.sd_model, texts, negative=negative, width=width, height=height)
 
     def denoiser(self, loras: RowLoras, host_denoiser: Any) -> ForgeDenoiser:
         """The rows' denoiser for one sampling pass."""
         return ForgeDenoiser(self, loras)
 
-    def attach(self, processing: Any, evaluator: Evaluator, denoiser: ForgeDenoiser) -> Callable[[], None]:
-        """Let the evaluator answer the host's evaluations of this pass; returns what takes every trace away."""
-        return Attached(self, processing, evaluator, denoiser).remove
+    def attach(self, processing: Any, handler: EvaluationHandler, denoiser: ForgeDenoiser) -> Callable[[], None]:
+        """Let `handler` answer the evaluations of this pass; returns a function that removes every hook."""
+        return ForgeSamplerHook(self, processing, handler, denoiser).remove

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from clora.attention.maps import AttentionMaps
-from clora.conditioning.plan import ImagePlan, plan_image
+from clora.conditioning.plan import ImagePlan, PlannedConcept
 from clora.errors import CLoRAError
 from clora.guidance.update import LatentUpdate, region_losses
 from clora.prompt import WordsOverride, analyze
+from clora.prompt.region import NAMED, Box, parse_region
 from clora.regions.masks import MaskOptions, confine_masks, cut_masks, even_masks
-from clora.regions.region import NAMED, Box, parse_region
 from clora.settings import Settings
+from tests.plans import plan_of
 from tests.toy import ToyDenoiser, toy
 
 LEFT, RIGHT = NAMED["left"], NAMED["right"]
@@ -54,10 +55,10 @@ def test_cells_of_a_box() -> None:
 def test_places_come_from_tag_or_panel() -> None:
     text = "a <lora:cat:1:place=left> cat and a <lora:dog:1> dog"
     panel = {"cat": WordsOverride(place="top"), "dog": WordsOverride(place="10 0 40 60")}
-    assert [c.place for c in analyze(text).concepts] == [LEFT, None]
+    assert [c.region for c in analyze(text).concepts] == [LEFT, None]
     # What the tag says goes first.
-    assert [c.place for c in analyze(text, overrides=panel).concepts] == [LEFT, Box(0.1, 0.0, 0.4, 0.6)]
-    with pytest.raises(CLoRAError, match="two places"):
+    assert [c.region for c in analyze(text, overrides=panel).concepts] == [LEFT, Box(0.1, 0.0, 0.4, 0.6)]
+    with pytest.raises(CLoRAError, match="different place="):
         analyze("a <lora:cat:1:place=left><lora:ink:1:place=right> cat and a <lora:dog:1> dog")
 
 
@@ -85,10 +86,10 @@ def two_maps() -> list[torch.Tensor]:
 def test_a_subject_without_a_place_is_looked_for_outside_the_others() -> None:
     options = MaskOptions(0.5, "range", overlap="argmax")
     assert cut_masks(two_maps(), options)[2].sum() == 0
-    found = cut_masks(two_maps(), options, places=(RIGHT, None))
+    found = cut_masks(two_maps(), options, regions=(RIGHT, None))
     assert found[2].tolist() == [[0, 1, 0, 0]] * 4
     assert torch.equal(
-        cut_masks(two_maps(), options, places=(RIGHT, None), how="multiply"), cut_masks(two_maps(), options)
+        cut_masks(two_maps(), options, regions=(RIGHT, None), how="multiply"), cut_masks(two_maps(), options)
     )
 
 
@@ -134,28 +135,29 @@ def test_the_pull_by_hand() -> None:
     """Map 1 has 3/4 of its sum on the left, map 2 a quarter: ((1/4)^2 + (3/4)^2) / 2."""
     maps = torch.tensor([[[3.0, 1.0]], [[1.0, 3.0]]], dtype=torch.float64)
     book = AttentionMaps((0, 1), {(0, 0): maps, (0, 1): maps})
-    plan = ImagePlan((((0,), (1,)), ((1,), ())), ((), (0,)), (LEFT, None))
+    groups = (((0,), (1,), ()), ((1,), (), ()))
+    plan = ImagePlan(3, tuple(PlannedConcept(g, region=r) for g, r in zip(groups, (LEFT, None), strict=True)))
     assert region_losses(book, [plan], "multiply").tolist() == [pytest.approx((1 / 16 + 9 / 16) / 2)]
     # The second concept has the right half: a quarter of its map lies outside.
     assert region_losses(book, [plan]).tolist() == [pytest.approx((1 / 16 + 9 / 16) / 2 + 1 / 16)]
-    assert region_losses(book, [ImagePlan(plan.group_tokens, plan.mask_tokens)]).tolist() == [0.0]
+    assert region_losses(book, [ImagePlan(3, tuple(PlannedConcept(group) for group in groups))]).tolist() == [0.0]
 
 
 def gradient(denoiser: ToyDenoiser, plan: ImagePlan, latent: Tensor, **values: float) -> tuple[Tensor, Tensor]:
     from clora.attention.probe import AttentionProbe
     from clora.models.denoiser import Row
 
-    taps = AttentionProbe(denoiser.unet)
-    update = LatentUpdate(taps, Settings(**values))
-    with taps.installed():
-        taps.survey((16, 16), lambda: denoiser.predict(latent, (Row(0, 0, True),)))
+    probe = AttentionProbe(denoiser.unet)
+    update = LatentUpdate(probe, Settings(**values))
+    with probe.installed():
+        probe.survey((16, 16), lambda: denoiser.predict(latent, (Row(0, 0, True),)))
         found = update.gradient(latent, [plan], denoiser)
     return found.value, found.losses
 
 
 def test_the_update_pulls_and_chunks_agree() -> None:
     latent = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    placed, free = (plan_image(SUBJECTS, [()] * 3, "subject", places) for places in ((LEFT, RIGHT), ()))
+    placed, free = (plan_of(SUBJECTS, [()] * 3, "subject", places) for places in ((LEFT, RIGHT), ()))
     without, base = gradient(toy(), free, latent)
     pulled, loss = gradient(toy(), placed, latent)
     assert loss > base

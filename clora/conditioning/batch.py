@@ -1,0 +1,114 @@
+"""The conditioning of a batch: LoRA sets, every row's contexts and every image's plan, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..lora.library import LoraLibrary
+from ..models.denoiser import Conditioned, Row
+from ..prompt import Composition, PromptTokens, ResolvedText, Variant, scheduled_positions
+from ..settings import Settings
+from .encoding import Encoded, TextEncoder, TextGroup, encode_once
+from .lora_sets import LoraSets, lora_sets
+from .plan import ImagePlan, plan_image
+from .timetable import PromptSteps, Timetable, joined
+
+
+@dataclass(frozen=True)
+class StepConditioning:
+    """What is active at one step: `contexts` by row, the LoRA set of (image, variant), and each image's plan."""
+
+    contexts: Mapping[Row, Encoded]
+    set_of: Mapping[tuple[int, int], int]
+    plans: tuple[ImagePlan, ...]
+
+    def conditioned(self, rows: Sequence[Row]) -> Conditioned:
+        """Contexts (R, L, D), LoRA sets and SDXL's pooled vectors (R, A) of R rows."""
+        encoded = [self.contexts[row] for row in rows]
+        vectors = [one.vector for one in encoded if one.vector is not None]
+        sets = [self.set_of[row.image, row.variant] for row in rows]
+        context = torch.stack([one.context for one in encoded])
+        return Conditioned(context, sets, torch.stack(vectors) if vectors else None)
+
+
+@dataclass(frozen=True)
+class BatchConditioning:
+    """The conditioning of a batch over all steps of a run.
+
+    `set_of[image, variant]` is a number in `sets`; `contexts` are by row, `plans` by image.
+    """
+
+    sets: LoraSets
+    set_of: Mapping[tuple[int, int], int]
+    contexts: Mapping[Row, Timetable[Encoded]]
+    plans: tuple[Timetable[ImagePlan], ...]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Every row of the batch."""
+        return tuple(self.contexts)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One message for each LoRA file with tensors that could not be used."""
+        return tuple(dict.fromkeys(lora.warning for one in self.sets for lora in one if lora.warning))
+
+    def at(self, step: int) -> StepConditioning:
+        """What is active at `step`, counted from 0 as the host counts the steps of prompt scheduling."""
+        contexts = {row: table.at(step) for row, table in self.contexts.items()}
+        return StepConditioning(contexts, self.set_of, tuple(table.at(step) for table in self.plans))
+
+
+def condition_batch(
+    encoder: TextEncoder, components: Mapping[str, nn.Module], compositions: Sequence[Composition],
+    variants: Sequence[Sequence[Variant]], library: LoraLibrary, settings: Settings, steps: PromptSteps,
+) -> BatchConditioning:  # fmt: skip
+    """The conditioning of a batch of compositions, of which `variants[image]` are run.
+
+    `components` are the model's modules that LoRAs may change, by name ("unet", "text_encoder", "text_encoder_2").
+    Raises: CLoRAError for a LoRA that cannot be used, and for subject words that are in no scheduled text.
+    """
+    sets, set_of = lora_sets(variants, library, components)
+    texts = {
+        Row(image, number, half): steps.timetable(variant.text if half else variant.negative)
+        for image, own in enumerate(variants)
+        for number, variant in enumerate(own)
+        for half in (True, False)
+    }
+    tokens = _tokens(encoder, [table for row, table in texts.items() if row.conditional])
+    plans = []
+    for image, (composition, own) in enumerate(zip(compositions, variants, strict=True)):
+        layouts = [texts[Row(image, number, True)].map(tokens.__getitem__) for number in range(len(own))]
+        _check_words(composition, own, layouts)
+        plans.append(_plans(composition, own, layouts, settings))
+    groups = [TextGroup(t.values, set_of[row.image, row.variant], not row.conditional) for row, t in texts.items()]
+    encoded = encode_once(encoder, groups, sets)
+    contexts = {row: table.replaced(own) for (row, table), own in zip(texts.items(), encoded, strict=True)}
+    return BatchConditioning(sets, set_of, contexts, tuple(plans))
+
+
+def _tokens(encoder: TextEncoder, tables: Sequence[Timetable[ResolvedText]]) -> dict[ResolvedText, PromptTokens]:
+    """The chunks of every text."""
+    return {text: encoder.layout(text) for text in dict.fromkeys(text for table in tables for text in table.values)}
+
+
+def _plans(
+    composition: Composition, variants: Sequence[Variant], layouts: Sequence[Timetable[PromptTokens]],
+    settings: Settings,
+) -> Timetable[ImagePlan]:  # fmt: skip
+    return joined(layouts).map(lambda tokens: plan_image(composition, variants, tokens, settings))
+
+
+def _check_words(
+    composition: Composition, variants: Sequence[Variant], layouts: Sequence[Timetable[PromptTokens]]
+) -> None:
+    """Raises: CLoRAError for subject words that are in their variant's text at no step (scheduled away)."""
+    if not all(variant.subjects for variant in variants):
+        return
+    for number, concept in enumerate(composition.concepts):
+        own = number + 1
+        scheduled_positions(layouts[own].values, variants[own].subjects[number], concept.words)
