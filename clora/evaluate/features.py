@@ -84,9 +84,9 @@ class TransformersClip:
         return embedding(self.model.get_text_features(**given.to(self.model.device)))
 
 
-def embedding(found: Any) -> Tensor:
+def embedding(output: Any) -> Tensor:
     """CLIP's embedding, (B, D) float32 on the CPU; newer versions of transformers wrap the tensor in an object."""
-    tensor: Tensor = getattr(found, "pooler_output", found)
+    tensor: Tensor = getattr(output, "pooler_output", output)
     return tensor.float().cpu()
 
 

@@ -64,8 +64,8 @@ class TimmDino(_Pretrained):
     @torch.inference_mode()
     def image(self, pictures: Sequence[Image.Image]) -> Tensor:
         """See `Features`."""
-        found: Tensor = self.model(self._batch(self.transform, pictures))
-        return found.float().cpu()
+        vectors: Tensor = self.model(self._batch(self.transform, pictures))
+        return vectors.float().cpu()
 
     def text(self, texts: Sequence[str]) -> Tensor:
         """Not supported: DINO has no text encoder."""
@@ -100,11 +100,11 @@ class OpenClip(_Pretrained):
     @torch.inference_mode()
     def image(self, pictures: Sequence[Image.Image]) -> Tensor:
         """See `Features`."""
-        found: Tensor = self.model.encode_image(self._batch(self.transform, pictures))
-        return found.float().cpu()
+        vectors: Tensor = self.model.encode_image(self._batch(self.transform, pictures))
+        return vectors.float().cpu()
 
     @torch.inference_mode()
     def text(self, texts: Sequence[str]) -> Tensor:
         """See `Features`."""
-        found: Tensor = self.model.encode_text(self.tokenizer(list(texts)).to(self.device))
-        return found.float().cpu()
+        vectors: Tensor = self.model.encode_text(self.tokenizer(list(texts)).to(self.device))
+        return vectors.float().cpu()

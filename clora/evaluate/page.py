@@ -17,14 +17,14 @@ _STYLE = Path(__file__).with_name("page.css")
 _TITLES = {"dino": "DINO", "clip": "CLIP-I"}
 
 
-def html(setup: Setup, work: Work, scores: Sequence[Score], found: Mapping[str, Any]) -> str:
+def html(setup: Setup, work: Work, scores: Sequence[Score], summary: Mapping[str, Any]) -> str:
     """The whole page. All text from the user is escaped."""
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>clora evaluate</title><style>{_STYLE.read_text('utf-8')}</style><h1>clora evaluate</h1>",
         _banner(setup),
         _facts(setup.facts(work)),
-        *_results(found),
+        *_results(summary),
         f"<p class=small>{escape(paper.SCALE)} {escape(paper.CHOICE)}</p>",
         "<h2>Pictures</h2>",
         _legend(work),
@@ -43,8 +43,8 @@ def _facts(facts: Mapping[str, str]) -> str:
     return f"<table class=facts>{rows}</table>"
 
 
-def _results(found: Mapping[str, Any]) -> Iterator[str]:
-    for number, (group, methods) in enumerate(found.items()):
+def _results(summary: Mapping[str, Any]) -> Iterator[str]:
+    for number, (group, methods) in enumerate(summary.items()):
         head = f"{escape(group)} <small>{extent(methods)}</small>"
         body = "".join(_table(table) for table in tables(group, methods))
         yield f"<h2>{head}</h2>{body}" if not number else f"<details><summary>{head}</summary>{body}</details>"
@@ -70,15 +70,15 @@ def _best(table: Table) -> dict[int, str]:
     Of the leak only the difference between own and others' similarity can be compared.
     """
     own = [cells for _, papers, cells in table.rows if not papers]
-    found: dict[int, str] = {}
+    best: dict[int, str] = {}
     for column, label in enumerate(table.columns):
         if label.endswith((" own", " others'")) and "minus" not in label:
             continue
         cells = [cells[column] for cells in own if cells[column] != "–"]
         if len(set(cells)) > 1:
             low = label in ("seconds", "GB")
-            found[column] = (min if low else max)(cells, key=lambda cell: float(cell.rstrip("%")))
-    return found
+            best[column] = (min if low else max)(cells, key=lambda cell: float(cell.rstrip("%")))
+    return best
 
 
 def _legend(work: Work) -> str:

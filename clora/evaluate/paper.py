@@ -69,19 +69,19 @@ def differences(
     studio: Studio, dino: str, clip: str, methods: Sequence[str], seeds: int, references: int
 ) -> list[str]:  # fmt: skip
     """Sentences about the differences between this run and the paper."""
-    found: list[str] = []
+    sentences: list[str] = []
     if studio.model is None:
-        found.append("The model is the embedded one, which was trained on simple pictures drawn by this project.")
+        sentences.append("The model is the embedded one, which was trained on simple pictures drawn by this project.")
     if dino != DINO:
-        found.append(f"DINO is {dino}, not {DINO}.")
+        sentences.append(f"DINO is {dino}, not {DINO}.")
     if clip != CLIP:
-        found.append(f"CLIP is {clip}, not {CLIP}.")
+        sentences.append(f"CLIP is {clip}, not {CLIP}.")
     if studio.steps != STEPS:
-        found.append(f"The number of steps is {studio.steps}, not {STEPS}.")
+        sentences.append(f"The number of steps is {studio.steps}, not {STEPS}.")
     if seeds < SEEDS:
-        found.append(f"There are {seeds} seeds per prompt, not {SEEDS}.")
+        sentences.append(f"There are {seeds} seeds per prompt, not {SEEDS}.")
     if references < REFERENCES:
-        found.append(f"There are {references} reference pictures per LoRA, not {REFERENCES}.")
+        sentences.append(f"There are {references} reference pictures per LoRA, not {REFERENCES}.")
     if "paper" not in methods:
-        found.append("The paper's own settings (method paper) are not among the methods.")
-    return found
+        sentences.append("The paper's own settings (method paper) are not among the methods.")
+    return sentences

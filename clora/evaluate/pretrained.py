@@ -20,8 +20,8 @@ def load(source: str, what: str, model: Any, processor: Any) -> tuple[Any, Any]:
     """A pretrained model in float32 and its processor, from a folder or hub id. Raises: CLoRAError."""
     try:
         with quiet():
-            found = model.from_pretrained(source, torch_dtype=torch.float32).eval()
-            return found, processor.from_pretrained(source)
+            loaded = model.from_pretrained(source, torch_dtype=torch.float32).eval()
+            return loaded, processor.from_pretrained(source)
     except Exception as error:  # the library raises many types: files, network, formats, shapes
         reason = " ".join(str(error).split())[:160].rstrip(" .,:;")
         raise CLoRAError(

@@ -149,12 +149,12 @@ def _read(path: Path) -> str:
 
 def _json(text: str, path: Path, kind: type) -> Any:
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except ValueError as error:
         raise CLoRAError(f"The file {path} is not valid JSON: {error}.") from error
-    if not isinstance(found, kind):
+    if not isinstance(content, kind):
         raise CLoRAError(f"The file {path} must contain a JSON {'list' if kind is list else 'object'}.")
-    return found
+    return content
 
 
 def _toml(text: str, path: Path) -> dict[str, Any]:
@@ -163,10 +163,10 @@ def _toml(text: str, path: Path) -> dict[str, Any]:
     except ImportError as error:
         raise CLoRAError(f"The file {path} needs Python 3.11 or newer: write the mapping as JSON.") from error
     try:
-        found: dict[str, Any] = toml.loads(text)
+        content: dict[str, Any] = toml.loads(text)
     except toml.TOMLDecodeError as error:
         raise CLoRAError(f"The file {path} is not valid TOML: {error}.") from error
-    return found
+    return content
 
 
 def read_prompt(prompt: Prompt, library: LoraLibrary) -> Composition:

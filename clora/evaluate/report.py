@@ -85,11 +85,11 @@ def banner(setup: Setup) -> list[str]:
     return [paper.HEADLINE, *setup.notes, paper.OWN]
 
 
-def markdown(setup: Setup, work: Work, found: Mapping[str, Any]) -> str:
+def markdown(setup: Setup, work: Work, summary: Mapping[str, Any]) -> str:
     """The report for a terminal."""
     parts = ["> **" + paper.HEADLINE + "** " + " ".join(banner(setup)[1:])]
     parts.append("\n".join(f"- {name}: {value}" for name, value in setup.facts(work).items()))
-    for group, methods in found.items():
+    for group, methods in summary.items():
         parts.append(f"## {group} ({extent(methods)})")
         for table in tables(group, methods):
             lines = [f"**{table.title}**", "", f"| method | {' | '.join(table.columns)} |"]
@@ -100,13 +100,13 @@ def markdown(setup: Setup, work: Work, found: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def as_json(setup: Setup, work: Work, scores: Sequence[Score], found: Mapping[str, Any]) -> dict[str, Any]:
+def as_json(setup: Setup, work: Work, scores: Sequence[Score], summary: Mapping[str, Any]) -> dict[str, Any]:
     """All results: setup, means with intervals by group and method, the paper's results, and every picture's scores."""
     return {
         "note": banner(setup),
         "setup": setup.facts(work),
         "methods": {m.name: dict(m.settings.changed()) for m in work.methods},
-        "groups": found,
+        "groups": summary,
         "paper": paper.FIGURES,
         "cases": [
             {"id": c.id, "kind": c.kind, "prompt": c.text, "text": c.plain, "subjects": [s.label for s in c.subjects],

@@ -56,11 +56,11 @@ def candidates(words: Sequence[str], boxes: Mapping[str, Sequence[Box]]) -> list
     groups: dict[str, list[int]] = {}
     for number, word in enumerate(words):
         groups.setdefault(word.casefold(), []).append(number)
-    found = []
+    groups_with_boxes = []
     for numbers in groups.values():
         own: list[Box | None] = list(boxes[words[numbers[0]]][: len(numbers)])
-        found.append((numbers, own + [None] * (len(numbers) - len(own))))
-    return found
+        groups_with_boxes.append((numbers, own + [None] * (len(numbers) - len(own))))
+    return groups_with_boxes
 
 
 def assign(table: Matrix) -> tuple[int, ...]:

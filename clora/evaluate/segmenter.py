@@ -86,12 +86,12 @@ def connected(mask: Tensor) -> Tensor:
 
 def _box(patch: Tensor, size: tuple[int, int]) -> Box:
     """The box of a patch (h, w) in pixels, widened and inside the picture."""
-    found = []
+    edges = []
     for axis, length in ((0, size[0]), (1, size[1])):
         cells = patch.any(axis).nonzero().flatten()
         cell = length / patch.shape[1 - axis]
         low, high = float(cells[0]) * cell, float(cells[-1] + 1) * cell
         margin = MARGIN * (high - low)
-        found.append((max(0, int(low - margin)), min(length, math.ceil(high + margin))))
-    (left, right), (top, bottom) = found
+        edges.append((max(0, int(low - margin)), min(length, math.ceil(high + margin))))
+    (left, right), (top, bottom) = edges
     return left, top, right, bottom

@@ -114,6 +114,6 @@ class Store:
 
 def _files(folder: Path) -> Iterable[Path]:
     """The files of a model's folder that affect its output: all but hidden files, pictures and Markdown."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    kept = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    files = (path for path in folder.rglob("*") if path.is_file())
+    kept = (path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
     return sorted(path for path in kept if path.suffix.lower() not in (".png", ".jpg", ".md"))

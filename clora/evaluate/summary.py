@@ -82,11 +82,11 @@ def summarize(scores: Sequence[Score], methods: Sequence[str]) -> dict[str, Any]
         groups[name] = [score for score in scores if group_of(score) == name]
     for kind in dict.fromkeys(score.case.kind for score in scores):
         groups[f"kind: {kind}"] = [score for score in scores if score.case.kind == kind]
-    found: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for group, own in groups.items():
         if own and not (group != ALL and len(own) == len(scores)):
-            found[group] = {name: _method([s for s in own if s.method == name]) for name in methods}
-    return found
+            summary[group] = {name: _method([s for s in own if s.method == name]) for name in methods}
+    return summary
 
 
 def _method(scores: Sequence[Score]) -> dict[str, Any]:

@@ -83,9 +83,9 @@ def progress_html(now: Progress) -> str:
     return f'<p class="clora-progress">{bar}<span>{escape(now.text)}</span></p>'
 
 
-def problem_html(sentence: str) -> str:
+def problem_html(message: str) -> str:
     """An error."""
-    return f'<p class="clora-problem" role="alert">{escape(sentence)}</p>'
+    return f'<p class="clora-problem" role="alert">{escape(message)}</p>'
 
 
 def notes_html(notes: Sequence[str], good: str = "") -> str:

@@ -1,15 +1,15 @@
-"""The built-in presets: what each changes of the defaults."""
+"""The built-in presets: their differences from the defaults."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# What won on the tuning split of benchmarks/composition is the default (docs/quality.md).
+# The default is the best on the tuning split of benchmarks/composition (docs/quality.md).
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    # A row of the model for each concept, and all updates: what the default's short cuts are measured against.
+    # One row of the model per concept, and all updates: the reference for the default's faster methods.
     "exact": {"refine_tolerance": 0.0, "fusion": "exact"},
-    # No update at all: where subjects appear by themselves.
+    # No updates, for subjects that appear by themselves.
     "fast": {"update_until": 0.0},
     # The authors' notebook and code: both halves of the batch, noise from before the update, lambda * max.
     "paper": {
