@@ -78,3 +78,41 @@ def test_the_rooms_are_found() -> None:
     assert {"script.py", "main.py"} <= {path.name for path in NOT_HOSTS}
     api = imported(PACKAGE / "hosts" / "host_api.py")
     assert {"modules", "clora.errors"} <= api
+
+
+FLOORS = (
+    "errors",
+    "settings",
+    "lora",
+    "prompt",
+    "models",
+    "conditioning",
+    "attention",
+    "regions",
+    "guidance",
+    "fusion",
+    "engine",
+    "embedded",
+    "pictures",
+    "hosts",
+    "ui",
+    "webui",
+    "page",
+    "evaluate",
+    "cli",
+)
+"""The rooms from the lowest floor up: none imports a room above it."""
+
+
+def test_no_room_imports_a_floor_above() -> None:
+    assert sorted(FLOORS) == sorted(
+        {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")} - {"__init__"}
+    )
+    upward = []
+    for path in PACKAGE.rglob("*.py"):
+        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        for name in imported(path):
+            room = name.removeprefix("clora.")
+            if own in FLOORS and room in FLOORS and FLOORS.index(room) > FLOORS.index(own):
+                upward.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert upward == []
