@@ -74,7 +74,7 @@ class RowLimit:
     def run(self, rows: int, attempt: Callable[[int], Result]) -> Result:
         """`attempt(size)` for work on `rows` rows, again with half as many where memory runs out.
 
-        Errors: CLoRAError when it runs out with a single row.
+        Raises: CLoRAError if memory runs out with a single row.
         """
         while True:
             try:

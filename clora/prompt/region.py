@@ -37,7 +37,7 @@ class Box:
 class Painted:
     """A painted part of the picture: `mask` (H, W) from 0 to 1, of any size; it is stretched over the picture.
 
-    Errors: CLoRAError for what is no such mask, and for one with nothing painted.
+    Raises: CLoRAError for another shape or other values, and for a mask with nothing painted.
     """
 
     mask: Tensor

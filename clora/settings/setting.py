@@ -44,7 +44,7 @@ class Setting:
         return f"{kind} from {self.low:g} to {self.high:g}"
 
     def parse(self, value: Any) -> Any:
-        """The value in its own type from text, JSON or Python. Errors: CLoRAError naming the setting and its range."""
+        """The value in its own type from text, JSON or Python. Raises: CLoRAError naming the setting and its range."""
         try:
             return self._parse(value)
         except (TypeError, ValueError, OverflowError):

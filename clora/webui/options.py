@@ -17,9 +17,9 @@ def preset_file() -> PresetFile:
 
 def add() -> None:
     """Add the section; the host calls this when it builds its settings page."""
-    host_api.add_option(BEGIN_ON, False, "Begin with CLoRA open and on", gr.Checkbox)
+    host_api.add_option(BEGIN_ON, False, "Start with CLoRA open and switched on", gr.Checkbox)
     host_api.add_option(
-        BEGIN_PRESET, "default", "Begin with this preset", gr.Dropdown,
+        BEGIN_PRESET, "default", "Start with this preset", gr.Dropdown,
         lambda: {"choices": preset_file().read().names},
     )  # fmt: skip
 

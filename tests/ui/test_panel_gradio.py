@@ -141,8 +141,8 @@ def test_user_presets(page: dict[str, Any]) -> None:
 def test_a_tab_starts_with_the_users_options(page: dict[str, Any]) -> None:
     own = page["own presets"]
     assert page["options"] == {
-        "clora_begin_on": ["Begin with CLoRA open and on", False, "Checkbox", ["clora", "CLoRA"]],
-        "clora_begin_preset": ["Begin with this preset", "default", "Dropdown", ["clora", "CLoRA"]],
+        "clora_begin_on": ["Start with CLoRA open and switched on", False, "Checkbox", ["clora", "CLoRA"]],
+        "clora_begin_preset": ["Start with this preset", "default", "Dropdown", ["clora", "CLoRA"]],
     }
     ((said, enabled, preset, *controls),) = own["begin as wished"]
     assert (said, enabled["value"], preset["value"]) == (BEGUN, True, "<b>mine")
