@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Arguments of `make serve`, for instance ARGS="--port 8000".
 ARGS ?=
+# Arguments of `make test`: two processes, each with whole files, so that servers and models are started once.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 # Extra arguments for installing torch, for instance an index with other builds.
 TORCH_ARGS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -43,7 +45,7 @@ serve: $(VENV)/.demo $(VENV)/gradio-4.40.0/.done
 	PYTHONPATH=$(VENV)/gradio-4.40.0 $(BIN)/python -m clora.cli serve $(ARGS)
 
 test: $(VENV)/.test $(GRADIO)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/python -m ruff check .

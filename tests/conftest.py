@@ -12,6 +12,11 @@ DATA = Path(__file__).parent / "data"
 GOLDEN = Path(os.environ.get("CLORA_GOLDEN", Path(__file__).parents[1].parent / "shared" / "golden"))
 
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several processes share the cores: more threads than cores wait for each other.
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def _deterministic() -> None:
     torch.manual_seed(0)
