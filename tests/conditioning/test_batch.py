@@ -83,7 +83,7 @@ def test_the_same_text_in_two_images_keeps_the_positions_of_each() -> None:
 
 def test_words_that_are_never_in_the_text_are_an_error() -> None:
     scheduled = "a <lora:cat:1:words=tiger> [tiger:horse:0] and a <lora:dog:1> dog"
-    with pytest.raises(CLoRAError, match='"tiger".*scheduling'):
+    with pytest.raises(CLoRAError, match=r'"tiger".*scheduling'):
         conditioning(scheduled, steps=PromptSteps(4))
     assert conditioning(scheduled, steps=PromptSteps(4), method="merge").at(0).plans[0].concepts == ()
 

@@ -401,10 +401,10 @@ def test_without_updates_there_is_a_note_in_place_of_the_curve(host: Host, asked
 
 def test_a_subject_without_a_place_is_told_under_the_picture(host: Host) -> None:
     job = host.draw(clora={**FEW, "mask_threshold": 1.0})  # nothing exceeds a map's whole range
-    assert 'The subject "cat" (cat) has no place in the picture: try another seed' in job.processed.comments
+    assert 'The subject "cat" (cat) covers nothing of the image: try another seed' in job.processed.comments
     assert job.processed.comments.count('The subject "dog" (dog)') == 1
     told = job.processed.extra_generation_params["CLoRA notes"]
-    assert [note.split(" has ")[0] for note in told] == ['The subject "cat" (cat)', 'The subject "dog" (dog)']
+    assert [note.split(" covers ")[0] for note in told] == ['The subject "cat" (cat)', 'The subject "dog" (dog)']
     assert "CLoRA notes" not in job.p.extra_generation_params
     assert "CLoRA notes" not in "".join(job.processed.infotexts)
     placed = {**FEW, "mask_threshold": 1.0, "corrections": {name: {"place": "left"} for name in ("cat", "dog")}}

@@ -59,8 +59,8 @@ class A1111Model:
             raise CLoRAError("CLoRA cannot compose with this model: choose an SD 1.5, SD 2.x or SDXL checkpoint.")
         if sd_unet.current_unet is not None:
             raise CLoRAError(
-                "The WebUI uses another UNet (TensorRT, for example), which CLoRA cannot hook: set SD Unet to None in the "
-                "WebUI's settings."
+                "The WebUI uses another UNet (TensorRT, for example), which CLoRA cannot hook: set SD Unet to None in "
+                "the WebUI's settings."
             )
         if shared.cmd_opts.lowvram and lowvram.is_enabled(self.sd_model) and settings.updates:
             raise CLoRAError(

@@ -58,15 +58,15 @@ class ForgeModel(ForgeEngine):
             )
         weights = list(self.unet.parameters())
         if any(type(weight) not in _PLAIN for weight in weights):
-            # Forge's layers of such weights have no in_features, by which LoRAs find a layer: LoRAs would have no effect.
+            # Forge's layers of such weights have no in_features, by which LoRAs find a layer, so LoRAs would do nothing.
             raise CLoRAError(
                 "CLoRA cannot apply LoRAs to this UNet's packed weights (nf4, fp4 or gguf): choose another file of the "
                 "checkpoint, and set Diffusion in Low Bits to Automatic or float8."
             )
         if settings.updates and any(weight.dtype not in _FLOATS for weight in weights):
             raise CLoRAError(
-                "The latent update needs gradients, which float8 weights do not give: choose a float16 checkpoint and set "
-                "Diffusion in Low Bits to Automatic, or set Update until to 0 (no updates, masks only)."
+                "The latent update needs gradients, which float8 weights do not give: choose a float16 checkpoint and "
+                "set Diffusion in Low Bits to Automatic, or set Update until to 0 (no updates, masks only)."
             )
 
     def layout(self, text: ResolvedText) -> PromptTokens:
