@@ -1,1 +1,1 @@
-"""Measurements, each a command that prints one table."""
+"""Measurements. Each is a command that prints tables."""

@@ -1,6 +1,6 @@
-"""What each change to the update is worth, and where a step's time goes: python -m benchmarks.ablation.
+"""How much time each change to the update saves, and where a step's time goes: python -m benchmarks.ablation.
 
-The SD 1.5 UNet with random weights and two LoRAs, as in benchmarks/speed.py; everything relative to a plain step.
+The SD 1.5 UNet with random weights and two LoRAs, as in benchmarks/speed.py. All times are relative to a plain step.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PARTS = {
 
 
 def update(bench: Bench, *, stop: bool, both: bool) -> Callable[[], Tensor]:
-    """The gradient with or without stopping at the last map, of both halves or of the conditional one."""
+    """The gradient: with or without stopping at the last map, by both halves of the rows or the conditional ones."""
     composer = Composer(bench.unet, Settings(), 50)
     x, plans = bench.latent, [bench.plan]
     rows, columns = rows_of(plans, (True, False) if both else (True,)), needed_columns(plans)
@@ -54,7 +54,7 @@ def update(bench: Bench, *, stop: bool, both: bool) -> Callable[[], Tensor]:
 
 
 def stopped_part(bench: Bench) -> float:
-    """The part of a forward that lies before the last map."""
+    """The part of a forward's time before the last map."""
     composer = Composer(bench.unet, Settings(), 50)
     x, rows = bench.latent, bench.rows[:1]
     size = (x.shape[-2], x.shape[-1])
@@ -71,7 +71,7 @@ def stopped_part(bench: Bench) -> float:
 
 @contextmanager
 def timed(unet: nn.Module, seconds: dict[str, float]) -> Iterator[None]:
-    """Add up the seconds of each kind of block while the UNet runs."""
+    """Adds the seconds of each kind of block to `seconds` while the UNet runs."""
     handles: list[Any] = []
     begun: dict[nn.Module, float] = {}
 

@@ -1,8 +1,8 @@
-"""The authors' way of running, for comparison: one full forward per prompt variant, gradients always on.
+"""The authors' way of running, for comparison: one full forward for each prompt variant, gradients always on.
 
-Written from the description of their code: each prompt's conditional and unconditional rows run as a pair with that
-prompt's LoRA on, every attention (self-attention too) forms all its probabilities, maps of both rows are averaged,
-and the gradient goes back through everything that was run.
+Written from a description of their code. Each prompt's conditional and unconditional rows run as a pair with that
+prompt's LoRA on. Every attention, self-attention included, computes all its probabilities. Maps of both rows are
+averaged, and the gradient goes back through everything that was run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from clora.models import family_of
 
 
 class _Probabilities:
-    """An attention processor that forms and keeps all probabilities of cross-attention at the map grid."""
+    """An attention processor that computes all probabilities and keeps those of cross-attention at the map grid."""
 
     def __init__(self, kept: list[Tensor], cells: int, cross: bool) -> None:
         self.kept, self.cells, self.cross = kept, cells, cross
@@ -58,7 +58,7 @@ class AuthorsWay:
             unet.set_attn_processor(before)
 
     def _forwards(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Predictions and maps (cells, tokens) of every variant, one pair of rows after the other."""
+        """Predictions and maps (cells, tokens) of every variant, one pair of rows at a time."""
         bench, predictions, maps = self.bench, [], []
         with bench.loras.installed(), self._tapped():
             for variant in range(bench.plan.variants):
@@ -70,21 +70,21 @@ class AuthorsWay:
         return predictions, maps
 
     def step(self) -> Tensor:
-        """A step without update: gradients are on all the same."""
+        """The averaged prediction of a step without update; gradients are on nevertheless."""
         self.bench.unet.requires_grad_(False)
         x = self.bench.latent.clone().requires_grad_(True)
         predictions, _ = self._forwards(x)
         return torch.stack(predictions).mean(0).detach()
 
     def update(self) -> Tensor:
-        """Loss over the maps and its gradient by a backward over everything."""
+        """The gradient of the loss over the maps, by a backward pass over everything."""
         self.bench.unet.requires_grad_(False)
         x = self.bench.latent.clone().requires_grad_(True)
         predictions, maps = self._forwards(x)
         entries = group_entries(self.bench.plan.concepts)
         chosen = torch.stack([maps[e.variant][:, e.position] for e in entries]).float()
         loss = info_nce(chosen, torch.tensor([e.concept for e in entries]), 0.5).loss
-        # Zero times the predictions keeps the backward full-length, as in their code, which returns both.
+        # Zero times the predictions: the backward pass covers the whole model, as in their code, which returns both.
         total = loss + sum(0.0 * prediction.float().sum() for prediction in predictions)
         (gradient,) = torch.autograd.grad(total, x)
         return gradient

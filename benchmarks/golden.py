@@ -1,7 +1,8 @@
-"""Recomputes recorded runs of the authors' code through the engine: python -m benchmarks.golden DIR [--json].
+"""Recomputes recorded runs of the authors' code through the engine: python -m benchmarks.golden [DIR] [--json].
 
-DIR holds `model` (diffusers layout), `loras` and `cases` (NAME.json with the authors' arguments, NAME.safetensors
-with the recorded numbers). Prints the worst relative error (largest difference over largest value) per quantity.
+DIR holds `model` (diffusers layout; `vae` may be missing), `loras` and `cases` (NAME.json with the authors' arguments,
+NAME.safetensors with the recorded numbers). Without DIR, the recorded runs in tests/data/golden are used. Prints the
+worst relative error (largest difference over largest value) per quantity.
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ from clora.guidance.classifier_free import guide
 from clora.hosts.diffusers import Sampling, Text, TextEncoding, components_of, sample
 from clora.lora.library import LoraLibrary
 from clora.models.denoiser import Row
+from clora.models.lora import lora_tables
 from clora.prompt import LoraUse, PromptTokens, ResolvedText
 from clora.settings import Settings
 
+RECORDED = Path(__file__).parents[1] / "tests" / "data" / "golden"
+"""The recorded runs in this repository."""
 DTYPES = {"f32": torch.float32, "f64": torch.float64, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -131,14 +135,18 @@ def lora_files(folder: Path) -> dict[str, Path]:
 
 
 def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:
-    """The folder's model as a StableDiffusionPipeline; `model` holds its parts, each with its own configuration."""
+    """The folder's model as a StableDiffusionPipeline; `model` holds its parts, each with its own configuration.
+
+    Only latents are compared, so the VAE may be missing.
+    """
     import diffusers
     from transformers import CLIPTextModel, CLIPTokenizer
 
     model = folder / "model"
     scheduler = json.loads((model / "scheduler" / "scheduler_config.json").read_text("utf-8"))["_class_name"]
+    vae = model / "vae"
     return diffusers.StableDiffusionPipeline(
-        vae=diffusers.AutoencoderKL.from_pretrained(model / "vae", torch_dtype=dtype),
+        vae=diffusers.AutoencoderKL.from_pretrained(vae, torch_dtype=dtype) if vae.is_dir() else None,
         text_encoder=CLIPTextModel.from_pretrained(model / "text_encoder", dtype=dtype),
         tokenizer=CLIPTokenizer.from_pretrained(model / "tokenizer"),
         unet=diffusers.UNet2DConditionModel.from_pretrained(model / "unet", torch_dtype=dtype),
@@ -158,8 +166,8 @@ def plain_tokens(tokenizer: Any, text: str) -> PromptTokens:
 def prepare_case(pipe: Any, case: GoldenCase, library: LoraLibrary, errors: Errors) -> BatchConditioning:
     """Encode the recorded prompts with our text encoding, and compare the embeddings and token ids."""
     prompts, negatives = case.kwargs["prompt_list"], case.kwargs["negative_prompt_list"]
-    components = components_of(pipe)
-    sets = tuple(tuple(library.applied(use, components) for use in case.uses(v)) for v in range(len(prompts)))
+    tables = lora_tables(components_of(pipe))
+    sets = tuple(tuple(library.applied(use, tables) for use in case.uses(v)) for v in range(len(prompts)))
     encoding = TextEncoding(pipe, case.kwargs.get("clip_skip") or 0)
     rows = [Row(0, v, half) for v in range(len(prompts)) for half in (False, True)]
     texts = []
@@ -268,7 +276,7 @@ def run_folder(folder: Path, progress: Any = None) -> dict[str, Errors]:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of `python -m benchmarks.golden`."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", default=RECORDED)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
     try:

@@ -1,8 +1,8 @@
 """Time and memory of composing, ours and the authors' way: python -m benchmarks.speed [--json F] [--quick].
 
-The SD 1.5 (or SDXL) UNet with random weights and random LoRAs of rank 8 on its attention layers. Everything is
-measured interleaved in one process and told as a ratio to a plain guidance step (two rows, no LoRA); memory is the peak
-above the weights, on a CPU from fresh processes. The authors' way is `benchmarks/authors.py`.
+The SD 1.5 (or SDXL) UNet with random weights and random LoRAs of rank 8 on its attention layers. All kinds of work are
+measured interleaved in one process and printed as ratios to a plain guidance step (two rows, no LoRA). Memory is the
+peak above the weights; on a CPU it is measured in new processes. The authors' way is `benchmarks/authors.py`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Measured:
     def ratios(self, early: Mapping[int, int] | None = None) -> dict[str, float]:
         """Relative to a plain step, and whole runs relative to a plain run of as many steps.
 
-        `early[steps]`: updates of a run whose refine steps end early; without it such runs are left out.
+        `early[steps]`: number of updates of a run whose refine steps end early. Without it, such runs are left out.
         """
         plain = self.seconds["plain"]
         found = {name: value / plain for name, value in self.seconds.items() if name != "plain"}
@@ -75,14 +75,14 @@ class Measured:
 
 
 def updates_of(steps: int) -> int:
-    """Updates of a whole run with the default schedule, which is the paper's."""
+    """Number of updates of a whole run with the default schedule, which is the paper's."""
     settings = Settings()
     plan = schedule(settings, steps)
     return sum(plan.updates(step, settings.refine_updates) for step in range(steps))
 
 
 def early_updates(steps: int) -> int:
-    """Updates of a run on the embedded model whose refine steps end early: random weights have nothing to converge."""
+    """Number of updates of a run with early ends, on the embedded model: with random weights the loss does not fall."""
     from clora.embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE, EMBEDDED_LORAS
     from clora.engine.composer import Updated
     from clora.hosts.diffusers import compose
@@ -121,7 +121,7 @@ def works(bench: Bench) -> dict[str, Work]:
         return composer.predict(0, x, plans, bench.denoiser).cond
 
     authors = AuthorsWay(bench)
-    # A single pass needs masks of a step before, which its first, exact call makes.
+    # A single pass needs the masks of an earlier step. The first call is exact and makes them.
     single = work(step, fusion="single-pass")
     single()
     return {
@@ -133,9 +133,9 @@ def works(bench: Bench) -> dict[str, Work]:
 
 
 def measure(bench: Bench, repeats: int, device: str) -> Measured:
-    """Medians over interleaved repeats, after one round that is thrown away.
+    """Medians over interleaved repeats, after one round that is discarded.
 
-    On a CPU the process's own time: what else runs on the machine does not count, and threads count one by one.
+    On a CPU it is the CPU time of the process: other programs do not count, and the times of threads are added.
     """
     found = works(bench)
     clock = time.process_time if device == "cpu" else time.perf_counter
@@ -152,7 +152,7 @@ def measure(bench: Bench, repeats: int, device: str) -> Measured:
 
 
 def peak_memory(args: argparse.Namespace, concepts: int, work: str) -> float:
-    """Peak GB above the weights for one kind of work: in a fresh process on a CPU, from the allocator on CUDA."""
+    """Peak GB above the weights for one kind of work: in a new process on a CPU, from the allocator on CUDA."""
     if args.device == "cuda":
         bench = Bench(new_unet(args.sdxl, args.device), concepts, args.sizes[0], args.sdxl)
         found = works(bench)[work]
@@ -162,17 +162,17 @@ def peak_memory(args: argparse.Namespace, concepts: int, work: str) -> float:
         return (torch.cuda.max_memory_allocated() - before) / 1e9
     command = [sys.executable, "-m", "benchmarks.speed", "--peak", work, "--concepts", str(concepts)]
     command += ["--sizes", str(args.sizes[0]), *(["--sdxl"] if args.sdxl else [])]
-    # Freed memory goes back at once: what lies free in an allocator's arenas is chance, not need.
+    # Freed memory goes back at once; otherwise the free memory in the allocator's arenas would count, too.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
     output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     return float(output.split()[-1])
 
 
 def run_peak(args: argparse.Namespace) -> None:
-    """The fresh process: print the growth of the peak resident memory."""
+    """In the new process: print by how much the peak resident memory grows."""
     bench = Bench(new_unet(args.sdxl, args.device), args.concepts[0], args.sizes[0], args.sdxl)
     found = works(bench)[args.peak]
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far, and the parent's, which is inherited
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak, which includes the parent's
     before = _resident("VmRSS")
     found()
     print((_resident("VmHWM") - before) / 1e6)
@@ -185,7 +185,7 @@ def _resident(name: str) -> int:
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    """One line for each quantity, one column for each number of LoRAs."""
+    """Print one line for each quantity, with one column for each number of LoRAs."""
     names = list(rows[0]["ratios"])
     print("| relative to plain | " + " | ".join(f"{row['concepts']} LoRAs" for row in rows) + " |")
     print("|---" * (len(rows) + 1) + "|")
@@ -196,13 +196,13 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table."""
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the numbers here too")
+    parser.add_argument("--json", type=Path, help="write the numbers to this file, too")
     parser.add_argument("--quick", action="store_true", help="two LoRAs, two repeats, no memory")
     parser.add_argument("--sdxl", action="store_true", help="the SDXL UNet")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--sizes", type=int, nargs="+", default=[256], help="pixels; memory is told for the first")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256], help="pixels; memory is measured for the first")
     parser.add_argument("--concepts", type=int, nargs="+", default=[1, 2, 4, 8], help="numbers of LoRAs")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peak", choices=WORKS, help=argparse.SUPPRESS)
@@ -211,7 +211,7 @@ def main(arguments: list[str] | None = None) -> int:
         run_peak(args)
         return 0
     counts = [2] if args.quick else args.concepts
-    # Memory first: afterwards this process holds what the largest work took, which fresh processes need too.
+    # Memory first: later this process holds the memory of the largest work, and new processes need that memory, too.
     memory = {} if args.quick else {n: {work: peak_memory(args, n, work) for work in IN_MEMORY} for n in counts}
     early = None if args.quick else {steps: early_updates(steps) for steps in (20, 50)}
     unet = new_unet(args.sdxl, args.device)

@@ -1,4 +1,4 @@
-"""The UNets of SD 1.5 and SDXL with random weights, random LoRAs and a plan: what the speed benchmark runs."""
+"""The UNets of SD 1.5 and SDXL with random weights, random LoRAs and a plan, for the speed benchmark."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from torch import Tensor, nn
 
 from clora.conditioning.plan import ImagePlan, plan_positions, rows_of
 from clora.lora.file import LoraFile
-from clora.lora.resolve import AppliedLora, apply_lora
+from clora.lora.resolve import AppliedLora
 from clora.lora.rows import RowLoras
 from clora.models.denoiser import Conditioned, Row
+from clora.models.lora import apply_lora
 
 RANK = 8
 LENGTH = 77
 
 
 def new_unet(sdxl: bool, device: str) -> UNet2DConditionModel:
-    """Random weights of the true shapes; float16 on CUDA."""
+    """A UNet with the real shapes and random weights; float16 on CUDA."""
     torch.manual_seed(0)
     with torch.device(device):
         unet = UNet2DConditionModel(**_sdxl()) if sdxl else UNet2DConditionModel(cross_attention_dim=768)
@@ -54,7 +55,7 @@ def random_lora(unet: nn.Module, number: int) -> LoraFile:
 
 
 class Bench:
-    """One image with N concepts: LoRAs, plan, contexts, and `clora.models.denoiser.Denoiser` over the UNet."""
+    """One image with N concepts: LoRAs, plan and contexts. It is a `clora.models.denoiser.Denoiser` over the UNet."""
 
     def __init__(self, unet: UNet2DConditionModel, concepts: int, size: int, sdxl: bool) -> None:
         self.unet = unet
@@ -91,7 +92,7 @@ class Bench:
         return out.to(latent.dtype)
 
     def predict(self, latent: Tensor, rows: tuple[Row, ...], *, vectors: Tensor | None = None) -> Tensor:
-        """Rows with their variants' LoRAs."""
+        """Predictions (R, C, h, w) of rows with their variants' LoRAs."""
         with self.loras.rows(self.conditioning(rows).sets):
             return self.forward(latent, len(rows))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 __all__ = ["CLoRAError", "Settings", "compose"]
 
 _HOMES = {"CLoRAError": "clora.errors", "Settings": "clora.settings", "compose": "clora.hosts.diffusers"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clora.conditioning.plan import ImagePlan, PlannedConcept, plan_positions
-from clora.regions.region import Region
+from clora.prompt.region import Region
 from clora.settings.table import MaskWords
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from clora.lora.file import LoraFile
-from clora.lora.resolve import apply_lora
 from clora.lora.rows import RowLoras
 from clora.models.denoiser import Conditioned, Row
+from clora.models.lora import apply_lora
 from tests.plans import plan_of
 
 SIZE = (16, 12)

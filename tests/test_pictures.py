@@ -11,7 +11,7 @@ from PIL import Image
 
 from clora.pictures import concept_color, heat, loss_curve, map_strip, masks_overlay, side_by_side
 from clora.pictures.labels import Plate, ink
-from clora.regions.region import NAMED, Box
+from clora.prompt.region import NAMED, Box
 
 
 def halves(height: int = 16, width: int = 24) -> torch.Tensor:

@@ -1,1 +1,1 @@
-"""How often each method composes what the prompt asks for, on the embedded model's world (docs/quality.md)."""
+"""How often each method composes what the prompt asks for, with the embedded model (docs/quality.md)."""

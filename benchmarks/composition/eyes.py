@@ -1,7 +1,7 @@
 """How often the judge agrees with a person who looked at the pictures: python -m benchmarks.composition.eyes.
 
-`eyes.json` holds what was seen: whether all things asked for are there, and whether all looks are right. The labels are
-of the engine and model they were made with: look again after either changes.
+`eyes.json` holds the person's labels: whether all things asked for are there, and whether all looks are right. They
+belong to the engine and the model that drew the pictures; label again after either changes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.composition.methods import METHODS, Workplace
+from benchmarks.composition.methods import METHODS, Setup
 from benchmarks.composition.metrics import Rating, rate
 from benchmarks.composition.prompts import load_prompts
 from benchmarks.composition.run import Run, Store, judge_name
@@ -23,7 +23,7 @@ EYES = Path(__file__).with_name("eyes.json")
 
 @dataclass(frozen=True)
 class Label:
-    """What a person saw in one picture."""
+    """A person's label of one picture."""
 
     prompt: str
     method: str
@@ -34,7 +34,7 @@ class Label:
 
     @property
     def name(self) -> str:
-        """For lists."""
+        """Prompt, method and seed, for lists."""
         return f"{self.prompt}, {self.method}, seed {self.seed}"
 
 
@@ -44,7 +44,7 @@ def load_labels(path: Path = EYES) -> list[Label]:
 
 
 def compare(labels: Sequence[Label], ratings: Sequence[Rating]) -> str:
-    """Shares of agreement, and where judge and person differ."""
+    """How often judge and person agree, and the pictures where they differ."""
     lines = []
     for name in ("right", "present"):
         pairs = [
@@ -57,7 +57,7 @@ def compare(labels: Sequence[Label], ratings: Sequence[Rating]) -> str:
 
 
 def _agreement(pairs: Sequence[tuple[bool, bool]]) -> str:
-    """Of pairs (seen, judged): how many agree, and how many of those seen to be so, and not to be so."""
+    """Of pairs (seen, judged): how many agree, among all, those seen yes and those seen no."""
     agreed, yes = sum(seen == said for seen, said in pairs), [said for seen, said in pairs if seen]
     no = [not said for seen, said in pairs if not seen]
     share = f"{agreed} of {len(pairs)} agree ({100 * agreed / len(pairs):.0f} %)"
@@ -65,7 +65,7 @@ def _agreement(pairs: Sequence[tuple[bool, bool]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Draw what is missing, and compare."""
+    """Draw what is missing, then compare."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--labels", type=Path, default=EYES)
     parser.add_argument("--out", type=Path, default=Path("outputs/eyes"))
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     labels = [label for label in load_labels(args.labels) if label.blind or not args.blind]
     prompts = {prompt.id: prompt for prompt in load_prompts()}
-    run = Run(Store(args.out, judge_name()), Workplace())
+    run = Run(Store(args.out, judge_name()), Setup())
     ratings = []
     for label in labels:
         (result,) = run.results([prompts[label.prompt]], [METHODS[label.method]], [label.seed])

@@ -1,8 +1,8 @@
-"""Intervals of 95 % for values that come in prompts: pictures of one prompt resemble each other.
+"""Intervals of 95 % for values grouped by prompt: pictures of one prompt resemble each other.
 
-Proportions have Wilson's interval with an effective number of pictures (Kish): as many independent ones as would vary
-as much between prompts. Where all values are alike, nothing tells the seeds of a prompt apart, and every prompt counts
-once. Other means, and differences of two methods on the same prompts, have a bootstrap over prompts.
+Proportions have Wilson's interval with an effective number of pictures (Kish): the number of independent pictures that
+would vary as much. If all values are equal, nothing distinguishes the seeds of a prompt, and every prompt counts once.
+Other means, and differences of two methods on the same prompts, have a bootstrap over prompts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ByPrompt = Sequence[Sequence[float]]
 
 
 def effective_number(values: ByPrompt) -> float:
-    """Independent pictures that `values` (one sequence per prompt) are worth; between prompts' and pictures' number."""
+    """Number of independent pictures that `values` (one sequence per prompt) are worth, at least that of prompts."""
     groups = [np.asarray(group, float) for group in values if len(group)]
     count, pictures = len(groups), sum(len(group) for group in groups)
     p = float(np.concatenate(groups).mean())
@@ -46,7 +46,7 @@ def proportion(values: ByPrompt) -> Interval:
 
 
 def mean(values: ByPrompt) -> Interval:
-    """Interval of the mean over all pictures, by drawing prompts with replacement (fixed seed)."""
+    """Interval of the mean over all pictures, by a bootstrap over prompts (fixed seed)."""
     groups = [group for group in values if len(group)]
     sums = np.array([sum(group) for group in groups], float)
     counts = np.array([len(group) for group in groups], float)

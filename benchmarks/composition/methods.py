@@ -1,4 +1,4 @@
-"""The methods that are compared: a table of names and how each draws pictures of a prompt."""
+"""The methods that are compared: a table of names, and how each draws pictures of a prompt."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from clora.hosts.diffusers import compose
 from clora.hosts.diffusers.checkpoint import load_pipeline
 from clora.settings import SETTINGS, Settings
 
-# What keys are relative to: the defaults when the first pictures were drawn. Never change these; when the default of a
-# setting that is not here changes, add its former default.
+# Keys hold the differences from these values, the defaults when the first pictures were drawn. Never change them. When
+# the default of a setting that is not here changes, add its former default, so that old keys stay valid.
 BASELINE: dict[str, Any] = {
     "method": "clora", "step_size": 20.0, "update_until": 0.5, "refine_at": (0.0, 0.2, 0.4), "refine_updates": 20,
     "refine_tolerance": 0.0, "update_cap": 0.0, "temperature": 0.5, "maps": "conditional", "noise": "fresh",
@@ -30,7 +30,7 @@ BASELINE: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Workplace:
+class Setup:
     """The model and the sampling that all methods share."""
 
     steps: int = 20
@@ -39,12 +39,12 @@ class Workplace:
 
     @cached_property
     def pipe(self) -> Any:
-        """The embedded model, loaded when the first picture is drawn."""
+        """The embedded model, loaded when it is first needed."""
         return load_pipeline(None, device=self.device)
 
     @cached_property
     def assets(self) -> str:
-        """Names the model and its LoRAs by their weights."""
+        """A hash of the weights of the model and its LoRAs."""
         digest = hashlib.sha256()
         for path in sorted((*EMBEDDED_MODEL.rglob("*.safetensors"), *EMBEDDED_LORAS.glob("*.safetensors"))):
             digest.update(path.name.encode() + path.read_bytes())
@@ -52,25 +52,25 @@ class Workplace:
 
     @cached_property
     def judge(self) -> Judge:
-        """The judge, loaded when first needed."""
+        """The judge, loaded when it is first needed."""
         return Judge()
 
 
-Draw = Callable[[Workplace, str, Sequence[int], Settings], "list[Image.Image]"]
+Draw = Callable[[Setup, str, Sequence[int], Settings], "list[Image.Image]"]
 
 
-def by_composing(place: Workplace, text: str, seeds: Sequence[int], settings: Settings) -> list[Image.Image]:
-    """What `clora.compose` draws; seeds are consecutive, one batch."""
+def by_composing(setup: Setup, text: str, seeds: Sequence[int], settings: Settings) -> list[Image.Image]:
+    """Pictures by `clora.compose`; seeds are consecutive and make one batch."""
     return compose(
-        place.pipe, [text] * len(seeds), loras=[EMBEDDED_LORAS], seed=seeds[0], steps=place.steps,
-        guidance=place.guidance, settings=settings,
+        setup.pipe, [text] * len(seeds), loras=[EMBEDDED_LORAS], seed=seeds[0], steps=setup.steps,
+        guidance=setup.guidance, settings=settings,
     ).images  # fmt: skip
 
 
-def by_boxes(place: Workplace, text: str, seeds: Sequence[int], settings: Settings) -> list[Image.Image]:
-    """The same with boxes for masks."""
+def by_boxes(setup: Setup, text: str, seeds: Sequence[int], settings: Settings) -> list[Image.Image]:
+    """Pictures by `compose_in_boxes`, with boxes as masks."""
     return compose_in_boxes(
-        place.pipe, place.judge, text, seeds, loras=[EMBEDDED_LORAS], steps=place.steps, guidance=place.guidance,
+        setup.pipe, setup.judge, text, seeds, loras=[EMBEDDED_LORAS], steps=setup.steps, guidance=setup.guidance,
         settings=settings,
     )  # fmt: skip
 
@@ -84,10 +84,10 @@ class Method:
     settings: Settings = field(default_factory=Settings)
     draw: Draw = by_composing
 
-    def key(self, place: Workplace, text: str, seed: int) -> str:
-        """Names one picture by all that decides it: other defaults give other keys, settings added later do not."""
+    def key(self, setup: Setup, text: str, seed: int) -> str:
+        """A hash of all that determines a picture. Changed defaults change it; settings added later do not."""
         deciding = sorted(self._deciding().items())
-        values = [self.name, place.assets, text, seed, place.steps, place.guidance, deciding]
+        values = [self.name, setup.assets, text, seed, setup.steps, setup.guidance, deciding]
         return hashlib.sha256(json.dumps(values, default=str).encode()).hexdigest()[:20]
 
     def _deciding(self) -> dict[str, Any]:
@@ -108,5 +108,5 @@ _ALL = (
     Method("boxes", "boxes given (bound)", Settings(update_until=0.0), by_boxes),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
-REFERENCE = "default"  # the method the others are compared with
-PLAIN = "merge"  # what a prompt with fewer than two concepts is rendered with, whatever the method
+REFERENCE = "default"  # the method that the others are compared with
+PLAIN = "merge"  # draws prompts with fewer than two concepts, for any method

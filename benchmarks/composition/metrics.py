@@ -1,4 +1,4 @@
-"""What a verdict says of a prompt: which of its things are there, whose look each carries, what leaked."""
+"""Rates a picture: which things of the prompt are there, whose look each has, and how much leaked."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from itertools import permutations
 from benchmarks.composition.prompts import Instance, Prompt
 from benchmarks.judge import Finding, Verdict
 
-_DRAWN = 0.5  # pencil or background covers what it should with at least this share
+_DRAWN = 0.5  # least share that pencil or background covers of what it should cover
 
 
 @dataclass(frozen=True)
 class Rating:
     """One picture.
 
-    present: every thing asked for has a thing of its class. right: and each carries its own look (and pencil), style
-    and background of the prompt are there too. exact: and there is nothing more. omitted: share of things without one
-    of their class. matrix: for each subject there with a LoRA's look, the shares of the looks of all the prompt's
-    LoRAs in it.
+    `present`: for every thing asked for there is a thing of its class. `right`: and each has its own look (and pencil),
+    and the prompt's style and background are there, too. `exact`: and there is nothing more. `omitted`: share of the
+    things asked for that have none of their class. `matrix`: for each subject that is there and should have a LoRA's
+    look, the share of each of the prompt's looks in it.
     """
 
     present: bool
@@ -30,7 +30,7 @@ class Rating:
 
     @property
     def own(self) -> float | None:
-        """Mean share of its own look in a subject (the matrix's diagonal); None where no subject is there."""
+        """Mean share of its own look in a subject (the matrix's diagonal); None if no subject is there."""
         return _mean([shares[look] for look, shares in self.matrix])
 
     @property
@@ -40,7 +40,7 @@ class Rating:
 
     @property
     def separation(self) -> float | None:
-        """Diagonal minus off-diagonal: 1 is each look in its place, 0 an even blend, -1 all swapped."""
+        """Own look minus leak: 1 if each look is on its own subject, 0 for an even blend, -1 if all are swapped."""
         own, leak = self.own, self.leak
         return None if own is None or leak is None else own - leak
 
@@ -50,26 +50,26 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def assign(expect: Sequence[Instance], found: Sequence[Finding]) -> list[Finding | None]:
-    """A finding of its class for each thing asked for, so that most of them carry their own look."""
+    """For each thing asked for a finding of its class or None, chosen so that most of them have their own look."""
     assigned: list[Finding | None] = [None] * len(expect)
     for kind in {thing.kind for thing in expect}:
         wanted = [i for i, thing in enumerate(expect) if thing.kind == kind]
         own = [finding for finding in found if finding.kind == kind]
-        places: list[Finding | None] = [*own, *([None] * max(0, len(wanted) - len(own)))]
+        candidates: list[Finding | None] = [*own, *([None] * max(0, len(wanted) - len(own)))]
 
         def value(chosen: Sequence[Finding | None], wanted: Sequence[int] = wanted) -> float:
             pairs = zip(wanted, chosen, strict=True)
             own = [(finding, expect[i].look) for i, finding in pairs if finding is not None]
             return sum(finding.whole[look] + finding.looks[look] for finding, look in own)
 
-        best = max(permutations(places, len(wanted)), key=value)
+        best = max(permutations(candidates, len(wanted)), key=value)
         for i, finding in zip(wanted, best, strict=True):
             assigned[i] = finding
     return assigned
 
 
 def rate(prompt: Prompt, verdict: Verdict) -> Rating:
-    """The rating of one picture."""
+    """The rating of one picture by the judge's verdict."""
     assigned = assign(prompt.expect, verdict.things)
     there = [finding is not None for finding in assigned]
     pairs = list(zip(prompt.expect, assigned, strict=True))
@@ -92,7 +92,7 @@ def _carries_its_own(thing: Instance, finding: Finding | None, prompt: Prompt) -
 
 
 def _whole_picture(prompt: Prompt, verdict: Verdict) -> bool:
-    """Whether style and background are as asked for."""
+    """Whether style and background are as the prompt asks for."""
     if prompt.style == "sketch" and verdict.pencil < _DRAWN:
         return False
     return prompt.background is None or verdict.background[prompt.background] >= _DRAWN

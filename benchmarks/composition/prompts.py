@@ -10,13 +10,13 @@ from pathlib import Path
 
 PROMPTS = Path(__file__).with_name("prompts.json")
 GROUPS = ("two classes", "same class", "three", "style", "background", "two LoRAs", "single")
-SINGLE = "single"  # one LoRA alone: tells whether the LoRAs work at all; every method renders these plainly
+SINGLE = "single"  # one LoRA alone, to see whether the LoRAs work at all; every method renders these as usual
 SPLITS = ("tuning", "report")
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One thing a prompt asks for: its class, whose look it carries ("none": the class's own), whether in pencil."""
+    """One thing that a prompt asks for: its class, its look ("none": the class's own), and whether it is in pencil."""
 
     kind: str
     look: str
@@ -25,7 +25,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt. `style` ("sketch") and `background` ("lava") are asked for of the whole picture, if not None."""
+    """One prompt. `style` ("sketch") and `background` ("lava") belong to the whole picture; None if not asked for."""
 
     id: str
     group: str
@@ -42,7 +42,10 @@ class Prompt:
 
 
 def load_prompts(path: Path = PROMPTS) -> list[Prompt]:
-    """All prompts of a file. Errors: ValueError naming what an entry lacks or has too much."""
+    """All prompts of a file.
+
+    Raises: ValueError that names the missing or unknown fields of an entry.
+    """
     prompts = [_prompt(entry) for entry in json.loads(path.read_text("utf-8"))]
     if len({prompt.id for prompt in prompts}) < len(prompts):
         raise ValueError(f"{path} has two prompts of one id")
@@ -65,7 +68,7 @@ def _prompt(entry: dict[str, object]) -> Prompt:
 
 
 def choose(prompts: Sequence[Prompt], split: str = "all", limit: int = 0) -> list[Prompt]:
-    """Those of a split; with a limit, so many taken in turn from every group."""
+    """The prompts of a split; with a limit, that many, taken in turn from every group."""
     own = [prompt for prompt in prompts if split in ("all", prompt.split)]
     if not limit:
         return own

@@ -1,4 +1,4 @@
-"""Ratings to the tables: by group and method, with intervals of 95 %."""
+"""Tables from ratings: by group and method, with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Rated:
 
 @dataclass(frozen=True)
 class Measure:
-    """One column: the value of a picture (None: it says nothing) and whether it is a proportion."""
+    """One column: the value of a picture (None: undefined), and whether it is a proportion."""
 
     name: str
     label: str
@@ -63,19 +63,19 @@ def by_prompt(rows: Sequence[Rated], measure: Measure) -> list[list[float]]:
 
 def summarize(rows: Sequence[Rated]) -> dict[str, Any]:
     """Each measure's mean and interval, and the number of prompts and pictures."""
-    found: dict[str, Any] = {"prompts": len({r.prompt.id for r in rows}), "pictures": len(rows)}
+    summary: dict[str, Any] = {"prompts": len({r.prompt.id for r in rows}), "pictures": len(rows)}
     for measure in MEASURES:
         values = by_prompt(rows, measure)
         if not values:
             continue
         flat = [value for group in values for value in group]
         low, high = (intervals.proportion if measure.proportion else intervals.mean)(values)
-        found[measure.name] = {"mean": sum(flat) / len(flat), "low": low, "high": high}
-    return found
+        summary[measure.name] = {"mean": sum(flat) / len(flat), "low": low, "high": high}
+    return summary
 
 
 def difference(rows: Sequence[Rated], reference: Sequence[Rated]) -> dict[str, float] | None:
-    """How much more often all looks are right than with the reference, on the same prompts and seeds."""
+    """How much more often all looks are right than with the reference, paired by prompt and seed."""
     other = {(r.prompt.id, r.result.seed): r.rating.right for r in reference}
     pairs: dict[str, list[float]] = {}
     for row in rows:
@@ -100,26 +100,26 @@ def matrix(rows: Sequence[Rated]) -> dict[str, dict[str, float]]:
 
 
 def report(rows: Sequence[Rated]) -> dict[str, Any]:
-    """Everything that is told, as JSON."""
+    """All numbers, for JSON."""
     groups = {TOTAL: [r for r in rows if r.prompt.group != SINGLE]}
     groups |= {group: [r for r in rows if r.prompt.group == group] for group in GROUPS}
-    found: dict[str, Any] = {}
-    for group, own in groups.items():
-        methods = {name: [r for r in own if r.result.method == name] for name in METHODS}
-        told = {name: summarize(some) for name, some in methods.items() if some}
-        for name in told:
+    summaries: dict[str, Any] = {}
+    for group, members in groups.items():
+        methods = {name: [r for r in members if r.result.method == name] for name in METHODS}
+        by_method = {name: summarize(results) for name, results in methods.items() if results}
+        for name, summary in by_method.items():
             if name != REFERENCE and (gap := difference(methods[name], methods[REFERENCE])):
-                told[name]["right minus default"] = gap
-            told[name]["matrix"] = matrix(methods[name])
-        if told:
-            found[group] = told
-    return found
+                summary["right minus default"] = gap
+            summary["matrix"] = matrix(methods[name])
+        if by_method:
+            summaries[group] = by_method
+    return summaries
 
 
-def tables(found: dict[str, Any]) -> str:
+def tables(summaries: dict[str, Any]) -> str:
     """Markdown, one table for each group."""
     parts = []
-    for group, methods in found.items():
+    for group, methods in summaries.items():
         first = next(iter(methods.values()))
         title = "single LoRA" if group == SINGLE else group
         lines = [f"**{title}** ({first['prompts']} prompts, {first['pictures']} pictures of each method)", ""]

@@ -1,4 +1,4 @@
-"""Draw and judge what is not drawn yet; every picture's judgement is stored at once, so that a run can go on."""
+"""Draws and judges what is missing. Every judgement is stored at once, so that a run can be continued."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.composition.methods import METHODS, PLAIN, Method, Workplace
+from benchmarks.composition.methods import METHODS, PLAIN, Method, Setup
 from benchmarks.composition.prompts import SINGLE, Prompt
 from benchmarks.judge import Verdict
 from benchmarks.judge.judge import WEIGHTS
@@ -33,8 +33,8 @@ class Result:
 class Store:
     """A folder with `results.jsonl`, one line per picture, and the pictures themselves.
 
-    A line belongs to the judge that wrote it: after a new judge is trained, pictures are judged again, not drawn again.
-    A line that an interrupt cut short is left out.
+    A line belongs to the judge that wrote it: a newly trained judge judges pictures again, without drawing them again.
+    A line that an interrupt left incomplete is ignored.
     """
 
     def __init__(self, folder: Path, judge: str) -> None:
@@ -50,11 +50,11 @@ class Store:
             self._known[entry["key"]] = entry
 
     def picture(self, key: str) -> Path:
-        """Where the picture of a key is."""
+        """The path of a key's picture."""
         return self.folder / "pictures" / f"{key}.png"
 
     def get(self, key: str) -> Result | None:
-        """The result of a key, if this judge has given it."""
+        """The result of a key; None if this judge has not judged it."""
         entry = self._known.get(key)
         if entry is None or entry["judge"] != self.judge:
             return None
@@ -62,11 +62,11 @@ class Store:
         return Result(entry["prompt"], entry["seed"], entry["method"], entry["seconds"], verdict)
 
     def drawn(self, key: str) -> float | None:
-        """Seconds a picture took that another judge has judged; None if there is no such picture."""
+        """Seconds that a picture took which another judge has judged; None if there is no such picture."""
         return float(self._known[key]["seconds"]) if key in self._known and self.picture(key).is_file() else None
 
     def put(self, key: str, result: Result) -> None:
-        """Write a result down, at once."""
+        """Store a result, at once."""
         entry = {
             "key": key, "judge": self.judge, "prompt": result.prompt, "seed": result.seed, "method": result.method,
             "seconds": round(result.seconds, 3), "verdict": result.verdict.as_dict(),
@@ -78,18 +78,18 @@ class Store:
 
 
 def judge_name(weights: Path = WEIGHTS) -> str:
-    """Names the judge by its weights."""
+    """A hash of the judge's weights."""
     return sha256(weights.read_bytes()).hexdigest()[:12]
 
 
 class Run:
-    """Draws, judges and stores; `results` gives what the prompts, methods and seeds ask for."""
+    """Draws, judges and stores pictures."""
 
-    def __init__(self, store: Store, place: Workplace) -> None:
-        self.store, self.place = store, place
+    def __init__(self, store: Store, setup: Setup) -> None:
+        self.store, self.setup = store, setup
 
     def results(self, prompts: Sequence[Prompt], methods: Sequence[Method], seeds: Sequence[int]) -> list[Result]:
-        """All results; what is missing is made now, prompt by prompt, so that an interrupt leaves methods even."""
+        """All results. Missing ones are made prompt by prompt, so that after an interrupt all methods have as many."""
         found: list[Result] = []
         for number, prompt in enumerate(prompts, start=1):
             start = time.perf_counter()
@@ -107,8 +107,8 @@ class Run:
         return found
 
     def _one(self, prompt: Prompt, method: Method, seeds: Sequence[int]) -> tuple[list[Result], int]:
-        """Results of one prompt and method, and how many pictures were drawn for them."""
-        keys = {seed: method.key(self.place, prompt.text, seed) for seed in seeds}
+        """The results of one prompt and method, and how many pictures were drawn for them."""
+        keys = {seed: method.key(self.setup, prompt.text, seed) for seed in seeds}
         made = 0
         for batch in consecutive(seed for seed in seeds if self.store.get(keys[seed]) is None):
             old = [self.store.drawn(keys[seed]) for seed in batch]
@@ -118,7 +118,7 @@ class Run:
             else:
                 pictures, seconds = self._drawn(prompt, method, batch, keys)
                 made += len(batch)
-            for seed, took, verdict in zip(batch, seconds, self.place.judge(pictures), strict=True):
+            for seed, took, verdict in zip(batch, seconds, self.setup.judge(pictures), strict=True):
                 self.store.put(keys[seed], Result(prompt.id, seed, method.name, took, verdict))
         results = [self.store.get(key) for key in keys.values()]
         return [result for result in results if result is not None], made
@@ -126,10 +126,10 @@ class Run:
     def _drawn(
         self, prompt: Prompt, method: Method, batch: Sequence[int], keys: dict[int, str]
     ) -> tuple[list[Image.Image], list[float]]:
-        """Pictures of one batch of seeds, saved, and the seconds each took."""
-        self.place.pipe  # noqa: B018  # loading it is no part of a picture's time
+        """The pictures of one batch of seeds, saved, and the seconds that each took."""
+        self.setup.pipe  # noqa: B018  # loaded here, so that loading does not count as a picture's time
         start = time.perf_counter()
-        pictures = method.draw(self.place, prompt.text, batch, method.settings)
+        pictures = method.draw(self.setup, prompt.text, batch, method.settings)
         took = (time.perf_counter() - start) / len(batch)
         for seed, picture in zip(batch, pictures, strict=True):
             picture.save(self.store.picture(keys[seed]))
@@ -137,7 +137,7 @@ class Run:
 
 
 def consecutive(seeds: Iterable[int]) -> list[list[int]]:
-    """Seeds in batches of neighbours, since image i of a batch has the seed `seed + i`."""
+    """Seeds in batches of consecutive ones, because image i of a batch has the seed `seed + i`."""
     batches: list[list[int]] = []
     for seed in seeds:
         if batches and batches[-1][-1] + 1 == seed:

@@ -1,4 +1,4 @@
-"""Contact sheets: one row per prompt, one column per method, all with the same seed."""
+"""Contact sheets: one row for each prompt and one column for each method, all with the same seed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.composition.methods import Method, Workplace
+from benchmarks.composition.methods import Method, Setup
 from benchmarks.composition.metrics import Rating, rate
 from benchmarks.composition.prompts import Prompt
 from benchmarks.composition.run import Store
@@ -22,16 +22,14 @@ def plain_text(prompt: str) -> str:
     return re.sub(r"<lora:(\w+):[^>]*>", r"<\1>", prompt)
 
 
-def _told(rating: Rating) -> tuple[str, tuple[int, int, int]]:
+def _label(rating: Rating) -> tuple[str, tuple[int, int, int]]:
     if rating.right:
         return ("right" if rating.exact else "right, and more"), _GOOD
     return ("looks wrong", _HALF) if rating.present else ("something missing", _BAD)
 
 
-def sheet(
-    store: Store, place: Workplace, prompts: Sequence[Prompt], methods: Sequence[Method], seed: int
-) -> Image.Image:
-    """The sheet of one seed; cells without a result stay empty."""
+def sheet(store: Store, setup: Setup, prompts: Sequence[Prompt], methods: Sequence[Method], seed: int) -> Image.Image:
+    """The contact sheet of one seed; cells without a result stay empty."""
     size = (_TILE * len(methods), _HEAD + len(prompts) * (_TILE + _LINE))
     picture = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(11)
@@ -41,28 +39,28 @@ def sheet(
         top = _HEAD + row * (_TILE + _LINE)
         draw.text((4, top + _TILE + 17), f"{prompt.id}: {plain_text(prompt.text)}", "black", font)
         for column, method in enumerate(methods):
-            key = method.key(place, prompt.text, seed)
+            key = method.key(setup, prompt.text, seed)
             result = store.get(key)
             if result is None or not store.picture(key).is_file():
                 continue
             cell = Image.open(store.picture(key)).convert("RGB").resize((_TILE - 2, _TILE - 2))
             picture.paste(cell, (column * _TILE, top))
-            told, colour = _told(rate(prompt, result.verdict))
-            draw.text((column * _TILE + 4, top + _TILE), told, colour, font)
+            label, colour = _label(rate(prompt, result.verdict))
+            draw.text((column * _TILE + 4, top + _TILE), label, colour, font)
     return picture
 
 
 def write_sheets(
-    folder: Path, store: Store, place: Workplace, prompts: Sequence[Prompt], methods: Sequence[Method],
+    folder: Path, store: Store, setup: Setup, prompts: Sequence[Prompt], methods: Sequence[Method],
     seeds: Sequence[int],
 ) -> list[Path]:  # fmt: skip
-    """One file for each group of prompts and each seed."""
+    """Write one file for each group of prompts and each seed; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for group in dict.fromkeys(prompt.group for prompt in prompts):
         own = [prompt for prompt in prompts if prompt.group == group]
         for seed in seeds:
             path = folder / f"{group.replace(' ', '-').lower()}-seed{seed}.png"
-            sheet(store, place, own, methods, seed).save(path)
+            sheet(store, setup, own, methods, seed).save(path)
             written.append(path)
     return written

@@ -1,4 +1,4 @@
-"""An independent judge of the embedded model's pictures: which things are there, and whose look each carries.
+"""An independent judge of the embedded model's pictures: which things are there, and whose look each has.
 
 Trained on rendered scenes only (`benchmarks.judge.train`), never on a generated picture.
 """

@@ -1,4 +1,4 @@
-"""What generated pictures suffer and renders do not: smudged by the autoencoder, off in colour, noisy, bent."""
+"""Degrades renders as generated pictures are: smudged by the autoencoder, wrong in colour, noisy, bent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 def smudge(vae: Any, pictures: Tensor, generator: torch.Generator) -> Tensor:
     """Renders (B, 3, H, W) in [0, 1] through the autoencoder, with noise of up to 0.4 on their latents.
 
-    A generator's latents are never quite those of a render, and its pictures smudge accordingly.
+    A generator's latents are never exactly those of a render, so the decoder smudges its pictures.
     """
     with torch.autocast("cpu", torch.bfloat16):  # half the time
         latents = vae.encode(pictures * 2 - 1).latent_dist.mean.float() * vae.config.scaling_factor
@@ -33,26 +33,26 @@ def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.G
 
 
 def recolour(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Hue, saturation, contrast and brightness a little off, one change per picture (B, 3, H, W)."""
+    """Change hue, saturation, contrast and brightness a little, differently in each picture (B, 3, H, W)."""
     count = (len(pictures), 1, 1, 1)
     grey = pictures.mean(1, keepdim=True)
     pictures = grey + (pictures - grey) * _uniform(count, 0.6, 1.25, generator)
     angle = _uniform((len(pictures),), -0.16, 0.16, generator)
-    pictures = torch.einsum("bij,bjhw->bihw", _turns(angle), pictures)
+    pictures = torch.einsum("bij,bjhw->bihw", _rotations(angle), pictures)
     middle = pictures.mean((1, 2, 3), keepdim=True)
     pictures = middle + (pictures - middle) * _uniform(count, 0.75, 1.2, generator)
     return pictures + _uniform((len(pictures), 3, 1, 1), -0.07, 0.07, generator)
 
 
-def _turns(angle: Tensor) -> Tensor:
-    """Turns (B, 3, 3) of the colour cube round its grey axis."""
+def _rotations(angle: Tensor) -> Tensor:
+    """Rotations (B, 3, 3) of the colour cube around its grey axis."""
     c, s = angle.cos()[:, None, None], angle.sin()[:, None, None] / math.sqrt(3)
     cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]])
     return c * torch.eye(3) + (1 - c) / 3 + s * cross
 
 
 def bend(pictures: Tensor, generator: torch.Generator, strength: float = 3.0) -> Tensor:
-    """Shift each place by up to some pixels of 128, smoothly (B, 3, H, W)."""
+    """Shift pixels by up to `strength` of 128, smoothly (B, 3, H, W)."""
     size = pictures.shape[-1]
     coarse = _uniform((len(pictures), 2, 5, 5), -1, 1, generator) * strength * 2 / size
     field = F.interpolate(coarse, (size, size), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
@@ -69,9 +69,9 @@ def blur(pictures: Tensor, sigma: float) -> Tensor:
 
 
 def jag(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Ragged edges and blotches as large as a cell of the latent, then edges sharpened (B, 3, 128, 128).
+    """Add ragged edges and blotches as large as a latent cell, then sharpen edges (B, 3, 128, 128).
 
-    It is what an autoencoder makes of a latent that is a little off, at a hundredth of its time.
+    This imitates what an autoencoder makes of a slightly wrong latent, in a hundredth of the time.
     """
     amount = torch.rand(len(pictures), 1, 1, 1, generator=generator)
     shape = (len(pictures), 2, 32, 32)
@@ -86,9 +86,9 @@ def jag(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def smear(crops: Tensor, generator: torch.Generator) -> Tensor:
-    """What is painted on things pulled about in lumps, blurred and sharpened, each crop (B, 3, S, S) by its own amount.
+    """Distort what is painted on things in lumps, blur and sharpen it, each crop (B, 3, S, S) by its own amount.
 
-    Generators draw looks so: in their colours and places, but with eyes, stripes and rays run together.
+    Generators draw looks like that: with the right colours and positions, but eyes, stripes and rays run together.
     """
     size, count = crops.shape[-1], (len(crops), 1, 1, 1)
     lumps = torch.randn((len(crops), 2, 11, 11), generator=generator) * _uniform(count, 0.0, 2.4, generator)
@@ -100,13 +100,13 @@ def smear(crops: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _grid(size: int) -> Tensor:
-    """Places of pixels as `grid_sample` counts them, (size, size, 2)."""
+    """Positions of pixels in the coordinates of `grid_sample`, (size, size, 2)."""
     axis = (torch.arange(size) + 0.5) / size * 2 - 1
     return torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
 
 
 def augment(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Small pictures (B, 3, 128, 128) in [0, 1], harmed; a part of each kind of harm spares a part of the batch."""
+    """Degraded copies of small pictures (B, 3, 128, 128) in [0, 1]; blur and ragged edges leave out a third each."""
     pictures = bend(recolour(pictures, generator), generator)
     part = len(pictures) // 3  # the batch is in random order
     sigma = float(_uniform((), 0.4, 2.0, generator))

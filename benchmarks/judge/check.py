@@ -18,7 +18,7 @@ from benchmarks.judge.augment import augment
 from benchmarks.judge.judge import WEIGHTS, Finding, Judge, Verdict, to_tensor
 from benchmarks.judge.network import shrink
 from benchmarks.judge.scenes import Sample, hard_scene
-from benchmarks.judge.targets import BACKGROUND_NAMES, WRONG, Placed
+from benchmarks.judge.targets import BACKGROUND_NAMES, WRONG, DrawnThing
 from research.world import LOOKS, Thing, random_thing, render, sample_scene
 
 _SEED = 900_000  # far from any seed the judge is trained with
@@ -26,7 +26,7 @@ _SEED = 900_000  # far from any seed the judge is trained with
 
 @dataclass
 class Score:
-    """Right answers and all answers, by what was asked."""
+    """Numbers of right answers and of all answers, by question."""
 
     right: dict[str, int] = field(default_factory=dict)
     asked: dict[str, int] = field(default_factory=dict)
@@ -42,18 +42,18 @@ class Score:
 
 
 def world_scene(rng: random.Random) -> Sample:
-    """A scene as the world draws it: one to three whole things, each with one look, in pencil one time in five."""
+    """A scene as the world draws it: one to three whole things, each with one look; in pencil one time in five."""
     looks = rng.sample(list(LOOKS), rng.randint(0, 3))
     things = [Thing(LOOKS[name].kind, look=name) for name in looks]
     things += [random_thing(rng) for _ in range(rng.randint(0 if things else 1, 3 - len(things)))]
     style = "sketch" if rng.random() < 0.2 else None
     scene = sample_scene(rng, tuple(things), background=rng.choice(BACKGROUND_NAMES), style=style)
-    placed = tuple(Placed(t.kind, {t.look or "none": 1.0}, t.x, t.y, t.diameter) for t in scene.things)
-    return Sample(np.asarray(render(scene)), targets.blank(), placed, scene.background, float(style is not None))
+    things_drawn = tuple(DrawnThing(t.kind, {t.look or "none": 1.0}, t.x, t.y, t.diameter) for t in scene.things)
+    return Sample(np.asarray(render(scene)), targets.blank(), things_drawn, scene.background, float(style is not None))
 
 
-def match(things: Sequence[Placed], verdict: Verdict) -> tuple[list[Finding | None], list[Finding]]:
-    """The finding nearest to each thing, of its class and on it, else None; and the findings left over."""
+def match(things: Sequence[DrawnThing], verdict: Verdict) -> tuple[list[Finding | None], list[Finding]]:
+    """For each thing the nearest finding of its class that lies on it, else None; and the findings left over."""
     left, matched = list(verdict.things), list[Finding | None]()
     for thing in things:
         near = [f for f in left if np.hypot(f.x - thing.x, f.y - thing.y) < 0.35 * thing.diameter]
@@ -66,7 +66,7 @@ def match(things: Sequence[Placed], verdict: Verdict) -> tuple[list[Finding | No
 
 
 def score_world(sample: Sample, verdict: Verdict, score: Score) -> None:
-    """Whole things: each must be found, with its own look; nothing else may be."""
+    """Score a scene of whole things: each must be found with its own look, and nothing else may be found."""
     matched, left = match(sample.things, verdict)
     fine = [f is not None and f.carries(max(t.looks)) for t, f in zip(sample.things, matched, strict=True)]
     for right in fine:
@@ -78,13 +78,13 @@ def score_world(sample: Sample, verdict: Verdict, score: Score) -> None:
         score.add("background", best == sample.background)
 
 
-def _clear(thing: Placed) -> bool:
-    """Whether it is beyond doubt what the thing is: a blend is where no look has more than 70 % of it."""
+def _clear(thing: DrawnThing) -> bool:
+    """Whether it is clear what the thing is: something is a clear blend if no look has more than 70 % of it."""
     return thing.verdict is not None and (thing.verdict != WRONG or max(thing.looks.values()) <= 0.7)
 
 
 def score_hard(sample: Sample, verdict: Verdict, score: Score) -> None:
-    """Right and wrong looks, halves and blobs. What is neither clearly right nor clearly wrong is not asked."""
+    """Score right and wrong looks, halves and blobs. What is neither clearly right nor clearly wrong is not counted."""
     sure = [t for t in sample.things if t.kind is not None and t.visible >= 0.85]
     matched, left = match(sure, verdict)
     for thing, finding in zip(sure, matched, strict=True):
@@ -92,9 +92,9 @@ def score_hard(sample: Sample, verdict: Verdict, score: Score) -> None:
         if finding is None or thing.verdict is None or (thing.made == "blend" and not _clear(thing)):
             continue
         if thing.verdict == WRONG:
-            kinds = {"blend": "blend refused", "altered": "other colours refused"}
-            refused = not any(finding.carries(name) for name in finding.whole)
-            score.add(kinds.get(thing.made, "another class's look refused"), refused)
+            kinds = {"blend": "blend rejected", "altered": "other colours rejected"}
+            rejected = not any(finding.carries(name) for name in finding.whole)
+            score.add(kinds.get(thing.made, "another class's look rejected"), rejected)
         else:
             score.add("own look", finding.carries(thing.verdict))
     for thing in sample.things:
@@ -105,7 +105,7 @@ def score_hard(sample: Sample, verdict: Verdict, score: Score) -> None:
 
 
 def probabilities(sample: Sample, verdict: Verdict) -> Iterator[tuple[str, float]]:
-    """For each thing found that is clearly right or wrong: what it is, and the probability of the look in question."""
+    """For each thing found that is clearly right or wrong: how it was drawn, and its look's probability."""
     sure = [t for t in sample.things if t.kind is not None and t.visible >= 0.85]
     for thing, finding in zip(sure, match(sure, verdict)[0], strict=True):
         if finding is not None and thing.verdict is not None and (thing.made != "blend" or _clear(thing)):
@@ -117,7 +117,7 @@ def probabilities(sample: Sample, verdict: Verdict) -> Iterator[tuple[str, float
 
 @torch.no_grad()
 def thresholds(judge: Judge, count: int, first: int = _SEED // 2) -> str:
-    """Shares judged right by the probability that is asked for, on scenes of other seeds: what `OWN` was chosen by."""
+    """A table of the shares judged right by threshold, on scenes of other seeds. `OWN` was chosen by it."""
     found: dict[str, list[float]] = {name: [] for name in ("right", "blend", "altered", "foreign")}
     generator = torch.Generator().manual_seed(first)
     for start in range(0, count, 20):
@@ -127,33 +127,33 @@ def thresholds(judge: Judge, count: int, first: int = _SEED // 2) -> str:
             for sample, verdict in zip(samples, judge.read(pictures), strict=True):
                 for name, value in probabilities(sample, verdict):
                     found.setdefault(name, []).append(value)
-    lines = ["| at least | right ones kept | blends refused | other colours refused | another class's refused |"]
+    lines = ["| at least | right ones kept | blends rejected | other colours rejected | another class's rejected |"]
     lines.append("|---|---|---|---|---|")
     for at in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
         kept = np.mean(np.array(found["right"]) >= at)
-        refused = [np.mean(np.array(found[name]) < at) for name in ("blend", "altered", "foreign")]
-        lines.append(f"| {at} | " + " | ".join(f"{100 * float(share):.1f} %" for share in (kept, *refused)) + " |")
+        rejected = [np.mean(np.array(found[name]) < at) for name in ("blend", "altered", "foreign")]
+        lines.append(f"| {at} | " + " | ".join(f"{100 * float(share):.1f} %" for share in (kept, *rejected)) + " |")
     return "\n".join(lines)
 
 
 @torch.no_grad()
 def held_out(judge: Judge, count: int, first: int = _SEED) -> dict[str, Score]:
-    """Scores on `count` scenes of each kind, drawn cleanly and harmed as in training."""
-    scores = {"world": Score(), "world, harmed": Score(), "hard": Score(), "hard, harmed": Score()}
+    """Scores on `count` scenes of each kind, clean and degraded as in training."""
+    scores = {"world": Score(), "world, degraded": Score(), "hard": Score(), "hard, degraded": Score()}
     generator = torch.Generator().manual_seed(first)
     for start in range(0, count, 20):
         rngs = [random.Random(first + i) for i in range(start, min(start + 20, count))]
         for kind, scene, rate in (("world", world_scene, score_world), ("hard", hard_scene, score_hard)):
             samples = [scene(rng) for rng in rngs]
             small = shrink(to_tensor([Image.fromarray(s.picture) for s in samples]))
-            for name, pictures in ((kind, small), (f"{kind}, harmed", augment(small, generator))):
+            for name, pictures in ((kind, small), (f"{kind}, degraded", augment(small, generator))):
                 for sample, verdict in zip(samples, judge.read(pictures), strict=True):
                     rate(sample, verdict, scores[name])
     return scores
 
 
 def table(scores: dict[str, Score]) -> str:
-    """One line for each kind of scene and question."""
+    """A Markdown table with one line for each kind of scene and question."""
     lines = ["| scenes | question | right | asked |", "|---|---|---|---|"]
     for kind, score in scores.items():
         for name, asked in score.asked.items():
@@ -162,11 +162,11 @@ def table(scores: dict[str, Score]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--count", type=int, default=400, help="scenes of each kind")
-    parser.add_argument("--thresholds", action="store_true", help="what other thresholds would do, on other scenes")
+    parser.add_argument("--thresholds", action="store_true", help="results of other thresholds, on other scenes")
     args = parser.parse_args(arguments)
     judge = Judge(args.weights)
     print(thresholds(judge, args.count) if args.thresholds else table(held_out(judge, args.count)))

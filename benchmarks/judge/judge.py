@@ -1,4 +1,4 @@
-"""Pictures to verdicts: the things in a picture, each with its class, place, look and pencil; the background."""
+"""Verdicts of pictures: the things in each, with class, position, look and pencil; the background."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from benchmarks.judge.targets import (
 from research.world import CLASSES
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
-SURE = 0.4  # a thing is there where the heat map has a peak above this
-OWN = 0.5  # a thing is wholly of a look that has at least this probability; fixed on held-out renders (`check`)
-APART = 0.35  # of the diameter: nearer peaks are one thing, taken for the surest class
+SURE = 0.4  # a thing is at each peak of the heat map above this
+OWN = 0.5  # a thing has the look whose probability is at least this; chosen on held-out renders (`check`)
+APART = 0.35  # of the diameter: nearer peaks are one thing, of the most probable class
 
 
 @dataclass(frozen=True)
 class Finding:
     """One thing. `pencil` is how much of it is pencil-drawn.
 
-    `whole` has a probability for every name in LOOK_NAMES: that the thing is wholly of that look, colours and pattern;
-    what they lack to 1 is that of a blend or a look otherwise wrong. `looks` has the share of each look in it.
+    `whole` has the probability for every name in LOOK_NAMES that the thing is wholly of that look, colours and pattern.
+    One minus their sum is the probability of a blend or another wrong look. `looks` has the share of each look in it.
     """
 
     kind: str
@@ -54,11 +54,11 @@ class Finding:
 
     @property
     def look(self) -> str:
-        """The look it has most of."""
+        """The look with the largest share."""
         return max(self.looks, key=lambda name: self.looks[name])
 
     def carries(self, look: str) -> bool:
-        """Whether it is wholly of this look."""
+        """Whether the thing is wholly of this look."""
         return self.whole[look] >= OWN
 
 
@@ -88,7 +88,7 @@ def to_tensor(pictures: Sequence[Image.Image]) -> Tensor:
 
 
 class Networks(nn.Module):
-    """The network that finds things and the one that reads their looks; together what is trained and saved."""
+    """The network that finds things and the one that reads their looks; they are trained and saved together."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Networks(nn.Module):
 
 
 class Judge:
-    """The trained networks with the rules that read their answers."""
+    """The trained networks, and the rules that turn their answers into verdicts."""
 
     def __init__(self, weights: Path | Networks = WEIGHTS) -> None:
         if isinstance(weights, Networks):
@@ -108,7 +108,7 @@ class Judge:
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[Image.Image]) -> list[Verdict]:
-        """A verdict for every picture; all of one size."""
+        """A verdict for every picture; all pictures have one size."""
         return self.read(shrink(to_tensor(pictures))) if pictures else []
 
     @torch.no_grad()
@@ -124,8 +124,8 @@ class Judge:
     def _read_looks(self, picture: Tensor, things: list[Finding]) -> list[Finding]:
         if not things:
             return []
-        places = torch.tensor([(thing.x, thing.y, thing.diameter) for thing in things])
-        crops = cut(picture[None], torch.zeros(len(things), dtype=torch.long), places)
+        circles = torch.tensor([(thing.x, thing.y, thing.diameter) for thing in things])
+        crops = cut(picture[None], torch.zeros(len(things), dtype=torch.long), circles)
         verdicts, looks = (logits.softmax(1).tolist() for logits in self.networks.read(crops))
         return [
             replace(thing, whole=_named(whole[: len(LOOK_NAMES)]), looks=_named(shares))
@@ -138,13 +138,13 @@ def _named(values: Sequence[float]) -> dict[str, float]:
 
 
 def _found(answers: Tensor) -> list[Finding]:
-    """The things in the answers (ANSWERS, G, G) of one picture, their looks not yet read."""
+    """The things in the answers (ANSWERS, G, G) of one picture, without their looks."""
     heat = answers[CLASS].sigmoid()
     best, kinds = heat.max(0)
     peaks = (F.max_pool2d(best[None], 3, 1, 1)[0] == best) & (best > SURE)
-    places = sorted(peaks.nonzero().tolist(), key=lambda place: -float(best[place[0], place[1]]))
+    cells = sorted(peaks.nonzero().tolist(), key=lambda cell: -float(best[cell[0], cell[1]]))
     things: list[Finding] = []
-    for row, column in places:
+    for row, column in cells:
         thing = _finding(answers, heat, row, column, CLASSES[int(kinds[row, column])])
         if all(_distance(thing, t) > APART * max(thing.diameter, t.diameter) for t in things):
             things.append(thing)
@@ -171,7 +171,7 @@ def _distance(one: Finding, two: Finding) -> float:
 
 
 def _ground(answers: Tensor, things: Sequence[Finding]) -> dict[str, float]:
-    """Mean share of each background where no thing is."""
+    """Mean share of each background in the cells without a thing."""
     axis = (torch.arange(GRID) + 0.5) * CELL
     free = torch.ones(GRID, GRID)
     for thing in things:

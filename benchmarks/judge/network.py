@@ -1,4 +1,4 @@
-"""The judge's first look: a picture of 128 x 128 to answers for each of 16 x 16 cells."""
+"""The judge's first network: from a picture of 128 x 128 to answers for each of 16 x 16 cells."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from benchmarks.judge.targets import ANSWERS, BACKGROUND, CLASS, COUNTED, OFFSET, PENCIL, SIZE_CHANNEL, THING_WEIGHT
 from benchmarks.judge.targets import BACKGROUND_WEIGHT as GROUND
 
-INPUT = 128  # pixels; half the model's, which keeps eyes and stripes and takes a quarter of the time
+INPUT = 128  # pixels; half the model's size keeps eyes and stripes and takes a quarter of the time
 _WIDTHS = (24, 40, 68, 92)
 
 
 class Block(nn.Module):
-    """Two convolutions with a shortcut."""
+    """Two convolutions with a residual connection."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -31,12 +31,12 @@ class Block(nn.Module):
 
 
 def down(before: int, after: int) -> nn.Sequential:
-    """Half the size."""
+    """A convolution that halves the size."""
     return nn.Sequential(nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
 
 
 class Network(nn.Module):
-    """Half a million parameters. The coarsest level sees whole things, the one above gives each cell's answers."""
+    """Half a million parameters. The coarsest level sees whole things; the next finer one gives each cell's answers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Network(nn.Module):
         self.answers = nn.Conv2d(c, ANSWERS, 1)
         with torch.no_grad():
             assert self.answers.bias is not None
-            self.answers.bias[CLASS].fill_(-3.0)  # things are rare: begin with "none here"
+            self.answers.bias[CLASS].fill_(-3.0)  # things are rare: start with low probabilities
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Pictures (B, 3, 128, 128) in [0, 1] to answers (B, ANSWERS, 16, 16), as logits."""
@@ -58,7 +58,7 @@ class Network(nn.Module):
 
 
 def shrink(pictures: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) at the network's size."""
+    """Pictures (B, 3, H, W) resized to the network's input."""
     return F.interpolate(pictures, (INPUT, INPUT), mode="area")
 
 
@@ -67,7 +67,7 @@ def loss(answers: Tensor, targets: Tensor) -> Tensor:
     wanted, counted = targets[:, CLASS], targets[:, COUNTED, None]
     logits = answers[:, CLASS]
     p = logits.sigmoid()
-    # Focal loss of heat maps (CenterNet): cells near a centre count little as "not a centre".
+    # Focal loss of heat maps (CenterNet): cells near a centre have little weight as "not a centre".
     hit = (wanted >= 0.999) * (1 - p) ** 2 * F.logsigmoid(logits)
     miss = (wanted < 0.999) * (1 - wanted) ** 4 * p**2 * F.logsigmoid(-logits)
     things = (wanted >= 0.999).sum().clamp(min=1)

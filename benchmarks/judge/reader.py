@@ -1,4 +1,4 @@
-"""The judge's second look: a crop round each thing found, and whether it is wholly one look or a wrong one."""
+"""The judge's second network: reads from a crop around each thing whether it is wholly of one look, or wrong."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from benchmarks.judge.augment import smear
 from benchmarks.judge.network import Block, down
-from benchmarks.judge.targets import LOOK_NAMES, SEEN, VERDICTS, Placed
+from benchmarks.judge.targets import LOOK_NAMES, SEEN, VERDICTS, DrawnThing
 
 CROP = 48
-_ROOM = 1.35  # a crop is so much wider than its thing
+_MARGIN = 1.35  # width of a crop relative to its thing
 _WIDTHS = (24, 44, 64)
-MOST = 5  # things in one scene
-FIELDS = 4 + len(LOOK_NAMES)  # x, y, diameter, verdict's number or -1, looks' shares
+MOST = 5  # most things in one scene
+FIELDS = 4 + len(LOOK_NAMES)  # x, y, diameter, index of the verdict or -1, shares of the looks
 
 
 class Reader(nn.Module):
-    """A crop (B, 3, 48, 48) to logits of VERDICTS and of LOOK_NAMES: of one look or wrong, and shares of the looks."""
+    """From crops (B, 3, 48, 48) to logits of VERDICTS (one look, or wrong) and of LOOK_NAMES (share of each look)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,35 +37,35 @@ class Reader(nn.Module):
         return verdicts, looks
 
 
-def cut(pictures: Tensor, number: Tensor, places: Tensor) -> Tensor:
-    """Crops (N, 3, 48, 48) of pictures (B, 3, H, W): of picture `number` (N), at `places` (N, 3) in the world's pixels.
+def cut(pictures: Tensor, number: Tensor, circles: Tensor) -> Tensor:
+    """Crops (N, 3, 48, 48) of pictures (B, 3, H, W): of picture `number` (N), around `circles` (N, 3).
 
-    A place is a centre and a diameter. Twice as many points are read as there are pixels, then averaged.
+    A circle is a centre and a diameter in the world's pixels. Twice as many points as pixels are read, then averaged.
     """
     axis = (torch.arange(2 * CROP) + 0.5) / CROP - 1
     square = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
-    centre, half = places[:, :2] * 2 / SEEN - 1, _ROOM * places[:, 2] / SEEN
+    centre, half = circles[:, :2] * 2 / SEEN - 1, _MARGIN * circles[:, 2] / SEEN
     grid = centre[:, None, None] + square * half[:, None, None, None]
     read = F.grid_sample(pictures[number], grid, padding_mode="border", align_corners=False)
     return F.avg_pool2d(read, 2)
 
 
-def listed(things: Sequence[Placed]) -> Tensor:
-    """What the reader learns of a scene's things, (MOST, FIELDS); rows of what it does not learn have verdict -1."""
+def label_rows(things: Sequence[DrawnThing]) -> Tensor:
+    """Training labels (MOST, FIELDS) of a scene's things; rows that the reader does not learn have verdict -1."""
     rows = torch.full((MOST, FIELDS), -1.0)
     for row, thing in zip(rows, things, strict=False):
-        verdict = thing.told
+        verdict = thing.label
         number = -1.0 if verdict is None else float(VERDICTS.index(verdict))
         shares = [thing.looks.get(name, 0.0) if thing.kind else 0.0 for name in LOOK_NAMES]
         row[:] = torch.tensor([thing.x, thing.y, thing.diameter, number, *shares])
     return rows
 
 
-def moved(places: Tensor, generator: torch.Generator) -> Tensor:
-    """Places (N, 3) as a detector gives them: a little beside the centre, a little too small or large."""
-    noise = 2 * torch.rand(places.shape, generator=generator) - 1
-    centre = places[:, :2] + 0.09 * places[:, 2:] * noise[:, :2]
-    return torch.cat([centre, places[:, 2:] * (0.14 * noise[:, 2:]).exp()], 1)
+def jittered(circles: Tensor, generator: torch.Generator) -> Tensor:
+    """Circles (N, 3) as a detector gives them: a little off centre, a little too small or too large."""
+    noise = 2 * torch.rand(circles.shape, generator=generator) - 1
+    centre = circles[:, :2] + 0.09 * circles[:, 2:] * noise[:, :2]
+    return torch.cat([centre, circles[:, 2:] * (0.14 * noise[:, 2:]).exp()], 1)
 
 
 def reading_loss(reader: Reader, pictures: Tensor, things: Tensor, generator: torch.Generator) -> Tensor:
@@ -73,11 +73,11 @@ def reading_loss(reader: Reader, pictures: Tensor, things: Tensor, generator: to
     known = things[..., 3] >= 0
     number, rows = known.nonzero()[:, 0], things[known]
     with torch.autocast("cpu", enabled=False):
-        crops = cut(pictures, number, moved(rows[:, :3], generator))
+        crops = cut(pictures, number, jittered(rows[:, :3], generator))
         some = torch.rand(len(crops), 1, 1, 1, generator=generator) < 0.65
         crops = torch.where(some, smear(crops, generator), crops)
     verdicts, looks = reader(crops)
-    told = F.cross_entropy(verdicts.float(), rows[:, 3].long(), label_smoothing=0.02)
+    classified = F.cross_entropy(verdicts.float(), rows[:, 3].long(), label_smoothing=0.02)
     shares = -(rows[:, 4:] * looks.float().log_softmax(1)).sum(1).mean()
-    value: Tensor = told + 0.4 * shares
+    value: Tensor = classified + 0.4 * shares
     return value

@@ -1,9 +1,9 @@
-"""Rendered scenes to learn from: the world's own things, and what a generator may draw instead of them.
+"""Rendered training scenes: the world's own things, and what a generator may draw instead of them.
 
-Besides things with their own looks there are things with another class's look, a look's pattern in other colours, its
+Besides things with their own looks, there are things with another class's look, a look's pattern in other colours, its
 marks on a plain thing, blends of two looks (mixed evenly, half and half, in patches), halves of two things grown
-together, shapeless blobs, things cut in two, touching pairs of one class and empty scenes, so that a picture counts as
-right only where a thing is whole and its look its own in colour and pattern.
+together, shapeless blobs, things cut in two, touching pairs of one class, and empty scenes. So the judge learns to
+accept only whole things with their own look, in colour and pattern.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.judge import targets
-from benchmarks.judge.targets import BACKGROUND_NAMES, Field, Placed
+from benchmarks.judge.targets import BACKGROUND_NAMES, DrawnThing, Field
 from benchmarks.judge.things import CHANCES, KINDS, draw_thing, patches
 from research.world import CLASSES, SIZE, Scene, Thing, render
 
@@ -29,13 +29,13 @@ class Sample:
 
     picture: Field
     targets: Field
-    things: tuple[Placed, ...]
+    things: tuple[DrawnThing, ...]
     background: str | None
     pencil: float
 
 
-def places(count: int, rng: random.Random) -> list[Thing]:
-    """`count` things of any class at places that may overlap a little or stick out of the picture."""
+def random_layout(count: int, rng: random.Random) -> list[Thing]:
+    """`count` things of any class at random positions; they may overlap a little or reach over the border."""
     low, high = {0: (0, 0), 1: (75, 165), 2: (72, 130), 3: (66, 104)}.get(count, (60, 84))
     gap, found = rng.choice((0.52, 0.52, 0.52, 0.36)), list[Thing]()
     if count > 1 and rng.random() < 0.3:
@@ -55,7 +55,7 @@ def _tilt(kind: str, rng: random.Random) -> float:
 
 
 def _touching(low: float, high: float, rng: random.Random) -> list[Thing]:
-    """Two things of one class that touch or overlap a little, of nearly one size."""
+    """Two things of one class and of similar size that touch or overlap a little."""
     kind = "ball" if rng.random() < 0.5 else rng.choice(CLASSES)
     d, e = (rng.uniform(low, high) for _ in range(2))
     e = d + 0.4 * (e - d)
@@ -74,7 +74,7 @@ def _offset(rng: random.Random) -> tuple[int, int]:
 
 
 def _ground(rng: random.Random) -> tuple[Field, Field, str | None]:
-    """A background (SIZE, SIZE, 3), each name's share of each cell, and its name if there is only one."""
+    """A background (SIZE, SIZE, 3), the share of each name in each cell, and its name if there is only one."""
     names = [rng.choice(BACKGROUND_NAMES) for _ in range(2)]
     pictures = [np.asarray(render(Scene((), name, _offset(rng))), np.float32) for name in names]
     mixed = rng.random() < 0.08
@@ -86,10 +86,10 @@ def _ground(rng: random.Random) -> tuple[Field, Field, str | None]:
     return ground, shares, None if mixed and names[0] != names[1] else names[0]
 
 
-def _paste(picture: Field, owner: Field, painted: Field, place: Placed, number: int) -> int:
-    """Draw a thing and mark its pixels in `owner`; returns how many pixels all of it has."""
+def _paste(picture: Field, owner: Field, painted: Field, thing: DrawnThing, number: int) -> int:
+    """Draw a thing and mark its pixels in `owner`; returns the number of pixels of the whole thing."""
     side = painted.shape[0]
-    left, top = round(place.x - side / 2), round(place.y - side / 2)
+    left, top = round(thing.x - side / 2), round(thing.y - side / 2)
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, SIZE), min(top + side, SIZE)
     piece = painted[y0 - top : y1 - top, x0 - left : x1 - left]
     alpha = piece[..., 3:] / 255
@@ -99,7 +99,7 @@ def _paste(picture: Field, owner: Field, painted: Field, place: Placed, number: 
 
 
 def _penciled(picture: Field, owner: Field, rng: random.Random) -> tuple[Field, Field]:
-    """The picture redrawn with a pencil: nowhere, everywhere, on some things only, or all but them; and where."""
+    """The picture redrawn in pencil (nowhere, everywhere, on some things, or everywhere else), and where."""
     chance = rng.random()
     where: Field = np.zeros((SIZE, SIZE), np.float32)
     if chance < 0.22:
@@ -128,11 +128,11 @@ def hard_scene(rng: random.Random) -> Sample:
     count = rng.choices(range(6), (0.05, 0.2, 0.37, 0.24, 0.1, 0.04))[0]
     picture, shares, name = _ground(rng)
     owner: Field = np.zeros((SIZE, SIZE), np.int32)
-    drawn, areas = list[Placed](), list[int]()
-    for number, place in enumerate(places(count, rng), start=1):
-        painted, placed = draw_thing(place, rng.choices(KINDS, CHANCES)[0], rng)
-        areas.append(max(_paste(picture, owner, painted, placed, number), 1))
-        drawn.append(placed)
+    drawn, areas = list[DrawnThing](), list[int]()
+    for number, thing in enumerate(random_layout(count, rng), start=1):
+        painted, made = draw_thing(thing, rng.choices(KINDS, CHANCES)[0], rng)
+        areas.append(max(_paste(picture, owner, painted, made, number), 1))
+        drawn.append(made)
     drawing, where = _penciled(picture, owner, rng)
     things = tuple(
         _as_seen(thing, owner == n, area, where)
@@ -141,15 +141,15 @@ def hard_scene(rng: random.Random) -> Sample:
     return _sample(drawing, owner, things, shares, name, where)
 
 
-def _as_seen(thing: Placed, own: Field, area: int, where: Field) -> Placed:
-    """The thing with the part of its `area` that shows, and no verdict if pencil took the colours it rests on."""
+def _as_seen(thing: DrawnThing, own: Field, area: int, where: Field) -> DrawnThing:
+    """The thing with the visible part of its `area`; no verdict if pencil removed the colours it depends on."""
     seen = replace(thing, visible=thing.visible * float(own.sum()) / area)
     grey = seen.by_colour and bool(own.any()) and float(where[own].mean()) > 0.3
     return replace(seen, verdict=None) if grey else seen
 
 
 def _sample(
-    picture: Field, owner: Field, things: tuple[Placed, ...], shares: Field, name: str | None, where: Field
+    picture: Field, owner: Field, things: tuple[DrawnThing, ...], shares: Field, name: str | None, where: Field
 ) -> Sample:
     made = targets.blank()
     targets.add_things(made, things)

@@ -1,4 +1,4 @@
-"""What the judge is to answer for a scene: maps over a grid of 16 x 16 cells of 16 pixels."""
+"""Training targets of a scene: maps over a grid of 16 x 16 cells of 16 pixels."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from research.world import BACKGROUNDS, CLASSES, LOOKS, SIZE
 
 Field = np.ndarray[Any, np.dtype[Any]]
 
-LOOK_NAMES = ("none", *LOOKS)  # "none" is any other look, the class's own for instance
+LOOK_NAMES = ("none", *LOOKS)  # "none" is any other look, such as the class's own
 WRONG = "wrong"
-VERDICTS = (*LOOK_NAMES, WRONG)  # what a thing may be taken for: wholly of one look, or a blend or otherwise wrong
+VERDICTS = (*LOOK_NAMES, WRONG)  # wholly of one look, or a blend or otherwise wrong
 BACKGROUND_NAMES = (*BACKGROUNDS, "lava")
-SEEN = SIZE  # a picture's width in the world's pixels, whatever size it is looked at
+SEEN = SIZE  # a picture's width in the world's pixels, whatever its size as a tensor
 GRID = 16
 CELL = SIZE // GRID
 
-# Where each answer stands among the channels; the network gives these, the targets their weights besides.
+# The channel of each answer. The network gives these; the targets have weights in addition.
 CLASS = slice(0, len(CLASSES))
 OFFSET = slice(CLASS.stop, CLASS.stop + 2)  # from a cell's middle to the thing's centre, x and y, in cells
 BACKGROUND = slice(OFFSET.stop, OFFSET.stop + len(BACKGROUND_NAMES))
@@ -30,15 +30,15 @@ ANSWERS = PENCIL + 1
 COUNTED, THING_WEIGHT, BACKGROUND_WEIGHT = range(ANSWERS, ANSWERS + 3)
 CHANNELS = ANSWERS + 3
 
-_KNOWN, _GONE = 0.7, 0.4  # a thing counts if so much of it is seen, and is no thing with less than that
+_KNOWN, _GONE = 0.7, 0.4  # a thing counts from the first visible part on, and is no thing up to the second
 
 
 @dataclass(frozen=True)
-class Placed:
+class DrawnThing:
     """One thing as drawn.
 
-    `kind` is None for what is no thing at all. `looks` has shares of looks' names. `verdict` is one of VERDICTS, or
-    None where it is hard to say; with `by_colour` it cannot be told in pencil. `made` says how the thing was drawn.
+    `kind` is None for what is no thing. `looks` has the share of each look by name. `verdict` is one of VERDICTS, or
+    None if it is unclear; with `by_colour` it is unclear in pencil. `made` says how the thing was drawn.
     """
 
     kind: str | None
@@ -52,8 +52,8 @@ class Placed:
     made: str = ""
 
     @property
-    def told(self) -> str | None:
-        """The verdict, if enough of the thing is seen."""
+    def label(self) -> str | None:
+        """The verdict, if enough of the thing is visible."""
         return self.verdict if self.visible >= _KNOWN else None
 
 
@@ -65,7 +65,7 @@ def blank() -> Field:
 
 
 def bell(x: float, y: float, width: float) -> Field:
-    """A Gaussian (GRID, GRID) round a place in pixels, 1 in the cell that holds the place."""
+    """A Gaussian (GRID, GRID) around a point in pixels, 1 in the cell that holds the point."""
     centres = (np.arange(GRID) + 0.5) * CELL
     found: Field = np.exp(-((centres[None] - x) ** 2 + (centres[:, None] - y) ** 2) / (2 * width**2))
     row, column = (min(max(int(v // CELL), 0), GRID - 1) for v in (y, x))
@@ -73,8 +73,8 @@ def bell(x: float, y: float, width: float) -> Field:
     return found
 
 
-def add_things(targets: Field, things: Sequence[Placed]) -> None:
-    """Draw the things into the targets; what is half hidden is left out of the loss."""
+def add_things(targets: Field, things: Sequence[DrawnThing]) -> None:
+    """Draw the things into the targets; half-hidden things do not count in the loss."""
     nearest: Field = np.zeros((GRID, GRID), np.float32)
     for thing in things:
         if thing.kind is None or thing.visible <= _GONE:

@@ -1,4 +1,4 @@
-"""Things to learn from: with their own look, another, a wrong one, two blended, or no thing at all."""
+"""Things for training scenes: with their own look, another, a wrong one, two blended, or no thing at all."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image, ImageDraw
 
-from benchmarks.judge.targets import WRONG, Field, Placed
+from benchmarks.judge.targets import WRONG, DrawnThing, Field
 from benchmarks.judge.wrong import faceless, only_marks, pixels, pixels_with, recoloured
 from research.world import CLASSES, LOOKS, Thing, random_thing
 
 KINDS = ("base", "own", "foreign", "altered", "blend", "hybrid", "blob", "cut")
 CHANCES = (0.18, 0.34, 0.06, 0.15, 0.17, 0.05, 0.03, 0.02)
-# A blend is its larger look from the first share on, and wrong up to the second; generators draw looks faded, so that
-# one mixed with a plain thing is wrong up to the third.
+# A blend counts as its larger look from the first share on, and as wrong up to the second. Generators draw faded looks,
+# so a look mixed with a plain thing is wrong only up to the third.
 _WHOLE, _MIXED, _FADED = 0.82, 0.7, 0.5
 
 
 def patches(rng: random.Random, side: int, off: float = 0.25) -> Field:
-    """A field in [0, 1], (side, side): a straight border at most `off` from the middle, or soft patches."""
+    """A field (side, side) in [0, 1]: a straight border at most `off` from the middle, or soft patches."""
     y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side - 0.5
     if rng.random() < 0.5:
         angle = rng.uniform(0, 2 * math.pi)
@@ -47,12 +47,12 @@ def _looked(kind: str, rng: random.Random, foreign: bool = False) -> Thing:
 
 
 def _like(thing: Thing, other: Thing) -> Thing:
-    """`thing` where and as large as `other`."""
+    """`thing` at the position and in the size of `other`."""
     return replace(thing, x=other.x, y=other.y, diameter=other.diameter, tilt=other.tilt)
 
 
 def _blend(thing: Thing, rng: random.Random) -> tuple[Field, dict[str, float], bool]:
-    """Two looks in one thing, each look's share of the surface, and whether they are mixed everywhere alike."""
+    """Two looks in one thing, each look's share of the surface, and whether they are mixed evenly."""
     picks = [_looked(thing.kind, rng), _looked(thing.kind, rng, foreign=True), random_thing(rng, thing.kind)]
     if thing.kind == "ball" and rng.random() < 0.5:
         picks = [Thing("ball", look="sunball"), Thing("ball", look="moonball")]
@@ -70,7 +70,7 @@ def _blend(thing: Thing, rng: random.Random) -> tuple[Field, dict[str, float], b
 
 
 def _altered(thing: Thing, rng: random.Random) -> tuple[Field, dict[str, float]]:
-    """A look's pattern in other colours, or its marks alone; looks of the class itself most often."""
+    """A look's pattern in other colours, or its marks alone; most often a look of the class itself."""
     own, foreign = _looks_of(thing.kind), list(LOOKS)
     name = rng.choice(own if own and rng.random() < 0.85 else foreign)
     other = rng.choice([look for look in LOOKS if look != name])
@@ -82,7 +82,7 @@ def _altered(thing: Thing, rng: random.Random) -> tuple[Field, dict[str, float]]
 
 
 def _hybrid(thing: Thing, rng: random.Random) -> Field:
-    """Halves of two things of different classes: neither of them."""
+    """Halves of two things of different classes, which make no thing."""
     other = rng.choice([kind for kind in CLASSES if kind != thing.kind])
     first = pixels(_like(_looked(thing.kind, rng), thing))
     second = pixels(_like(_looked(other, rng), thing))
@@ -115,25 +115,25 @@ def _verdict_of(shares: dict[str, float]) -> str | None:
     return WRONG if strong <= _FADED or ("none" not in shares and strong <= _MIXED) else None
 
 
-def draw_thing(place: Thing, what: str, rng: random.Random) -> tuple[Field, Placed]:
-    """One thing at `place`, RGBA (side, side, 4), and what it is to be taken for (`visible`: what is not cut away)."""
-    known = Placed(place.kind, {"none": 1.0}, place.x, place.y, place.diameter, made=what)
+def draw_thing(at: Thing, what: str, rng: random.Random) -> tuple[Field, DrawnThing]:
+    """One thing of `at`'s class and size, RGBA (side, side, 4), and its label (`visible`: the part that is left)."""
+    known = DrawnThing(at.kind, {"none": 1.0}, at.x, at.y, at.diameter, made=what)
     if what == "blend":
-        painted, shares, even = _blend(place, rng)
+        painted, shares, even = _blend(at, rng)
         verdict = _verdict_of(shares)
         return painted, replace(known, looks=shares, verdict=verdict, by_colour=even and verdict == WRONG)
     if what == "altered":
-        painted, shares = _altered(place, rng)
+        painted, shares = _altered(at, rng)
         return painted, replace(known, looks=shares, verdict=WRONG, by_colour=True)
     if what in ("hybrid", "blob"):
-        return (_hybrid if what == "hybrid" else _blob)(place, rng), replace(known, kind=None, verdict=WRONG)
-    thing = random_thing(rng, place.kind) if what == "base" else _looked(place.kind, rng, foreign=what == "foreign")
-    thing = _like(thing, place)
+        return (_hybrid if what == "hybrid" else _blob)(at, rng), replace(known, kind=None, verdict=WRONG)
+    thing = random_thing(rng, at.kind) if what == "base" else _looked(at.kind, rng, foreign=what == "foreign")
+    thing = _like(thing, at)
     no_face = thing.look is not None and rng.random() < 0.25
     painted, left = pixels_with(thing, faceless(LOOKS[thing.look])) if no_face and thing.look else pixels(thing), 1.0
     if what == "cut":
         kept = painted[..., 3] * (patches(rng, painted.shape[0]) > 0.5)
         left = float(kept.sum() / painted[..., 3].sum())
         painted[..., 3] = kept
-    verdict = WRONG if thing.look and LOOKS[thing.look].kind != place.kind else _look_of(thing)
+    verdict = WRONG if thing.look and LOOKS[thing.look].kind != at.kind else _look_of(thing)
     return painted, replace(known, looks={_look_of(thing): 1.0}, visible=left, verdict=verdict)

@@ -1,4 +1,4 @@
-"""Train the judge on rendered scenes: python -m benchmarks.judge.train [--out F] [--steps N] [--pool F]."""
+"""Trains the judge on rendered scenes: python -m benchmarks.judge.train [--out F] [--steps N] [--pool F]."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.judge.augment import augment, smudge
 from benchmarks.judge.check import held_out, table
 from benchmarks.judge.judge import WEIGHTS, Judge, Networks
 from benchmarks.judge.network import loss, shrink
-from benchmarks.judge.reader import listed, reading_loss
+from benchmarks.judge.reader import label_rows, reading_loss
 from benchmarks.judge.scenes import hard_scene
 
 _PIECE = 100
@@ -44,12 +44,12 @@ def _piece(task: tuple[int, int, float]) -> Pool:
             part = slice(start, min(start + 10, changed))
             pictures[part] = smudge(vae, pictures[part], generator)
     targets = torch.stack([torch.from_numpy(s.targets) for s in samples])
-    things = torch.stack([listed(s.things) for s in samples])
+    things = torch.stack([label_rows(s.things) for s in samples])
     return (shrink(pictures) * 255).round().byte(), targets.half(), things
 
 
 def render_pool(count: int, smudged: float, seed: int, workers: int) -> Pool:
-    """`count` scenes, a share of them through the autoencoder; the same for every number of workers."""
+    """`count` scenes, a part of them through the autoencoder; the result does not depend on the number of workers."""
     tasks = [(seed + i, _PIECE, smudged) for i in range(math.ceil(count / _PIECE))]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         pieces = list(pool.map(_piece, tasks))
@@ -58,7 +58,7 @@ def render_pool(count: int, smudged: float, seed: int, workers: int) -> Pool:
 
 
 def fit(pool: Pool, args: argparse.Namespace) -> Networks:
-    """Trained networks; the learning rate rises, then falls along a cosine to zero. bfloat16 halves the time."""
+    """Trained networks. The learning rate rises, then falls along a cosine to zero. bfloat16 halves the time."""
     pictures, targets, things = pool
     torch.manual_seed(args.seed)
     generator = torch.Generator().manual_seed(args.seed)
@@ -82,16 +82,16 @@ def fit(pool: Pool, args: argparse.Namespace) -> Networks:
         now = torch.stack([value, reading]).detach()
         mean = now if not step else mean + 0.03 * (now - mean)
         if step % 200 == 199:
-            told = f"{step + 1} steps, {time.process_time() - start:.0f} s"
-            print(f"{told}, loss {mean[0]:.3f}, {mean[1]:.3f} of it looks", file=sys.stderr, flush=True)
+            progress = f"{step + 1} steps, {time.process_time() - start:.0f} s"
+            print(f"{progress}, loss {mean[0]:.3f}, {mean[1]:.3f} of it looks", file=sys.stderr, flush=True)
     return networks
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Render, train, write the weights and print the accuracy on held-out renders."""
+    """Render and train, write the weights, and print the accuracy on held-out renders."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=WEIGHTS)
-    parser.add_argument("--pool", type=Path, help="keep the rendered scenes in this file, and use them again")
+    parser.add_argument("--pool", type=Path, help="keep the rendered scenes in this file, and reuse it")
     parser.add_argument("--scenes", type=int, default=6000)
     parser.add_argument("--smudged", type=float, default=0.3, help="share of scenes that pass the autoencoder")
     parser.add_argument("--steps", type=int, default=2100)
@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         pool = render_pool(args.scenes, args.smudged, args.seed, args.workers)
         if args.pool:
             torch.save(pool, args.pool)
-    torch.set_num_threads(1)  # threads wait for each other where cores are shared
+    torch.set_num_threads(1)  # threads would wait for each other on shared cores
     networks = fit(pool, args)
     weights = {name: value.half().contiguous() for name, value in networks.state_dict().items()}
     save_file(weights, args.out, {"made by": "python -m benchmarks.judge.train", "data": "rendered scenes only"})

@@ -1,4 +1,4 @@
-"""Looks gone wrong: a look's pattern in other colours, and its marks without its pattern."""
+"""Wrong looks: a look's pattern in other colours, and its marks without its pattern."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from benchmarks.judge.targets import Field
 from research.world import COLOURS, LOOKS, TYPICAL, Look, Thing, random_thing, tile
 from research.world.paint import surface
 
-_FAR = 40.0  # a recoloured look differs by at least so much, of 255, as a mean over its surface and the channels
-_PLAIN = 25.0  # and its own colours from their mean by so much, lest it be a plain thing
+_FAR = 40.0  # least difference of a recoloured look, of 255, as a mean over its surface and the channels
+_PLAIN = 25.0  # least difference of its own colours from their mean; with less it would be a plain thing
 _BLACK = (25, 20, 30)
 
 
@@ -23,7 +23,7 @@ def pixels(thing: Thing) -> Field:
 
 
 def pixels_with(thing: Thing, look: Look) -> Field:
-    """The thing with a look that the world does not know."""
+    """The thing with a look that is not in LOOKS."""
     LOOKS["unknown"] = look
     try:
         return pixels(replace(thing, look="unknown"))
@@ -32,12 +32,12 @@ def pixels_with(thing: Thing, look: Look) -> Field:
 
 
 def faceless(look: Look) -> Look:
-    """The look without its eyes and other marks: still that look, since generators smudge small marks."""
+    """The look without its eyes and other marks. It still counts as that look: generators smudge small marks."""
     return replace(look, marks=lambda pen: None)
 
 
 def palette(look: Look) -> tuple[Field, Field]:
-    """The colours (N, 3) of a look's surface and the part of the surface that each covers (N)."""
+    """The colours (N, 3) of a look's surface, and the part (N) of the surface that each covers."""
     axis = np.linspace(-0.9, 0.9, 61, dtype=np.float32)
     u, v = np.meshgrid(axis, axis)
     colours, counts = np.unique(look.surface(u, v)[np.hypot(u, v) < 0.9], axis=0, return_counts=True)
@@ -57,18 +57,18 @@ def in_colours(look: Look, old: Field, new: Field) -> Look:
     return replace(look, surface=painted)
 
 
-def turned(colours: Field, angle: float) -> Field:
-    """Colours (N, 3) of 0 to 255 turned round the grey axis."""
+def rotated(colours: Field, angle: float) -> Field:
+    """Colours (N, 3) of 0 to 255, rotated around the grey axis."""
     c, s = math.cos(angle), math.sin(angle) / math.sqrt(3)
     turn = c * np.eye(3) + (1 - c) / 3 + s * np.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]])
     return np.clip(colours @ turn.T, 0, 255)
 
 
 def _other_colours(kind: str, old: Field, others: Field, rng: random.Random) -> Field:
-    """Colours for `old`: of another look, of the class or any, some of them kept; or all turned in hue."""
+    """Colours for `old`: of another look, of the class or any, some of them kept; or all rotated in hue."""
     way = rng.random()
     if way < 0.2:
-        return turned(old, rng.choice((-1, 1)) * rng.uniform(0.7, math.pi))
+        return rotated(old, rng.choice((-1, 1)) * rng.uniform(0.7, math.pi))
     if way < 0.75:
         choices = [*others.tolist(), _BLACK]
     elif way < 0.85:
@@ -80,9 +80,9 @@ def _other_colours(kind: str, old: Field, others: Field, rng: random.Random) -> 
 
 
 def recoloured(name: str, other: str, rng: random.Random) -> Look:
-    """The pattern of the look `name` in colours of `other` or any, clearly different; most often with its marks."""
+    """The pattern of the look `name` in clearly different colours, of `other` or any; most often with its marks."""
     look, (old, parts), (others, _) = LOOKS[name], palette(LOOKS[name]), palette(LOOKS[other])
-    new = turned(old, math.pi / 2)
+    new = rotated(old, math.pi / 2)
     for _ in range(20):
         drawn = _other_colours(look.kind, old, others, rng)
         differs = float((np.abs(drawn - old).mean(1) * parts).sum())

@@ -25,7 +25,7 @@ def overlay_of(composed: Composed, image: int = 0, *, named: bool = True) -> Ima
     if masks is None:
         return None
     labels = concept_labels(composed, image) if named else [""] * (len(masks) - 1)
-    places = [concept.place for concept in composed.compositions[image].concepts]
+    places = [concept.region for concept in composed.compositions[image].concepts]
     found = composed.found[image] if composed.found else None
     return masks_overlay(composed.images[image], masks, labels, places, found, 1.0 if named else 2.2)
 

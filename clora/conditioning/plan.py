@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..models.denoiser import Row
 from ..prompt import Composition, PromptTokens, Variant
-from ..regions.region import Region
+from ..prompt.region import Region
 from ..settings.table import MaskWords, Settings
 
 Positions = tuple[int, ...]
@@ -82,7 +82,7 @@ def plan_image(
         return ImagePlan(len(variants))
     subjects = [[t.positions(spans) for spans in v.subjects] for v, t in zip(variants, tokens, strict=True)]
     triggers = [t.positions(v.triggers) for v, t in zip(variants, tokens, strict=True)]
-    about = [(one.words, one.quoted, one.place) for one in composition.concepts]
+    about = [(one.words, one.quoted, one.region) for one in composition.concepts]
     return plan_positions(subjects, triggers, settings.mask_words, about, bool(composition.background))
 
 

@@ -16,6 +16,7 @@ from ..errors import CLoRAError
 from ..hosts.diffusers import components_of, compose
 from ..hosts.diffusers.checkpoint import load_pipeline
 from ..lora.library import LoraLibrary
+from ..models.lora import lora_tables
 from ..prompt import LoraUse
 from .work import Item, Studio
 
@@ -43,7 +44,7 @@ class Drawer:
         self.pipe: Any = load_pipeline(studio.model, device=studio.device, prediction=studio.prediction)
         library = LoraLibrary(dict(studio.files))
         for use in uses:
-            if warning := library.applied(use, components_of(self.pipe)).warning:
+            if warning := library.applied(use, lora_tables(components_of(self.pipe))).warning:
                 print(warning, file=sys.stderr)
 
     def draw(self, item: Item) -> Drawn:

@@ -89,13 +89,22 @@ class LayerwiseFusion:
         given = denoiser.conditioning(rows)
         weights = row_weights(rows, masks).to(latent.device, torch.promote_types(latent.dtype, torch.float32))
         index = torch.tensor(base_of, device=latent.device)
-        self._active = _Active(index, base_of, given.contexts, _blend(weights, base_of, len(base), given.sets))
+        self._active = _Active(index, base_of, given.contexts, self._blend(weights, base_of, len(base), given.sets))
         vectors = None if given.vectors is None else _mean(given.vectors, weights, base_of, len(base))
         try:
             with self._loras.blended(self._active.blend):
                 return denoiser.predict(latent_rows(latent, base), base, vectors=vectors)
         finally:
             self._active = None
+
+    def _blend(self, weights: Tensor, base_of: Sequence[int], count: int, set_of: Sequence[int]) -> Blend:
+        """The LoRA sets' weights (R, S, h, w) from those of the rows, (F, h, w)."""
+        sets = tuple(dict.fromkeys(set_of))
+        summed = weights.new_zeros(count, len(sets), *weights.shape[1:])
+        for row, index in enumerate(set_of):
+            summed[base_of[row], sets.index(index)] += weights[row]
+        text_layers = {module for layer in self._layers for module in (layer.to_k, layer.to_v)}
+        return Blend(summed, sets, set_of, weights, text_layers)
 
     # ------------------------------------------------------------------ hooks of one cross-attention layer
 
@@ -139,7 +148,7 @@ class LayerwiseFusion:
         if active is None:
             return None
         read: Tensor = args[0]
-        weights = active.blend.rows_at(read)
+        weights = active.blend.context_rows_at(read)
         mixed = torch.zeros_like(read[: active.count])
         for row, base in enumerate(active.base_of):
             mixed[base].addcmul_(read[row], weights[row])
@@ -152,12 +161,3 @@ def _mean(vectors: Tensor, weights: Tensor, base_of: Sequence[int], count: int) 
     for row, base in enumerate(base_of):
         shares[base, row] = weights[row].mean()
     return (shares @ vectors.to(shares)).to(vectors.dtype)
-
-
-def _blend(weights: Tensor, base_of: Sequence[int], count: int, set_of: Sequence[int]) -> Blend:
-    """Weights (R, S, h, w) of the sets from those of the rows, (F, h, w)."""
-    sets = tuple(dict.fromkeys(set_of))
-    summed = weights.new_zeros(count, len(sets), *weights.shape[1:])
-    for row, index in enumerate(set_of):
-        summed[base_of[row], sets.index(index)] += weights[row]
-    return Blend(summed, sets, set_of, weights)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..attention.maps import AttentionMaps
 from ..conditioning.plan import ImagePlan
-from ..regions.region import allowed_masks
+from ..regions.masks import allowed_masks
 from ..settings.table import RegionMasks
 
 

@@ -1,4 +1,4 @@
-"""LoRA files on a model, row by row: read_lora (file.py) -> apply_lora (resolve.py) -> RowLoras (rows.py).
+"""LoRA files on a model, row by row: read_lora (file.py) -> resolve_lora (resolve.py) -> RowLoras (rows.py).
 
-It imports nothing, so that `clora.models` can use `formats` and `keys`, and `resolve` can use `clora.models`.
+Which layers a model has under which names is the model family's knowledge (`clora.models`), one floor above.
 """

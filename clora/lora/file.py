@@ -1,4 +1,4 @@
-"""LoRA files: found by name or alias, their header checked, their tensors grouped by module. safetensors only."""
+"""LoRA files (safetensors only): find them by name or alias, check the header, group the tensors by module."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import CLoRAError
 from .keys import split_key
 
-MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors library itself
+MAX_HEADER = 100_000_000  # bytes; the same limit as in the safetensors library
 _BITS = {
     "BOOL": 8,
     "U8": 8,
@@ -45,7 +45,7 @@ _PICKLED_ENDINGS = (".pt", ".ckpt", ".pth", ".bin")
 class LoraFile:
     """A LoRA as read from disk: `tensors` maps a module key of the file to its tensors by suffix.
 
-    `metadata` is untrusted text: never evaluated, never put unescaped into a page.
+    `metadata` is untrusted text: it is never evaluated, and must be escaped before it is put into a page.
     """
 
     name: str
@@ -55,14 +55,15 @@ class LoraFile:
 
     @property
     def tensor_count(self) -> int:
-        """How many tensors the file holds."""
+        """The number of tensors in the file."""
         return sum(map(len, self.tensors.values()))
 
 
 def read_lora(path: str | Path) -> LoraFile:
     """Read one LoRA file onto the CPU, in the dtypes of the file.
 
-    The header is checked before any tensor is read. Raises CLoRAError for anything but a sound safetensors file.
+    The header is checked before any tensor is read.
+    Raises: CLoRAError if the file is not a valid safetensors file.
     """
     path = Path(path)
     with _opened(path) as file:
@@ -70,7 +71,7 @@ def read_lora(path: str | Path) -> LoraFile:
         file.seek(0)
         content = file.read()
     try:
-        # Outside inference mode: tensors made inside it could never be saved for a backward pass.
+        # Outside inference mode, because its tensors cannot be saved for a backward pass.
         with torch.inference_mode(False):
             tensors = safetensors.torch.load(content)
     except Exception as error:
@@ -84,7 +85,7 @@ def read_lora(path: str | Path) -> LoraFile:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The metadata of a safetensors file, its tensors unread. Raises CLoRAError as `read_lora` does."""
+    """The metadata of a safetensors file; its tensors are not read. Raises: CLoRAError as `read_lora` does."""
     path = Path(path)
     with _opened(path) as file:
         return _metadata(_read_header(file, path))
@@ -93,7 +94,8 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 def find_lora(name: str, folders: Iterable[str | Path]) -> Path:
     """The file of a LoRA by its name (file name without ending, or path below a folder) or alias (`ss_output_name`).
 
-    Names win over aliases, exact spelling over another case. An unknown name raises CLoRAError with the nearest ones.
+    A name wins over an alias, and the exact spelling over another case.
+    Raises: CLoRAError if the name is unknown; it suggests similar names.
     """
     known: dict[str, Path] = {}
     for root, path in _files(folders):
@@ -112,7 +114,7 @@ def find_lora(name: str, folders: Iterable[str | Path]) -> Path:
 
 
 def no_such_lora(name: str, known: Mapping[str, str | Path]) -> CLoRAError:
-    """The refusal of an unknown name, with the names nearest to it among those known where some are near."""
+    """The error for an unknown name; it suggests similar names among `known` if there are any."""
     by_case = {key.casefold(): key for key in known}
     near = difflib.get_close_matches(name.removesuffix(".safetensors").casefold(), by_case, n=3, cutoff=0.5)
     hint = (
@@ -130,7 +132,7 @@ def _lookup(name: str, known: Mapping[str, Path]) -> Path | None:
 
 
 def _files(folders: Iterable[str | Path]) -> Iterator[tuple[Path, Path]]:
-    """(folder, file) for every safetensors file below the folders, links followed, each real folder once."""
+    """(folder, file) for every safetensors file below the folders; follows links, reads each real folder once."""
     seen: set[str] = set()
     for root in map(Path, folders):
         for folder, below, names in os.walk(root, followlinks=True):
@@ -146,7 +148,7 @@ def _files(folders: Iterable[str | Path]) -> Iterator[tuple[Path, Path]]:
 
 
 def _aliases(paths: Iterable[Path]) -> dict[str, Path]:
-    """ss_output_name -> file, of the files whose header can be read."""
+    """ss_output_name -> file, for the files whose header can be read."""
     aliases: dict[str, Path] = {}
     for path in dict.fromkeys(paths):
         try:
@@ -161,7 +163,7 @@ def _aliases(paths: Iterable[Path]) -> dict[str, Path]:
 def _opened(path: Path) -> BinaryIO:
     try:
         if path.is_dir():
-            raise CLoRAError(f'"{path.name}" is a folder, not a LoRA file: give the .safetensors file inside it.')
+            raise CLoRAError(f'"{path.name}" is a folder, not a LoRA file: name the .safetensors file inside it.')
         return path.open("rb")
     except (OSError, ValueError) as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else "cannot be opened"
@@ -177,12 +179,12 @@ def _read_header(file: BinaryIO, path: Path) -> dict[str, Any]:
     size = os.fstat(file.fileno()).st_size
     start = file.read(8)
     length = int.from_bytes(start, "little")
-    # A header of 640 bytes starts like a pickle, too: only an impossible length makes it one.
+    # A safetensors header of 640 bytes starts like a pickle too, so the length must also be impossible.
     pickled = start.startswith(b"PK\x03\x04") or (start[:1] == b"\x80" and 8 + length > size)
     if pickled or path.suffix.lower() in _PICKLED_ENDINGS:
         raise CLoRAError(
-            f'"{path.name}" is a pickle file, which can run foreign code and is not read: convert it to '
-            ".safetensors, or use a .safetensors file of this LoRA."
+            f'"{path.name}" is a pickle file, which can run code on your computer, so CLoRA does not open it: convert '
+            "it to .safetensors, or use a .safetensors file of this LoRA."
         )
     if size < 8:
         raise _broken(path, "it is empty" if size == 0 else "it ends inside its header")
@@ -195,28 +197,30 @@ def _read_header(file: BinaryIO, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _broken(path, "its header cannot be read") from error
     if not isinstance(header, dict):
-        raise _broken(path, "its header is not a table")
+        raise _broken(path, "its header is not a JSON object")
     end = max((_check_entry(path, key, entry) for key, entry in header.items() if key != "__metadata__"), default=0)
     held = size - 8 - length
     if end != held:
-        raise _broken(path, "it ends before its last tensor" if end > held else "it is longer than it says")
+        raise _broken(
+            path, "it ends before its last tensor" if end > held else "it has more data than its header lists"
+        )
     return header
 
 
 def _check_entry(path: Path, key: str, entry: Any) -> int:
-    """Check one tensor's entry; returns where the tensor ends, in bytes after the header."""
+    """Check the entry of one tensor and return where the tensor ends, in bytes after the header."""
     shown = key[:80]
     if not isinstance(entry, dict):
-        raise _broken(path, f"the entry of {shown!r} is not a table")
+        raise _broken(path, f"the header entry of {shown!r} is not a JSON object")
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in _BITS:
-        raise _broken(path, f"{shown!r} has an unknown number format")
-    sizes, place = _sizes(shape), _sizes(offsets)
-    if sizes is None or place is None or len(place) != 2 or len(sizes) > 8:
-        raise _broken(path, f"{shown!r} has no valid shape or place")
-    begin, end = place
+        raise _broken(path, f"{shown!r} has an unknown dtype")
+    sizes, ends = _sizes(shape), _sizes(offsets)
+    if sizes is None or ends is None or len(ends) != 2 or len(sizes) > 8:
+        raise _broken(path, f"{shown!r} has no valid shape or data offsets")
+    begin, end = ends
     if begin > end or (end - begin) * 8 != prod(sizes) * _BITS[dtype]:
-        raise _broken(path, f"{shown!r} does not have the size of its shape")
+        raise _broken(path, f"{shown!r} has a size that does not match its shape")
     return end
 
 

@@ -1,7 +1,7 @@
 """LoRA on fused attention (nn.MultiheadAttention of OpenCLIP: A1111's SDXL and SD 2.x text encoders).
 
 Such a module multiplies with `in_proj_weight` and `out_proj.weight` itself and calls no sub-layer, so deltas cannot
-act on activations: the rows of a set are computed again with the set's weights merged densely (made once per dtype).
+act on activations. The rows of a set are computed again with the set's merged weights, which are made once per dtype.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.layer_names import Target
 from .formats import Delta, cast_outside_autograd
-from .stack import Chain
+from .stack import Stack
+from .target import Target
 
 
 def _forward(
     query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None, need_weights: bool = True,
     attn_mask: Tensor | None = None, average_attn_weights: bool = True, is_causal: bool = False,
 ) -> None:  # fmt: skip
-    """The arguments of nn.MultiheadAttention's forward, written out: A1111 puts one without names in its place."""
+    """The arguments of nn.MultiheadAttention.forward, written out because A1111 replaces it by one with *args."""
 
 
 _SIGNATURE = inspect.signature(_forward)
@@ -33,9 +33,9 @@ class FusedAttention:
     """The deltas of one set on one nn.MultiheadAttention."""
 
     def __init__(self, module: nn.MultiheadAttention, deltas: Mapping[str, tuple[Target, Sequence[Delta]]]) -> None:
-        """deltas: part ("in", "q", "k", "v", "out") -> its target and deltas in the order of the set."""
+        """deltas: part ("in", "q", "k", "v", "out") -> its target, and its deltas in the order of the set."""
         self.module = module
-        self._chains = {part: Chain(target.layer(), of) for part, (target, of) in deltas.items()}
+        self._stacks = {part: Stack(target.layer(), of) for part, (target, of) in deltas.items()}
         self._made: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
 
     def dense(self) -> dict[str, Tensor]:
@@ -43,10 +43,10 @@ class FusedAttention:
         module, width = self.module, self.module.embed_dim
         weight, bias = self._merged("in", module.in_proj_weight, module.in_proj_bias)
         for index, part in enumerate("qkv"):
-            if part in self._chains:
+            if part in self._stacks:
                 rows = slice(index * width, (index + 1) * width)
                 old_weight, old_bias = module.in_proj_weight[rows], module.in_proj_bias
-                new_weight, new_bias = self._chains[part].dense()
+                new_weight, new_bias = self._stacks[part].dense()
                 weight = weight.index_add(0, _indices(rows, weight), new_weight - old_weight.detach().to(new_weight))
                 if bias is not None and new_bias is not None:
                     bias = bias.index_add(0, _indices(rows, bias), new_bias - old_bias[rows].detach().to(new_bias))
@@ -60,13 +60,13 @@ class FusedAttention:
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def _merged(self, part: str, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        if part in self._chains:
-            return self._chains[part].dense()
+        if part in self._stacks:
+            return self._stacks[part].dense()
         work = torch.float64 if weight.dtype == torch.float64 else torch.float32
         return weight.detach().to(work), None if bias is None else bias.detach().to(work)
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], pick: Any) -> tuple[Tensor, Tensor | None]:
-        """The module's output for the rows that `pick(tensor, axis)` selects, with this set's weights."""
+        """The module's output with this set's weights, for the rows that `pick(tensor, axis)` selects."""
         call = _SIGNATURE.bind(*args, **kwargs)
         call.apply_defaults()
         options, module = call.arguments, self.module

@@ -1,7 +1,7 @@
-"""One hooked layer of the host: the rows of each LoRA set are changed by that set, or every set at its places.
+"""One hooked layer of the host: each LoRA set changes its own rows, or all sets change every row (see blend.py).
 
-The host's layer runs once on the whole batch; the rows of each set are sliced, changed by the set's chain and put
-together again with `torch.cat` (nothing is written in place, so autograd works, and rows without LoRA keep their bits).
+The host's layer runs once on the whole batch. The rows of each set are sliced, changed by the set's stack and joined
+again with `torch.cat`: nothing is written in place, so autograd works, and rows without LoRA stay bit-identical.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CLoRAError
-from ..models.layer_names import Target
 from .blend import Blend, BlendedLayer
 from .formats import Delta
 from .fused import FusedAttention
-from .stack import Chain
+from .stack import Stack
+from .target import Target
 
 Run = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Which set each row has: per set its runs (start, stop)."""
+    """Which set each row has: for each set its runs of neighbouring rows (start, stop)."""
 
     count: int
     runs: dict[int, list[Run]] = field(default_factory=dict)
@@ -49,12 +49,8 @@ class Blended:
     contexts: Rows
 
 
-_OF_CONTEXT = ("attn2.to_k", "attn2.to_v")
-"""Layers whose input is the text's context: its rows belong to one set each, wherever they act in the picture."""
-
-
 class _Hooked:
-    """One hooked module: its sets, and the cut of the batch, kept for the layout it was made for."""
+    """One hooked module and its sets; the pieces of the last batch layout are kept."""
 
     def __init__(self, module: nn.Module, axis: int, sets: Mapping[int, Any]) -> None:
         self.module, self.axis, self.sets = module, axis, sets
@@ -66,15 +62,15 @@ class _Hooked:
         return [index for index in rows.runs if index in self.sets]
 
     def check(self, tensor: Tensor, axis: int, count: int) -> None:
-        """Rows are never guessed: a batch of another size is an error."""
+        """Raises: CLoRAError if the batch has another size than expected, since rows are never guessed."""
         if tensor.shape[axis] != count:
             raise CLoRAError(
-                f"The layer {self.name} got {tensor.shape[axis]} rows instead of {count}, so LoRAs cannot be told "
-                "apart there: switch off extensions that cut or join the batch (Hypertile, tiled diffusion)."
+                f"The layer {self.name} got {tensor.shape[axis]} rows instead of {count}, so CLoRA cannot tell which "
+                "row has which LoRA: turn off extensions that split or join the batch (Hypertile, tiled diffusion)."
             )
 
     def pieces(self, rows: Rows) -> list[tuple[int, int, int | None]]:
-        """The batch as (start, stop, set) in order, set None for neighbouring rows without change here."""
+        """The batch as (start, stop, set) in order; set None for rows that this module does not change."""
         if self._plan[0] is not rows:
             cuts = sorted(
                 (start, stop, index if index in self.sets else None)
@@ -90,7 +86,7 @@ class _Hooked:
         return self._plan[1]
 
     def mix(self, output: Tensor, axis: int, rows: Rows, changed: Mapping[int, Tensor]) -> Tensor:
-        """`output` with the rows of each set taken from `changed[set]`, which holds them run after run."""
+        """`output` with the rows of each set taken from `changed[set]`, which holds the set's runs in order."""
         taken = dict.fromkeys(changed, 0)
         parts: list[Tensor] = []
         for start, stop, index in self.pieces(rows):
@@ -104,7 +100,7 @@ class _Hooked:
 
 
 class HookedLayer(_Hooked):
-    """A layer with deltas on activations."""
+    """A layer whose deltas act on activations."""
 
     _blended: BlendedLayer | None = None
 
@@ -112,9 +108,9 @@ class HookedLayer(_Hooked):
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor, rows: Rows | Blended
     ) -> Tensor | None:
         if isinstance(rows, Blended):
-            if not self.name.endswith(_OF_CONTEXT):
+            if self.module not in rows.blend.text_layers:
                 return self._blend(args, kwargs, output, rows.blend)
-            rows = rows.contexts
+            rows = rows.contexts  # each row of the text has one set, which acts on the whole image
         touched = self.touched(rows)
         if not touched:
             return None
@@ -135,7 +131,7 @@ class HookedLayer(_Hooked):
         return self._blended(x, output, blend)
 
     def dense(self, index: int) -> dict[str, Tensor]:
-        """Merged "weight" and "bias" of one set."""
+        """Merged "weight" and "bias" of one set, {} if it does not change this layer."""
         if index not in self.sets:
             return {}
         weight, bias = self.sets[index].dense()
@@ -143,26 +139,26 @@ class HookedLayer(_Hooked):
 
 
 class HookedAttention(_Hooked):
-    """An nn.MultiheadAttention: the rows of a set run again with its merged weights."""
+    """An nn.MultiheadAttention: the rows of each set are run again with the set's merged weights."""
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, rows: Rows | Blended) -> Any:
-        assert not isinstance(rows, Blended), "a text encoder has no places"
+        assert not isinstance(rows, Blended), "a text encoder has no image positions"
         touched = self.touched(rows)
         if not touched:
             return None
         attended, maps = output
         self.check(attended, self.axis, rows.count)
-        again: dict[int, tuple[Tensor, Tensor | None]] = {}
+        rerun: dict[int, tuple[Tensor, Tensor | None]] = {}
         for index in touched:
             runs = rows.runs[index]
-            again[index] = self.sets[index](args, kwargs, lambda tensor, axis, runs=runs: _pick(tensor, axis, runs))
-        attended = self.mix(attended, self.axis, rows, {index: out for index, (out, _) in again.items()})
+            rerun[index] = self.sets[index](args, kwargs, lambda tensor, axis, runs=runs: _pick(tensor, axis, runs))
+        attended = self.mix(attended, self.axis, rows, {index: out for index, (out, _) in rerun.items()})
         if maps is not None:
-            maps = self.mix(maps, 0, rows, {index: of for index, (_, of) in again.items() if of is not None})
+            maps = self.mix(maps, 0, rows, {index: of for index, (_, of) in rerun.items() if of is not None})
         return attended, maps
 
     def dense(self, index: int) -> dict[str, Tensor]:
-        """Merged projections of one set."""
+        """Merged projections of one set, {} if it does not change this layer."""
         return self.sets[index].dense() if index in self.sets else {}
 
 
@@ -174,11 +170,11 @@ def hook_of(module: nn.Module, by_set: Mapping[int, Mapping[Target, list[Delta]]
             for index, of in by_set.items()
         }
         return HookedAttention(module, axis, fused)
-    chains = {}
+    stacks = {}
     for index, of in by_set.items():
         ((target, deltas),) = of.items()
-        chains[index] = Chain(target.layer(), deltas)
-    return HookedLayer(module, axis, chains)
+        stacks[index] = Stack(target.layer(), deltas)
+    return HookedLayer(module, axis, stacks)
 
 
 def bound(layer: HookedLayer | HookedAttention, current: Callable[[], Rows | Blended]) -> Callable[..., Any]:
@@ -189,6 +185,6 @@ def bound(layer: HookedLayer | HookedAttention, current: Callable[[], Rows | Ble
 
 
 def _pick(tensor: Tensor, axis: int, runs: Sequence[Run]) -> Tensor:
-    """The rows of these runs, a view where there is one run only."""
+    """The rows of these runs; a view if there is only one run."""
     parts = [tensor.narrow(axis, start, stop - start) for start, stop in runs]
     return parts[0] if len(parts) == 1 else torch.cat(parts, axis)

@@ -1,8 +1,8 @@
-"""Tensor keys of LoRA files: split into module and suffix, and the module's part of the model and flat name.
+"""Tensor keys of LoRA files: module and suffix of a key, and the component and flat name of a module.
 
 Layouts: kohya (`lora_unet_...`), diffusers and PEFT (`unet....lora_A.weight`), LyCORIS (`lycoris_...`), and names of
-the checkpoint itself (`diffusion_model....`). Names are compared flat, with `_` for `.`, since kohya's have lost the
-difference.
+the checkpoint itself (`diffusion_model....`). Names are compared flat, with `_` for `.`, because kohya's files write
+both as `_`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _OLD_TEXT = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "out": "out_proj"}
 def split_key(key: str) -> tuple[str, str]:
     """A tensor's key as (module key, suffix): `lora_down`, `lora_up`, `alpha`, `hada_w1_a`, ...
 
-    An unknown ending stays as it is after the last point, so that it can be named in the warning.
+    An unknown ending is what follows the last dot, so that the warning can name it.
     """
     for pattern, suffix in _SUFFIXES:
         match = pattern.search(key)
@@ -81,7 +81,7 @@ def flat(name: str) -> str:
     return name.replace(".", "_")
 
 
-def places(module_key: str) -> tuple[tuple[str, ...], str]:
+def locate_module(module_key: str) -> tuple[tuple[str, ...], str]:
     """The components a module key may mean, and the flat name of the module inside them."""
     key = module_key
     while key.startswith("base_model.model."):
@@ -95,8 +95,8 @@ def places(module_key: str) -> tuple[tuple[str, ...], str]:
     return components, name.removeprefix("base_model_model_")
 
 
-def spellings(name: str) -> tuple[str, ...]:
-    """A flat module name and what it was called in diffusers' old attention processors."""
+def aliases(name: str) -> tuple[str, ...]:
+    """A flat module name and its names in diffusers' old attention processors."""
     match = _OLD_PROCESSOR.search(name)
     if match is None:
         return (name,)

@@ -1,21 +1,20 @@
-"""The LoRA files a run may use: found by name, read once."""
+"""The LoRA files that a run can use: found by name, read once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torch import nn
-
 from .file import LoraFile, find_lora, no_such_lora, read_lora
-from .resolve import AppliedLora, apply_lora
+from .resolve import AppliedLora, resolve_lora
+from .target import Tables
 from .use import LoraUse
 
 Source = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
 
 
 class LoraLibrary:
-    """LoRA files from folders, or from a mapping of names to files. Files are read at most once."""
+    """LoRA files from folders, or from a mapping of names to files. Each file is read at most once."""
 
     def __init__(self, source: Source) -> None:
         self._named: Mapping[str, str | Path] = {}
@@ -29,13 +28,19 @@ class LoraLibrary:
         self._files: dict[str, LoraFile] = {}
 
     def file(self, name: str) -> LoraFile:
-        """The LoRA called `name`. Errors: CLoRAError for an unknown name (with the nearest ones) or a bad file."""
+        """The LoRA called `name`.
+
+        Raises: CLoRAError if the name is unknown (similar names are suggested) or the file cannot be used.
+        """
         if name not in self._files:
             self._files[name] = read_lora(self.path(name))
         return self._files[name]
 
     def path(self, name: str) -> Path:
-        """The file of a LoRA. Errors: CLoRAError for an unknown name, with the nearest ones."""
+        """The file of a LoRA.
+
+        Raises: CLoRAError if the name is unknown (similar names are suggested).
+        """
         if self._folders:
             return find_lora(name, self._folders)
         try:
@@ -45,10 +50,10 @@ class LoraLibrary:
             raise no_such_lora(name, known) from None
 
     def trigger_phrases(self, name: str) -> tuple[str, ...]:
-        """What the file's own metadata offers as the words of its subject."""
+        """The subject words that the file's own metadata suggests."""
         phrase = self.file(name).metadata.get("modelspec.trigger_phrase", "").strip()
         return (phrase,) if phrase else ()
 
-    def applied(self, use: LoraUse, components: Mapping[str, nn.Module]) -> AppliedLora:
-        """The LoRA of a tag on a model's components, with the tag's strengths."""
-        return apply_lora(self.file(use.name), components, te=use.te, unet=use.unet, dyn=use.dyn)
+    def applied(self, use: LoraUse, tables: Tables) -> AppliedLora:
+        """The LoRA of a tag, resolved on the layers of a model with the tag's strengths."""
+        return resolve_lora(self.file(use.name), tables, te=use.te, unet=use.unet, dyn=use.dyn)

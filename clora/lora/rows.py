@@ -1,7 +1,7 @@
-"""Row-wise LoRA: every row of a batch gets its own set of LoRAs, by forward hooks, no weight of the host changed.
+"""Row-wise LoRA: each row of a batch gets its own set of LoRAs, by forward hooks; no weight of the host is changed.
 
-out[rows of set s] = the layer with exactly the LoRAs of s merged (see hooked.py). Instead of rows, sets may be given
-places: then one row has all of them, each where its weight says (see blend.py).
+out[rows of set s] = the layer with exactly the LoRAs of s merged (see hooked.py). Or one row has all sets at once, each
+weighted by a mask over the image (see blend.py).
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import CLoRAError
-from ..models.layer_names import Target
 from .blend import Blend
 from .formats import Delta
 from .hooked import Blended, Rows, bound, hook_of
 from .resolve import AppliedLora
+from .target import Target
 
 
 class RowLoras:
     """Row-wise LoRA on one component.
 
     component: "unet", "text_encoder" or "text_encoder_2"; root: the module given to `apply_lora` for it.
-    sets: set index -> the LoRAs on in it, in order (see chain.py); an empty set changes nothing.
-    Make a new object after the host's weights or the LoRAs changed. Use:
+    sets: set index -> its LoRAs, in order (see stack.py); an empty set changes nothing.
+    Make a new object after the host's weights or the LoRAs have changed. Use:
 
         with loras.installed(), loras.rows([0, 1, 2]):
             unet(...)
@@ -49,7 +49,7 @@ class RowLoras:
         self._layers = [hook_of(module, by_set) for module, by_set in by_module.items()]
         names = {module: name for name, module in root.named_modules()}
         if any(layer.module not in names for layer in self._layers):
-            raise CLoRAError("A LoRA was prepared for another model than the loaded one: start the generation again.")
+            raise CLoRAError("The model was changed after its LoRAs were prepared: start the generation again.")
         for layer in self._layers:
             layer.name = names[layer.module]
 
@@ -60,9 +60,9 @@ class RowLoras:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """The hooks exist inside this context only; they run before other hooks of the same modules."""
+        """The hooks exist inside this context only. They run before other hooks of the same modules."""
         if self._installed:
-            raise RuntimeError("the hooks of this RowLoras are installed already")
+            raise RuntimeError("the hooks of this RowLoras are already installed")
         handles: list[RemovableHandle] = []
         self._installed = True
         try:
@@ -77,9 +77,9 @@ class RowLoras:
 
     @contextmanager
     def rows(self, set_of_row: Sequence[int]) -> Iterator[None]:
-        """Forwards inside this context have row r in set `set_of_row[r]`; may be nested, the innermost counts."""
+        """Inside this context, row r has set `set_of_row[r]`. Contexts may be nested; the innermost counts."""
         if any(not 0 <= index < self._set_count for index in set_of_row):
-            raise IndexError(f"rows {list(set_of_row)} name sets outside 0..{self._set_count - 1}")
+            raise IndexError(f"rows {list(set_of_row)} have sets outside 0..{self._set_count - 1}")
         before, self._rows = self._rows, Rows.of(set_of_row)
         try:
             yield
@@ -88,8 +88,7 @@ class RowLoras:
 
     @contextmanager
     def blended(self, blend: Blend) -> Iterator[None]:
-        """Forwards inside this context have every set of the blend in every row, each at its places; `rows` says
-        nothing then."""
+        """Inside this context, every row has all sets of the blend, weighted by position; `rows` is ignored."""
         before, self._blend = self._blend, Blended(blend, Rows.of(blend.context_sets))
         try:
             yield
@@ -97,9 +96,9 @@ class RowLoras:
             self._blend = before
 
     def dense(self, index: int) -> dict[str, Tensor]:
-        """Parameter name below root -> merged tensor of set `index`, float32 or float64: the reference path.
+        """Parameter name below root -> merged tensor of set `index`, float32 or float64: the reference for tests.
 
-        For `torch.func.functional_call(root, dense, ...)`. A bias on a layer without one is listed all the same.
+        For `torch.func.functional_call(root, dense, ...)`. A bias is listed even where the layer has none.
         """
         merged: dict[str, Tensor] = {}
         for layer in self._layers:
@@ -111,7 +110,7 @@ class RowLoras:
             return self._blend
         if self._rows is None:
             raise CLoRAError(
-                "A forward ran with row-wise LoRAs on but without saying which row has which: "
-                "start the generation again, and report this with the log."
+                "Internal error: the model ran without knowing which row has which LoRA. Start the generation again; "
+                "if it happens again, report it with the log."
             )
         return self._rows

@@ -1,4 +1,4 @@
-"""What a user noted about a LoRA: the JSON file that WebUIs write beside it ("Edit metadata")."""
+"""The user's metadata of a LoRA: the JSON file that WebUIs write beside it ("Edit metadata")."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class LoraNotes:
-    """`activation` is the text that wakes the LoRA, "" for none; `weight` the one the user prefers, 0 for none."""
+    """`activation` is the LoRA's activation text ("" if none), `weight` the preferred weight (0 if none)."""
 
     activation: str = ""
     weight: float = 0.0
 
 
 def read_notes(path: Path) -> LoraNotes:
-    """The notes beside a LoRA file (`name.json`); none where they are missing, damaged or of another kind."""
+    """The metadata beside a LoRA file (`name.json`); empty if it is missing, damaged or of another kind."""
     try:
         found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

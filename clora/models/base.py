@@ -5,20 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from .layer_names import Target
+from ..lora.target import Target
 
 
 @dataclass(frozen=True)
 class CrossAttention:
     """One cross-attention layer of a model.
 
-    `name` in the module tree; `module` is called with the image's states and the text's context, `to_q` and `to_k`
-    are its projections, `to_out` the projection after the attention. `scale` is that of the softmax, 0 for
+    `name` in the module tree; `module` is called with the image's states and the text's context, `to_q`, `to_k`
+    and `to_v` are its projections, `to_out` the projection after the attention. `scale` is that of the softmax, 0 for
     1/sqrt(head dim). `early`: in the first half of the model.
     """
 
@@ -26,6 +25,7 @@ class CrossAttention:
     module: nn.Module
     to_q: nn.Module
     to_k: nn.Module
+    to_v: nn.Module
     to_out: nn.Module
     heads: int
     scale: float
@@ -55,7 +55,7 @@ class ModelFamily(ABC):
 
     @abstractmethod
     def lora_targets(self, component: str, root: nn.Module) -> Mapping[str, Target]:
-        """Every layer of a component ("unet", "text_encoder", "text_encoder_2") that a LoRA can change, by flat name."""
+        """Every layer of a component ("unet", "text_encoder", ...) that a LoRA can change, by flat name."""
 
     @abstractmethod
     def latent_scale(self, sigma: float) -> float:

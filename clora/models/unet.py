@@ -9,8 +9,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..lora.target import Target
 from .base import CrossAttention, ModelFamily
-from .layer_names import Target, targets
+from .clip_layers import clip_targets
+from .unet_layers import unet_targets
 
 _CROSS_ATTENTION = "attn2"
 """Name of the cross-attention in every transformer block, in both module trees."""
@@ -35,7 +37,9 @@ class UNetFamily(ModelFamily):
             scale = float(getattr(module, "scale", 0.0) or 0.0)
             out = module.to_out[0]  # a projection and a dropout
             early = bool(_DOWN.search(name))
-            layer = CrossAttention(name, module, module.to_q, module.to_k, out, int(module.heads), scale, early)
+            layer = CrossAttention(
+                name, module, module.to_q, module.to_k, module.to_v, out, int(module.heads), scale, early
+            )
             found.append(layer)
         return tuple(found)
 
@@ -45,7 +49,7 @@ class UNetFamily(ModelFamily):
 
     def lora_targets(self, component: str, root: nn.Module) -> Mapping[str, Target]:
         """Under diffusers' and CompVis' names; CLIP's text models under Hugging Face's and OpenCLIP's."""
-        return targets(component, root)
+        return unet_targets(root) if component == "unet" else clip_targets(root)
 
     def latent_scale(self, sigma: float) -> float:
         """sqrt(1 + sigma^2), k-diffusion's noising x = x0 + sigma * noise (Karras et al. 2022)."""

@@ -54,7 +54,7 @@ class Drawn:
 
     @property
     def composes(self) -> bool:
-        """Whether the prompt has two concepts; CLoRA steps aside where it has fewer, whatever the method."""
+        """Whether the prompt has two concepts; CLoRA is inactive if it has fewer, whatever the method."""
         return self.composed.compositions[0].composes
 
 

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..prompt.region import Region
 from ..regions.localization import missing_concepts
-from ..regions.region import Region
 from .labels import Plate, arrange
 from .outline import Silhouette, bounds, dashed, draw_lines, enlarged, largest_part, ring
 from .palette import SMALLEST, concept_color

@@ -1,11 +1,11 @@
-"""From a prompt's text to what is composed, and to the token positions of its words."""
+"""From a prompt's text to its composition, and to the token positions of its words."""
 
 from ..lora.use import LoraUse
 from .analysis import analyze
 from .composition import Composition, Concept, Variant, WordsOverride
 from .emphasis import Segment, parse_attention
 from .scheduling import schedule
-from .subjects import WordsRule
+from .subjects import WordsSource
 from .tags import LoraTag, Role, parse_tags, remove_tags
 from .text import ResolvedText, Span
 from .tokens import PromptTokens, encode_layout, find_positions, scheduled_positions
@@ -22,7 +22,7 @@ __all__ = [
     "Span",
     "Variant",
     "WordsOverride",
-    "WordsRule",
+    "WordsSource",
     "analyze",
     "encode_layout",
     "find_positions",

@@ -1,4 +1,4 @@
-"""What a prompt composes: its concepts, styles and background, and the text of each variant."""
+"""Read a prompt: its concepts, styles and background, and the text of each variant."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import replace
 
 from ..errors import CLoRAError
 from ..lora.use import LoraUse
-from ..regions.region import Region, parse_region
 from .composition import Composition, Concept, Variant, WordsOverride
-from .diagnostics import unread, unused, why_aside
+from .diagnostics import ignored_parts, unused_corrections, why_inactive
+from .region import Region, parse_region
 from .render import Edit, Rendered, render
 from .subjects import Subject, find_subjects, group_subjects, subject_of_style
 from .tags import LoraTag, Role, parse_role, parse_tags
 from .text import Span
-from .triggers import Trigger, told, triggers_at_words
+from .triggers import Trigger, added_trigger_warning, triggers_at_words
 
 __all__ = ["ActivationText", "Composition", "Concept", "LoraUse", "Variant", "WordsOverride", "analyze"]
 
 ActivationText = Callable[[str], Sequence[str]] | Mapping[str, Sequence[str]]
-"""The activation texts (candidates for subject words) of a LoRA, by its name."""
+"""LoRA name -> its activation texts, which may hold its subject words."""
 
 _OTHER_TAG = re.compile(r"<(?!lora:|lyco:)\w+:[^<>]+>")
 _AND = re.compile(r"\bAND\b")
@@ -34,13 +34,13 @@ def analyze(
     overrides: Mapping[str, WordsOverride] | None = None,
     drop_other_tags: bool = False,
 ) -> Composition:
-    """Read a prompt: which LoRA draws what, and each variant's text with the places of its words.
+    """Read a prompt: which LoRA draws what, and each variant's text with the spans of its words.
 
-    `activation_text` gives the texts to look for where neither tag nor panel nor prompt names a subject;
-    `overrides` are the panel's rows by LoRA name. `drop_other_tags` takes other extensions' tags
-    (`<hypernet:...>`) out of the variants' texts, as AUTOMATIC1111 and Forge do before they encode; they stay
-    in `host_text`.
-    Raises CLoRAError where the prompt cannot be composed as written. Fewer than two concepts are no error.
+    `activation_text` gives the texts to search for if neither tag nor panel nor prompt names a subject; `overrides`
+    are the panel's rows by LoRA name. `drop_other_tags` removes other extensions' tags (`<hypernet:...>`) from the
+    variants' texts, as AUTOMATIC1111 and Forge do before they encode; they stay in `host_text`.
+    With fewer than two concepts CLoRA is inactive (`Composition.note`), which is not an error.
+    Raises: CLoRAError if the prompt cannot be composed as written.
     """
     rows = overrides or {}
     tags = tuple(_with_row(tag, rows.get(tag.name)) for tag in parse_tags(prompt))
@@ -49,17 +49,17 @@ def analyze(
     others = [Span(*match.span()) for match in _OTHER_TAG.finditer(prompt)]
     reader = _Reader(prompt, negative, tags, others if drop_other_tags else [])
     if len(groups) < 2:
-        found = reader.step_aside(groups)
+        composition = reader.inactive(groups)
     else:
         _refuse_and(reader.base.resolved.text)
         texts = _texts_of(activation_text)
         find_subjects(prompt, reader.base.resolved, tags, groups, others, texts)
-        found = reader.compose(groups, triggers_at_words(reader.base.resolved, tags, groups, texts))
-    return replace(found, warnings=(*found.warnings, *unused(rows, tags)))
+        composition = reader.compose(groups, triggers_at_words(reader.base.resolved, tags, groups, texts))
+    return replace(composition, warnings=(*composition.warnings, *unused_corrections(rows, tags)))
 
 
 class _Reader:
-    """Builds the parts of a composition of one prompt."""
+    """Builds the composition of one prompt."""
 
     def __init__(self, prompt: str, negative: str, tags: Sequence[LoraTag], dropped: Sequence[Span]) -> None:
         self.prompt, self.negative, self.tags, self.dropped = prompt, negative, tags, dropped
@@ -72,7 +72,7 @@ class _Reader:
         moved = {one.tag for one in at_words}
         edits = [Edit(tag.span, "" if i in moved else triggers.get(i, "")) for i, tag in enumerate(self.tags)]
         edits += [Edit(span) for span in self.dropped]
-        edits += [Edit(Span(one.at, one.at), one.words) for one in at_words]
+        edits += [Edit(Span(one.offset, one.offset), one.words) for one in at_words]
         return sorted(edits, key=lambda edit: edit.span)
 
     def _uses(self, role: Role) -> tuple[LoraUse, ...]:
@@ -94,20 +94,23 @@ class _Reader:
             off=self._uses(Role.OFF),
             variants=variants,
             merged=self._merged([one for own in at_words for one in own]),
-            warnings=(*unread(self.tags, self.negative, composes=not note), *(told(*pair) for pair in pairs)),
+            warnings=(
+                *ignored_parts(self.tags, self.negative, composes=not note),
+                *(added_trigger_warning(*pair) for pair in pairs),
+            ),
             note=note,
         )
 
     def _merged(self, at_words: Sequence[Trigger]) -> Variant:
-        """All triggers and all LoRAs at once, besides those that are on everywhere (styles, role=off)."""
+        """All triggers and all LoRAs at once, except those that the host loads (styles, role=off)."""
         rendered = self._render({i: tag.trigger or "" for i, tag in enumerate(self.tags)}, at_words)
         own = _unique(_use(tag) for tag in self.tags if tag.role not in (Role.STYLE, Role.OFF))
         return Variant(rendered.resolved.text, self.negative, own, (), ())
 
-    def step_aside(self, groups: Sequence[Subject]) -> Composition:
-        concepts = tuple(replace(_concept(self.tags, group, ()), rule=None) for group in groups)
+    def inactive(self, groups: Sequence[Subject]) -> Composition:
+        concepts = tuple(replace(_concept(self.tags, group, ()), words_source=None) for group in groups)
         variant = Variant(self.base.resolved.text, self.negative, (), ((),) * len(concepts), ())
-        return self._composition(concepts, (variant,), self.prompt, why_aside(self.tags, groups))
+        return self._composition(concepts, (variant,), self.prompt, why_inactive(self.tags, groups))
 
     def compose(self, groups: Sequence[Subject], at_words: Sequence[Sequence[Trigger]]) -> Composition:
         base = self.base.resolved
@@ -128,23 +131,23 @@ class _Reader:
         self,
         groups: Sequence[Subject],
         own: Sequence[int],
-        besides: Sequence[int],
+        extra: Sequence[int],
         loras: tuple[LoraUse, ...],
         at_words: Sequence[Trigger] = (),
     ) -> Variant:
-        """The variant that keeps the triggers of the tags `own` (a concept's) and `besides` (styles)."""
+        """The variant with the triggers of the tags `own` (a concept's) and `extra` (styles and background)."""
         everywhere = [i for i, tag in enumerate(self.tags) if tag.role is Role.STYLE]
-        triggers = {i: self.tags[i].trigger or "" for i in (*own, *besides, *everywhere)}
+        triggers = {i: self.tags[i].trigger or "" for i in (*own, *extra, *everywhere)}
         edits = self._edits(triggers, at_words)
         rendered = render(self.prompt, edits)
-        mine = {*(self.tags[i].span for i in own), *(Span(one.at, one.at) for one in at_words)}
-        places = [place for edit, place in zip(edits, rendered.inserted, strict=True) if edit.span in mine]
+        mine = {*(self.tags[i].span for i in own), *(Span(one.offset, one.offset) for one in at_words)}
+        inserted = [span for edit, span in zip(edits, rendered.inserted, strict=True) if edit.span in mine]
         return Variant(
             text=rendered.resolved.text,
             negative=self.negative,
             loras=loras,
-            subjects=tuple(rendered.resolved.spans_of(group.place) for group in groups),
-            triggers=tuple(place for place in places if place is not None),
+            subjects=tuple(rendered.resolved.spans_of(group.offsets) for group in groups),
+            triggers=tuple(span for span in inserted if span is not None),
         )
 
 
@@ -152,11 +155,11 @@ def _with_row(tag: LoraTag, row: WordsOverride | None) -> LoraTag:
     if row is None:
         return tag
     if row.role and not tag.role_given:
-        role, role_words = parse_role(row.role, f'the correction of "{tag.name}"')
+        role, role_words = parse_role(row.role, f'the correction for "{tag.name}"')
         tag = replace(tag, role=role, role_words=role_words)
-    if tag.place is None and (row.painted or row.place):
-        place = row.painted or parse_region(row.place or "", f'the correction of "{tag.name}"')
-        tag = replace(tag, place=place)
+    if tag.region is None and (row.painted or row.place):
+        region = row.painted or parse_region(row.place or "", f'the correction for "{tag.name}"')
+        tag = replace(tag, region=region)
     if tag.trigger_given or not row.trigger:
         return tag
     return replace(tag, trigger=row.trigger.strip(), trigger_given=True)
@@ -188,32 +191,34 @@ def _concept(
         loras=_unique(_use(tag) for tag in own),
         words=group.words,
         occurrence=group.occurrence or 1,
-        rule=group.rule,
+        words_source=group.words_source,
         triggers=(*(tag.trigger for tag in own if tag.trigger), *(one.words for one in at_words if not one.given)),
         styles=_unique(_use(tags[i]) for i in styles),
-        place=_place(own),
+        region=_region(own),
     )
 
 
-def _place(own: Sequence[LoraTag]) -> Region | None:
-    """The place of a concept. Errors: CLoRAError where its tags name two."""
-    found = {tag.place: tag.name for tag in own if tag.place is not None}
+def _region(own: Sequence[LoraTag]) -> Region | None:
+    """The region of a concept.
+
+    Raises: CLoRAError if its tags have different ones.
+    """
+    found = {tag.region: tag.name for tag in own if tag.region is not None}
     if len(found) > 1:
         names = " and ".join(f'"{name}"' for name in found.values())
-        raise CLoRAError(f"The LoRAs {names} draw one subject and name two places: keep one place=.")
+        raise CLoRAError(f"The LoRAs {names} draw the same subject but have different place= values: keep one of them.")
     return next(iter(found), None)
 
 
 def _refuse_two_roles(tags: Sequence[LoraTag]) -> None:
-    """A LoRA that the host (or every variant) has on must not be added a second time to a subject."""
+    """Raises: CLoRAError if a LoRA that is on everywhere (style, role=off) has a second tag with another role."""
     roles: dict[str, Role] = {}
     for tag in tags:
         other = roles.setdefault(tag.name, tag.role)
         if other is not tag.role and {other, tag.role} & {Role.STYLE, Role.OFF}:
             raise CLoRAError(
-                f'The LoRA "{tag.name}" stands in the prompt as {_spelled(other)} and as '
-                f"{_spelled(tag.role)}, and would "
-                "be on twice: give both of its tags the same role or remove one."
+                f'The LoRA "{tag.name}" is in the prompt with {_spelled(other)} and with {_spelled(tag.role)}, so it '
+                "would be applied twice: give both tags the same role, or remove one of them."
             )
 
 
@@ -226,6 +231,6 @@ def _refuse_and(text: str) -> None:
     if match:
         near = " ".join(text[max(0, match.start() - 20) : match.end() + 20].split())
         raise CLoRAError(
-            f'AND is not supported yet, and stands in the prompt at "{near}": write "and" in lower case, or '
+            f'CLoRA does not support AND yet, but the prompt has it at "{near}": write "and" in lower case, or '
             "turn CLoRA off."
         )

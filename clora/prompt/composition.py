@@ -1,20 +1,20 @@
-"""What a prompt composes, as data: concepts, styles, background and the variants."""
+"""The result of reading a prompt: concepts, styles, background and variants."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ..lora.use import LoraUse
-from ..regions.region import Painted, Region
-from .subjects import WordsRule
+from .region import Painted, Region
+from .subjects import WordsSource
 from .text import Span
 
 
 @dataclass(frozen=True)
 class WordsOverride:
-    """The panel's row for one LoRA; what its tag says goes first.
+    """The panel's row for one LoRA. What its tag says comes first.
 
-    All are written as in the tag, but for `painted`, a place that no tag can say.
+    All values are written as in the tag, except `painted`, a region that no tag can describe.
     """
 
     words: str | None = None
@@ -28,40 +28,40 @@ class WordsOverride:
 class Concept:
     """One subject: its LoRAs, its words in the prompt, its trigger words, and the styles on it alone.
 
-    `occurrence` counts the words in the prompt from 1; `rule` tells where they were found. `words` is empty
-    only where the prompt is not composed. `place` is where the user wants the subject.
+    `occurrence` counts the words in the prompt from 1; `words_source` tells where they were found. `words` is
+    empty only if CLoRA is inactive for the prompt. `region` is where the user wants the subject.
     """
 
     loras: tuple[LoraUse, ...]
     words: str
     occurrence: int
-    rule: WordsRule | None
+    words_source: WordsSource | None
     triggers: tuple[str, ...]
     styles: tuple[LoraUse, ...]
-    place: Region | None = None
+    region: Region | None = None
 
     @property
     def label(self) -> str:
-        """Words and LoRA names, for pictures: "sks ball (sunball)"."""
+        """Words and LoRA names, for labels on images: "sks ball (sunball)"."""
         return f"{self.words} ({self.names})"
 
     @property
     def quoted(self) -> str:
-        """The same for sentences: '"sks ball" (sunball)'."""
+        """Words and LoRA names, for messages: '"sks ball" (sunball)'."""
         return f'"{self.words}" ({self.names})'
 
     @property
     def names(self) -> str:
-        """Its LoRAs: "knight + armor"."""
+        """The names of its LoRAs: "knight + armor"."""
         return " + ".join(use.name for use in self.loras)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """The prompt with one concept's LoRAs on (0: the base, with the background's).
+    """The prompt with one concept's LoRAs on (variant 0 is the base, with the background's).
 
-    `loras` are on besides the global styles. `subjects[g]` are the character spans in `text` of concept g's
-    words, `triggers` those of this variant's own concept's trigger words.
+    `loras` does not list the global styles. `subjects[g]` are the character spans in `text` of concept g's words,
+    `triggers` those of the trigger words of this variant's own concept.
     """
 
     text: str
@@ -73,16 +73,15 @@ class Variant:
 
 @dataclass(frozen=True)
 class Composition:
-    """A prompt, read. `note` says why it is not composed (`composes` false), empty otherwise.
+    """A prompt, read. `note` says why CLoRA is inactive for it (`composes` is false); otherwise it is empty.
 
-    `text` is the base variant's text, without LoRA tags. `host_text` is the prompt as the host should go on
-    with: tags of concepts, subject styles and background are out, those of global styles and role=off stay in
-    for the host to load; where the prompt is not composed it is the prompt unchanged. `merged` is what a host
-    without composition renders: one text with every trigger, and every LoRA on at once.
+    `text` is the base variant's text, without LoRA tags. `host_text` is the prompt that the host continues with:
+    tags of concepts, subject styles and background are removed, those of global styles and role=off stay for the
+    host to load; if CLoRA is inactive, it is the unchanged prompt. `merged` is what a host renders without
+    composition: one text with every trigger, and every LoRA on at once.
     """
 
     source: str
-
     text: str
     host_text: str
     negative: str
@@ -97,10 +96,10 @@ class Composition:
 
     @property
     def variant_names(self) -> tuple[str, ...]:
-        """What is on in each variant, for pictures: "no LoRA", "sunball", ..."""
+        """The LoRAs of each variant, for labels on images: "no LoRA", "sunball", ..."""
         return ("no LoRA", *(concept.names for concept in self.concepts))
 
     @property
     def composes(self) -> bool:
-        """True if there are two concepts or more."""
+        """True if there are two or more concepts."""
         return not self.note

@@ -1,7 +1,7 @@
 """Attention syntax: `(a)`, `(a:1.2)`, `[a]`, escapes and BREAK, with AUTOMATIC1111's meaning.
 
 Source: parse_prompt_attention in AUTOMATIC1111 1.10.1 (modules/prompt_parser.py). Weights are multiplied in
-its order, so that segments fall together (and words are tokenised together) exactly where they do there.
+the same order, so that segments are joined (and words tokenised together) exactly as there.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _BREAK = re.compile(r"\bBREAK\b")
 _ROUND = 1.1
 _SQUARE = 1 / 1.1
 _DEEPEST = 100
-"""Brackets nested deeper than this do not change the weight (1.1^100 is 13781): keeps the time linear."""
+"""Brackets nested deeper than this do not change the weight (1.1^100 is 13781), which keeps the time linear."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of prompt text of one weight; `offsets` are the source positions of its characters."""
+    """A piece of prompt text with one weight; `offsets` are the source offsets of its characters."""
 
     text: str
     weight: float
@@ -47,7 +47,7 @@ class _Builder:
         self.offsets.append(self.resolved.offsets[start:end])
 
     def add_text(self, start: int, end: int) -> None:
-        """Plain text, cut at the word BREAK with the white space around it."""
+        """Add plain text, split at the word BREAK and the white space around it."""
         text = self.resolved.text
         breaks = [Span(*match.span()) for match in _BREAK.finditer(text, start, end)]
         ends = [end if i == len(breaks) else breaks[i].start for i in range(len(breaks) + 1)]
@@ -70,7 +70,7 @@ class _Builder:
                 self.weights[i] *= factor
 
     def merged(self) -> tuple[Segment, ...]:
-        """Runs of equal weight as one segment."""
+        """The segments, neighbours of equal weight joined."""
         segments: list[Segment] = []
         first = 0
         for i in range(1, len(self.weights) + 1):
@@ -84,7 +84,7 @@ class _Builder:
 def _number(text: str | None) -> float | None:
     try:
         return None if text is None else float(text)
-    except ValueError:  # "(a:1.2.3)": the regex takes it, no number is in it
+    except ValueError:  # "(a:1.2.3)" matches the regex but is not a number
         return None
 
 

@@ -1,4 +1,4 @@
-"""Taking tags out of a prompt, and trigger words in, without touching the rest of the text."""
+"""Remove tags from a prompt and insert trigger words, without changing the rest of the text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NO_SPACE_AFTER = "([|"
 
 @dataclass(frozen=True)
 class Edit:
-    """A piece of the prompt to take out, or to replace by words where `words` is not empty."""
+    """A piece of the prompt to remove, or to replace by `words` if they are not empty."""
 
     span: Span
     words: str = ""
@@ -23,7 +23,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Rendered:
-    """The edited prompt, and for each edit the place of its words (None where nothing was put in)."""
+    """The edited prompt, and for each edit the span of its inserted words (None if nothing was inserted)."""
 
     resolved: ResolvedText
     inserted: tuple[Span | None, ...]
@@ -62,9 +62,8 @@ class _Output:
 def render(source: str, edits: Sequence[Edit]) -> Rendered:
     """Apply the edits, given in the order of the text, to the source.
 
-    Around a piece taken out one of two spaces goes, the space before a comma, and the comma of an item that
-    held nothing else ("a, <tag>, b" becomes "a, b"); two words it stood between stay two. All other text is
-    unchanged.
+    Around a removed piece, one of two spaces is removed, the space before a comma, and the comma of an item that has
+    become empty ("a, <tag>, b" becomes "a, b"). Two words stay separated. All other text is unchanged.
     """
     output = _Output()
     inserted: list[Span | None] = []
@@ -72,11 +71,11 @@ def render(source: str, edits: Sequence[Edit]) -> Rendered:
     for i, edit in enumerate(edits):
         output.keep(source, position, edit.span.start)
         if edit.words:
-            inserted.append(_put_in(output, source, edit, edits[i + 1 :]))
+            inserted.append(_insert(output, source, edit, edits[i + 1 :]))
             position = edit.span.end
         else:
             inserted.append(None)
-            position = _take_out(output, source, edit.span.end, _starts_edit(edits, i + 1))
+            position = _remove(output, source, edit.span.end, _starts_edit(edits, i + 1))
     output.keep(source, position, len(source))
     return Rendered(ResolvedText("".join(output.characters), tuple(output.offsets)), tuple(inserted))
 
@@ -85,7 +84,7 @@ def _starts_edit(edits: Sequence[Edit], i: int) -> int:
     return edits[i].span.start if i < len(edits) else -1
 
 
-def _put_in(output: _Output, source: str, edit: Edit, later: Sequence[Edit]) -> Span:
+def _insert(output: _Output, source: str, edit: Edit, later: Sequence[Edit]) -> Span:
     if output.last() and not output.last().isspace() and output.last() not in _NO_SPACE_AFTER:
         output.insert(" ")
     start = len(output.characters)
@@ -101,12 +100,12 @@ def _put_in(output: _Output, source: str, edit: Edit, later: Sequence[Edit]) -> 
     return Span(start, start + len(edit.words))
 
 
-def _take_out(output: _Output, source: str, end: int, next_edit: int) -> int:
-    """Clean up around a piece that ended at `end`; returns where the source goes on."""
+def _remove(output: _Output, source: str, end: int, next_edit: int) -> int:
+    """Clean up around a removed piece that ended at `end`; return where the source continues."""
     after = _skip_spaces(source, end)
     right = source[after : after + 1]
     if after == next_edit:
-        right = "<"  # an edit follows: what stands right of both is its business
+        right = "<"  # another edit follows, which handles the text to its right
     before = output.last_visible()
     after_comma = bool(before) and before in _COMMAS
     if right and right in _COMMAS and after_comma:

@@ -1,10 +1,10 @@
 """Prompt editing over the steps: `[a:b:0.5]`, `[a:10]`, `[a::0.5]`, `[a|b]`, as AUTOMATIC1111 1.10 reads it.
 
-Its grammar (modules/prompt_parser.py, Lark/Earley) is parsed here by one pass over the text with a stack, so
-that long and malformed prompts take linear time. What the grammar refuses as a whole (a `|` outside of
-brackets, a backslash with nothing behind it) is not scheduled at all, there and here. Where a stray bracket
-or colon directly follows a schedule (`[a:b:0.5])`) the grammar has two readings, and AUTOMATIC1111 takes one
-or the other by the hash seed of its process; here the schedule is always a schedule.
+Its grammar (modules/prompt_parser.py, Lark/Earley) is parsed here in one pass with a stack, so that long and malformed
+prompts take linear time. A text that the grammar rejects (a `|` outside brackets, a backslash at the end) is not
+scheduled at all, as in AUTOMATIC1111. If a stray bracket or colon directly follows a schedule (`[a:b:0.5])`), the
+grammar is ambiguous, and AUTOMATIC1111's reading depends on the hash seed of its process; here it is always a
+schedule.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _Node: TypeAlias = "Span | _Group"
 
 @dataclass
 class _Frame:
-    """A bracket not closed yet."""
+    """A bracket that is still open."""
 
     opener: Span
     bracket: str
@@ -49,16 +49,15 @@ class _Frame:
 
 
 class _NotScheduledError(Exception):
-    """The grammar refuses the whole text."""
+    """The grammar rejects the whole text."""
 
 
 def schedule(text: str, steps: int, *, base_steps: int | None = None) -> tuple[tuple[int, ResolvedText], ...]:
-    """The texts in force over the steps, as (last step, counted from 1, text); the last entry ends at
-    `steps`.
+    """The texts of the steps, as (last step, counted from 1; text). The last entry ends at `steps`.
 
-    A boundary with a point is a fraction of the steps, one without is a step. For a hires pass give its own
-    steps as `steps` and those of the first pass as `base_steps`: its fractions then run from 1 to 2, its
-    steps from `base_steps` on. Never raises.
+    A boundary with a decimal point is a fraction of the steps, one without is a step. For a hires pass, `steps` are its
+    own steps and `base_steps` those of the first pass: fractions then run from 1 to 2, and steps start after
+    `base_steps`. Never raises.
     Source: get_learned_conditioning_prompt_schedules in AUTOMATIC1111 1.10.1.
     """
     try:
@@ -112,7 +111,7 @@ def _close(text: str, root: list[_Node], stack: list[_Frame], span: Span, piece:
     if frame is not None and (frame.bracket == "(") == (piece == ")"):
         group = _group(text, frame, span)
     if frame is None or group is None:
-        # A bracket that fits nothing is plain text, and then so is every bracket around it.
+        # An unmatched bracket is plain text, and so is every bracket around it.
         _give_up(root, stack)
         root.append(span)
         return
@@ -152,7 +151,7 @@ def _give_up(root: list[_Node], stack: list[_Frame]) -> None:
 
 
 def _step_of(when: str, steps: int, base_steps: int | None) -> int:
-    """The last step of the part before the boundary (may be below 1: never shown)."""
+    """The last step before the boundary (below 1: the part before it is never used)."""
     value = float(when)
     if "." in when:
         value = (value - (0.0 if base_steps is None else 1.0)) * steps

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import CLoRAError
-from ..regions.region import Region, parse_region
+from .region import Region, parse_region
 from .render import Edit, render
 from .text import Span
 
@@ -19,7 +19,7 @@ _OWN_ARGUMENTS = ("te", "unet", "dyn", "words", "nth", "trigger", "role", "place
 
 
 class Role(enum.Enum):
-    """What a LoRA draws."""
+    """What a LoRA is used for."""
 
     CONCEPT = "concept"
     STYLE = "style"
@@ -32,11 +32,11 @@ class Role(enum.Enum):
 class LoraTag:
     """One tag as written.
 
-    `te` and `unet` are the strengths of the text encoder's and the UNet's half, `dyn` the rank to cut to
+    `te` and `unet` are the strengths of the text encoder's and the UNet's half; `dyn` keeps only that many ranks
     (None: all). `words` is the raw text ("cat", or "cat#2" for the second "cat"), `role_words` that of
-    `role=style@WORDS`, `place` where in the picture the subject is wanted. `role_given` and `weight_given` tell
-    what is written in the tag from what is the default. `ignored` holds the arguments of other extensions as
-    written ("lbw=OUTALL"). `span` is the tag's place in the prompt.
+    `role=style@WORDS`. `region` is what `place=` asks for. `role_given` and `weight_given` are true if the tag has
+    them, false for the default. `ignored` holds the arguments of other extensions as written ("lbw=OUTALL"). `span`
+    is the tag itself in the prompt.
     """
 
     name: str
@@ -47,7 +47,7 @@ class LoraTag:
     words: str | None = None
     trigger: str | None = None
     trigger_given: bool = False
-    place: Region | None = None
+    region: Region | None = None
     role: Role = Role.CONCEPT
     role_words: str | None = None
     role_given: bool = False
@@ -58,10 +58,10 @@ class LoraTag:
 def parse_tags(prompt: str) -> tuple[LoraTag, ...]:
     """The LoRA tags of a prompt, in order (`<lyco:...>` is the hosts' alias of `<lora:...>`).
 
-    Other tags, and a `<lora:` that is never closed, are text. The same LoRA may stand twice with the same
-    weight (two concepts from one file). Raises CLoRAError for an empty name, a weight that is no finite
-    number, an unknown role, a misspelt argument, and for one LoRA with two different weights, which a host
-    cannot load.
+    Other tags and an unclosed `<lora:` are text. The same LoRA may have two tags with the same weight (two concepts
+    from one file).
+    Raises: CLoRAError for an empty name, a weight that is not a finite number, an unknown role, a misspelled argument,
+    and for a LoRA with two different weights, which a host cannot load.
     """
     tags = tuple(_parse_tag(match) for match in _TAG.finditer(prompt))
     first: dict[str, LoraTag] = {}
@@ -69,28 +69,30 @@ def parse_tags(prompt: str) -> tuple[LoraTag, ...]:
         other = first.setdefault(tag.name, tag)
         if (other.te, other.unet, other.dyn) != (tag.te, tag.unet, tag.dyn):
             raise CLoRAError(
-                f'The LoRA "{tag.name}" stands in the prompt with two different weights '
-                f"({other.te:g}:{other.unet:g} "
-                f"and {tag.te:g}:{tag.unet:g}): give both of its tags the same weight or remove one."
+                f'The LoRA "{tag.name}" is in the prompt with two different weights ({other.te:g}:{other.unet:g} and '
+                f"{tag.te:g}:{tag.unet:g}): give both tags the same weight, or remove one of them."
             )
     return tags
 
 
 def remove_tags(prompt: str, tags: Sequence[LoraTag]) -> str:
-    """The prompt without the given tags, and without the doubled space or empty item each would leave."""
+    """The prompt without the given tags, and without the double spaces and empty items they would leave."""
     return render(prompt, [Edit(tag.span) for tag in tags]).resolved.text
 
 
 def parse_role(value: str, where: str) -> tuple[Role, str | None]:
-    """The role and the words of `style@WORDS`. `where` names the place of the value for the error."""
+    """The role and the words of `style@WORDS`; `where` says for the message where the value was written.
+
+    Raises: CLoRAError for an unknown role.
+    """
     kind, at, words = (part.strip() for part in value.partition("@"))
     if at and kind.lower() == "style" and words:
         return Role.SUBJECT_STYLE, words
     if not at and kind.lower() in ("concept", "style", "background", "off"):
         return Role(kind.lower()), None
     raise CLoRAError(
-        f'"{value}" is no role of {where}: write concept, style, style@WORDS (the words of a subject), '
-        "background or off."
+        f'Unknown role "{value}" in {where}: write concept, style, style@WORDS (the words of a subject), background '
+        "or off."
     )
 
 
@@ -118,7 +120,7 @@ def _parse_tag(match: re.Match[str]) -> LoraTag:
         words=words,
         trigger=own.get("trigger", "").strip() or None,
         trigger_given="trigger" in own,
-        place=parse_region(own["place"], where) if "place" in own else None,
+        region=parse_region(own["place"], where) if "place" in own else None,
         role=role,
         role_words=role_words,
         role_given="role" in own,
@@ -135,9 +137,9 @@ def _named_arguments(items: list[str], where: str) -> dict[str, str]:
         if key not in _OWN_ARGUMENTS:
             close = difflib.get_close_matches(key[:20].lower(), _OWN_ARGUMENTS, n=1, cutoff=0.75)
             if close:
-                raise CLoRAError(f'"{key}=" in {where} is not known: write {close[0]}= instead.')
+                raise CLoRAError(f'Unknown argument "{key}=" in {where}: write {close[0]}= instead.')
         elif key in named:
-            raise CLoRAError(f"{key}= stands twice in {where}: keep one of the two.")
+            raise CLoRAError(f"{key}= is given twice in {where}: remove one of them.")
         named[key] = value
     return named
 
@@ -148,7 +150,7 @@ def _weight(text: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise CLoRAError(f'"{text}" is not a weight in {where}: write a number, for example 0.8.')
+        raise CLoRAError(f'"{text}" is not a valid weight in {where}: write a number, for example 0.8.')
     return value
 
 
@@ -160,27 +162,25 @@ def _rank(text: str | None, where: str) -> int | None:
     except ValueError:
         value = 0
     if value < 1:
-        raise CLoRAError(f'dyn= needs a whole number above 0 in {where}, not "{text}".')
+        raise CLoRAError(f'dyn= in {where} must be a whole number above 0, not "{text}".')
     return value
 
 
 def _with_occurrence(
     own: dict[str, str], role: Role, role_words: str | None, where: str
 ) -> tuple[str | None, str | None]:
-    """The words of the tag and of its role; `nth=2` becomes "#2" (hosts may strip comments from "#" on)."""
+    """The words of the tag and of its role. `nth=2` becomes "#2", which some hosts remove from prompts as a comment."""
     words = own.get("words", "").strip() or None
     if words is not None and role not in (Role.CONCEPT, Role.OFF):
         raise CLoRAError(
-            f"words= names a concept's words in {where}: write role=style@{words} for a style on one subject."
+            f"words= in {where} is only for concepts: for a style on one subject, write role=style@{words}."
         )
     nth = own.get("nth")
     if nth is None:
         return words, role_words
     if not (nth.strip().isdecimal() and len(nth) < 7 and int(nth) > 0):
-        raise CLoRAError(f'nth= needs a whole number above 0 in {where}, not "{nth}".')
+        raise CLoRAError(f'nth= in {where} must be a whole number above 0, not "{nth}".')
     if words is None and role_words is None:
-        raise CLoRAError(
-            f"nth= counts the words of words=, which {where} does not have: write for example words=cat:nth=2."
-        )
+        raise CLoRAError(f"nth= in {where} needs words=: write for example words=cat:nth=2.")
     suffix = f"#{int(nth)}"
     return (words + suffix if words else None), (role_words + suffix if role_words else None)

@@ -1,4 +1,4 @@
-"""Text that remembers where each of its characters came from."""
+"""Text that knows the source offset of each of its characters."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import NamedTuple
 
 INSERTED = -1
-"""Offset of a character that has no place in the source text (a trigger word, a space set beside it)."""
+"""Offset of a character that is not in the source text (of a trigger word, or a space beside it)."""
 
 
 class Span(NamedTuple):
-    """Half-open range [start, end) of character positions in a text."""
+    """Half-open range [start, end) of characters in a text."""
 
     start: int
     end: int
@@ -20,9 +20,9 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class ResolvedText:
-    """A text made from a source text by leaving out, choosing or inserting parts.
+    """A text made from a source text by removing, choosing or inserting parts.
 
-    `offsets[i]` is the position in the source of `text[i]`, or `INSERTED`.
+    `offsets[i]` is the offset of `text[i]` in the source, or `INSERTED`.
     """
 
     text: str
@@ -37,8 +37,8 @@ class ResolvedText:
         return self.text
 
     def spans_of(self, source: Iterable[int]) -> tuple[Span, ...]:
-        """Where the given source characters stand in this text: one span per run, joined over white space."""
-        found = runs(sorted(self._places[offset] for offset in set(source) if offset in self._places))
+        """The spans of the given source characters in this text: one per run, joined across white space."""
+        found = runs(sorted(self._index_of[offset] for offset in set(source) if offset in self._index_of))
         joined: list[Span] = []
         for span in found:
             trimmed = _trim(self.text, span)
@@ -50,8 +50,8 @@ class ResolvedText:
         return tuple(joined)
 
     @cached_property
-    def _places(self) -> dict[int, int]:
-        """Source position to position in this text."""
+    def _index_of(self) -> dict[int, int]:
+        """Offset in the source -> index in this text."""
         return {offset: i for i, offset in enumerate(self.offsets) if offset != INSERTED}
 
 
@@ -67,7 +67,7 @@ def runs(indices: Sequence[int]) -> tuple[Span, ...]:
 
 
 def _trim(text: str, span: Span) -> Span | None:
-    """The span without white space at its ends; None if nothing else is in it."""
+    """The span without white space at its ends; None if it holds only white space."""
     inside = text[span.start : span.end]
     stripped = inside.strip()
     if not stripped:
@@ -88,7 +88,7 @@ _UNSPACED_SCRIPTS = (
 
 
 def in_one_word(left: str, right: str) -> bool:
-    """True if two neighbouring characters belong to one word, in a script that sets spaces between words."""
+    """True if two neighbouring characters belong to one word, in a script that puts spaces between words."""
     return _spaced_word_character(left) and _spaced_word_character(right)
 
 

@@ -1,4 +1,4 @@
-"""Which characters each token of a CLIP-style tokenizer stands for, found by asking the tokenizer alone."""
+"""Which characters each token of a CLIP-style tokenizer stands for, found by calling only the tokenizer."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from itertools import pairwise
 from .text import Span
 
 Tokenize = Callable[[str], Sequence[int]]
-"""Text to token ids, without begin and end tokens."""
+"""Text -> token ids, without begin and end tokens."""
 
 _WORD = re.compile(r"\S+")
 # CLIP's own split of a word: contractions, letters, single digits, anything else.
 _PIECE = re.compile(r"'(?:s|t|re|ve|m|ll|d)|[^\W\d_]+|\d|(?:[^\w\s]|_)+", re.IGNORECASE)
 _LONGEST = 128
-"""Pieces with more possible cuts than this stay whole: each cut costs a call of the tokenizer."""
+"""Pieces with more possible cuts than this stay whole, because each cut costs a call of the tokenizer."""
 
 
 class TokenRanges:
@@ -33,7 +33,7 @@ class TokenRanges:
         return self._ids[text]
 
     def locate(self, text: str) -> tuple[tuple[int, ...], list[Span]]:
-        """The ids of the text and for each its range of characters.
+        """The ids of the text, and for each id its range of characters.
 
         Tokens that share a character share a range.
         """
@@ -70,10 +70,10 @@ class TokenRanges:
         return ranges
 
     def _by_endings(self, text: str, ids: Sequence[int], starts: Sequence[int]) -> list[Span]:
-        """Cut the text where the tokens of what follows are the last tokens of the whole.
+        """Cut the text wherever the tokens of the rest equal the last tokens of the whole.
 
-        Byte-pair merges that did not cross a place happened on its two sides independently, so a cut is found
-        exactly where no token crosses.
+        Byte-pair merges on the two sides of such a cut are independent, so the cuts are exactly where no token
+        crosses.
         """
         if len(ids) < 2 or len(starts) > _LONGEST:
             return [Span(0, len(text))] * len(ids)

@@ -25,16 +25,16 @@ __all__ = [
 ]
 
 EmbeddingAt = Callable[[Sequence[int], int], "tuple[int, int] | None"]
-"""Ids and an index to (vectors, ids replaced) of the textual inversion that begins there, or None."""
+"""(ids, index) -> (number of vectors, number of ids replaced) of the textual inversion that begins there, or None."""
 
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """A prompt as the text encoder takes it.
+    """A prompt as the input of the text encoder.
 
     `chunks` are ids (BOS, tokens, EOS, padding; all of one length), `weights` the attention weight of each.
-    `sources` has for each row of the concatenated conditioning the ranges of the source text that the token
-    stands for (none for BOS, EOS and padding; several where editing brought distant characters together).
+    `sources` has, for each row of the concatenated conditioning, the spans of the source text that the token stands
+    for: none for BOS, EOS and padding, several if scheduling joined distant characters.
     """
 
     chunks: tuple[tuple[int, ...], ...]
@@ -44,7 +44,7 @@ class PromptTokens:
     def positions(self, spans: Sequence[Span]) -> tuple[int, ...]:
         """Rows (chunk * chunk length + position) of the tokens that share a character with one of the spans.
 
-        Empty where the words are scheduled out of this text; see `scheduled_positions`.
+        Empty if scheduling removes the words from this text; see `scheduled_positions`.
         """
         return tuple(
             row
@@ -55,7 +55,7 @@ class PromptTokens:
 
 @dataclass
 class _Layout:
-    """Chunks while they are filled: tokens are (id, weight, sources)."""
+    """Chunks while they are being filled: tokens are (id, weight, sources)."""
 
     length: int
     done: list[list[tuple[int, float, tuple[Span, ...]]]] = field(default_factory=list)
@@ -67,7 +67,7 @@ class _Layout:
         self.current, self.last_comma = [], -1
 
     def make_room(self, token: int, comma_id: int | None, backtrack: int) -> None:
-        """Start the next chunk if this one is full; text behind a comma near its end moves along."""
+        """Start the next chunk if this one is full; the text after a comma near its end moves to the next."""
         if comma_id is not None and token == comma_id:
             self.last_comma = len(self.current)
         elif (
@@ -96,11 +96,10 @@ def encode_layout(
     comma_backtrack: int = 20,
     embedding_at: EmbeddingAt | None = None,
 ) -> PromptTokens:
-    """Lay a prompt of one step out in chunks, with weights and sources.
+    """Split the prompt of one step into chunks, with weights and sources.
 
-    `comma_id` turns on the hosts' rule that text behind a comma in the last `comma_backtrack` tokens of a
-    full chunk moves to the next. `embedding_at` tells where a textual inversion replaces ids by several
-    vectors (id 0).
+    `comma_id` turns on the hosts' rule that the text after a comma in the last `comma_backtrack` tokens of a full
+    chunk moves to the next. `embedding_at` tells where a textual inversion replaces ids by several vectors (id 0).
     Source: FrozenCLIPEmbedderWithCustomWordsBase.tokenize_line in AUTOMATIC1111 1.10.1.
     """
     ranges = TokenRanges(tokenize)
@@ -129,8 +128,8 @@ def _add_segment(
     comma_backtrack: int,
     embedding_at: EmbeddingAt | None,
 ) -> None:
-    ids, places = ranges.locate(segment.text)
-    sources = [_source(segment, place) for place in places]
+    ids, spans = ranges.locate(segment.text)
+    sources = [_source(segment, span) for span in spans]
     position = 0
     while position < len(ids):
         layout.make_room(ids[position], comma_id, comma_backtrack)
@@ -147,24 +146,23 @@ def _add_segment(
         position += replaced
 
 
-def _source(segment: Segment, place: Span) -> tuple[Span, ...]:
-    offsets = segment.offsets[place.start : place.end]
+def _source(segment: Segment, span: Span) -> tuple[Span, ...]:
+    offsets = segment.offsets[span.start : span.end]
     return runs([offset for offset in offsets if offset != INSERTED])
 
 
 def scheduled_positions(
     layouts: Sequence[PromptTokens], spans: Sequence[Span], words: str
 ) -> tuple[tuple[int, ...], ...]:
-    """The positions of the words in each scheduled text, in order; a text without them gives none.
+    """The positions of the words in each scheduled text, in order; () for a text without them.
 
-    Raises CLoRAError naming `words` where no text has a token of them.
+    Raises: CLoRAError naming `words` if no text has a token of them.
     """
     found = tuple(layout.positions(spans) for layout in layouts)
     if not any(found):
         raise CLoRAError(
-            f'The words "{words}" are in the prompt but in no step\'s text, because its scheduling cuts '
-            "them away: name "
-            "words that stay, or change the scheduling."
+            f'The prompt\'s scheduling removes the words "{words}" at every step: choose words that stay, or change '
+            "the scheduling."
         )
     return found
 
@@ -172,11 +170,10 @@ def scheduled_positions(
 def find_positions(
     chunks: Sequence[Sequence[int]], word_ids: Sequence[int], occurrence: int = 1, *, eos: int | None = None
 ) -> tuple[int, ...]:
-    """Rows of the k-th occurrence (from 1) of an id sequence in chunks that a host has tokenised; () if there
-    is none.
+    """Rows of occurrence number `occurrence` (from 1) of an id sequence in a host's chunks; () if there is none.
 
-    A sequence may go on in the next chunk. Each chunk is BOS, tokens, EOS, padding; `eos` is by default its
-    last id (give it where the padding is another id). Occurrences do not overlap.
+    A sequence may continue in the next chunk. Each chunk is BOS, tokens, EOS, padding; `eos` is by default its last id
+    (pass it if the padding is another id). Occurrences do not overlap.
     """
     rows: list[int] = []
     ids: list[int] = []

@@ -1,4 +1,4 @@
-"""Trigger words that belong before a subject's words: of tags that stand elsewhere, and those the prompt lacks."""
+"""Trigger words to insert before a subject's words: those of tags elsewhere, and those missing from the prompt."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .text import ResolvedText
 from .words import find_words, same_words
 
 _SYNTAX = re.compile(r"[<>()\[\]{}|:\\]")
-_LONGEST = 6  # words; what is longer describes pictures
+_LONGEST = 6  # words; longer texts describe whole images
 
 
 class Trigger(NamedTuple):
-    """`words` that belong at the place `at` of the prompt, in the variant of tag number `tag`, of the LoRA `name`.
+    """`words` to insert at `offset` of the prompt, in the variant of tag number `tag`, which is of the LoRA `name`.
 
-    `given`: its tag says them; else the LoRA's file does.
+    `given`: its tag has them; otherwise they come from the LoRA's activation text.
     """
 
-    at: int
+    offset: int
     words: str
     tag: int
     name: str
@@ -34,11 +34,11 @@ def triggers_at_words(
     groups: Sequence[Subject],
     activation_texts: Callable[[str], list[str]],
 ) -> list[list[Trigger]]:
-    """For each concept the triggers that go before its words; the others stand in their tags' places.
+    """For each concept the triggers to insert before its words; all others replace their tags.
 
-    They are those of tags that stand behind their subject or have another one in between, and those that a LoRA's
-    activation text names and the prompt lacks, where the tag has no trigger= (be it empty). Of an activation text the
-    part before the first comma counts, less the words at its end that the subject has too: "sks ball" brings "sks" to
+    These are the triggers of tags that come after their subject, or that have another subject in between. If a tag has
+    no trigger= (not even an empty one), these are also the words of the LoRA's activation text that the prompt lacks:
+    the part before the first comma, without the words at its end that the subject has too. "sks ball" adds "sks" to
     "red ball" and to "ball rolling".
     """
     found: list[list[Trigger]] = []
@@ -47,19 +47,19 @@ def triggers_at_words(
         for i in group.tags:
             tag = tags[i]
             if tag.trigger_given:
-                words = "" if _stands_with(tag, group, groups) else tag.trigger or ""
+                words = "" if _is_in_front(tag, group, groups) else tag.trigger or ""
             else:
                 words = _missing(base, group, groups, (activation_texts(tag.name) or [""])[0])
             if words:
-                own.setdefault(same_words(words), Trigger(min(group.place), words, i, tag.name, tag.trigger_given))
+                own.setdefault(same_words(words), Trigger(min(group.offsets), words, i, tag.name, tag.trigger_given))
         found.append(list(own.values()))
     return found
 
 
-def _stands_with(tag: LoraTag, group: Subject, groups: Sequence[Subject]) -> bool:
-    between = range(tag.span.end, max(group.place))
-    others = (place for other in groups if other is not group for place in other.place)
-    return tag.span.start < max(group.place) and not any(place in between for place in others)
+def _is_in_front(tag: LoraTag, group: Subject, groups: Sequence[Subject]) -> bool:
+    between = range(tag.span.end, max(group.offsets))
+    others = (offset for other in groups if other is not group for offset in other.offsets)
+    return tag.span.start < max(group.offsets) and not any(offset in between for offset in others)
 
 
 def _missing(base: ResolvedText, group: Subject, groups: Sequence[Subject], text: str) -> str:
@@ -70,14 +70,14 @@ def _missing(base: ResolvedText, group: Subject, groups: Sequence[Subject], text
         words.pop()
     if not words or len(words) > _LONGEST:
         return ""
-    others = {place for other in groups if other is not group for place in other.place}
-    stands = any(not others.issuperset(place) for place in find_words(base, " ".join(words)))
-    return "" if stands else " ".join(words)
+    others = {offset for other in groups if other is not group for offset in other.offsets}
+    present = any(not others.issuperset(offsets) for offsets in find_words(base, " ".join(words)))
+    return "" if present else " ".join(words)
 
 
-def told(trigger: Trigger, subject: str) -> str:
-    """The sentence for the user about a trigger that no tag gives."""
+def added_trigger_warning(trigger: Trigger, subject: str) -> str:
+    """The warning about a trigger that is inserted although no tag asks for it."""
     return (
-        f'The trigger "{trigger.words}" of the LoRA "{trigger.name}" is not in the prompt, so it was put before '
-        f'"{subject}" in this LoRA\'s own variant; an empty trigger= in its tag leaves it out.'
+        f'The trigger "{trigger.words}" of the LoRA "{trigger.name}" is not in the prompt, so CLoRA adds it before '
+        f'"{subject}" in this LoRA\'s own variant. To leave it out, write an empty trigger= in the tag.'
     )

@@ -1,4 +1,4 @@
-"""Finding a subject's words in a prompt. All places are positions in the source prompt, tags included."""
+"""Find a subject's words in a prompt. All offsets count the characters of the source prompt, including tags."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from .text import INSERTED, ResolvedText, Span, in_one_word
 
 Offsets = tuple[int, ...]
-"""Ascending positions of one occurrence's characters in the source prompt."""
+"""Ascending offsets of one occurrence's characters in the source prompt."""
 
 _ATTENTION = r"(?:[\s()\[\]]|:[+-]?[\d.]+(?=[)\]]))"
 _ARTICLES = frozenset({"a", "an", "the"})
@@ -30,7 +30,7 @@ _NAME_WORD = re.compile(r"[^\W_]+")
 
 
 def split_occurrence(words: str) -> tuple[str, int | None]:
-    """ "cat#2" as ("cat", 2); without a number None."""
+    """Split "cat#2" into ("cat", 2), and "cat" into ("cat", None)."""
     text, mark, number = words.rpartition("#")
     if mark and text.strip() and number.isdecimal() and len(number) < 7 and int(number) > 0:
         return text.strip(), int(number)
@@ -38,25 +38,25 @@ def split_occurrence(words: str) -> tuple[str, int | None]:
 
 
 def same_words(words: str) -> str:
-    """The words in the form in which they are compared: case and white space do not count."""
+    """The words in the form used for comparing: case and amount of white space are ignored."""
     return " ".join(words.casefold().split())
 
 
 def find_words(base: ResolvedText, words: str) -> list[Offsets]:
-    """Every occurrence of the words in the text, as whole words; attention syntax may stand between them."""
+    """Every occurrence of the words in the text, as whole words; attention syntax between them is allowed."""
     parts = words.split()
     if not parts:
         return []
     pattern = re.compile(f"{_ATTENTION}+".join(f"({re.escape(part)})" for part in parts), re.IGNORECASE)
-    places: list[Offsets] = []
+    occurrences: list[Offsets] = []
     position = 0
     while (match := pattern.search(base.text, position)) is not None:
         if _whole_words(base.text, match):
-            places.append(_place(base, [Span(*match.span(i + 1)) for i in range(len(parts))]))
+            occurrences.append(_offsets(base, [Span(*match.span(i + 1)) for i in range(len(parts))]))
             position = match.end()
         else:
             position = match.start() + 1
-    return places
+    return occurrences
 
 
 def _whole_words(text: str, match: re.Match[str]) -> bool:
@@ -65,8 +65,8 @@ def _whole_words(text: str, match: re.Match[str]) -> bool:
     return not joined_left and not (end < len(text) and in_one_word(text[end - 1], text[end]))
 
 
-def _place(base: ResolvedText, words: Sequence[Span]) -> Offsets:
-    """The characters of the words and of the white space between them, but not of attention syntax."""
+def _offsets(base: ResolvedText, words: Sequence[Span]) -> Offsets:
+    """The offsets of the words and of the white space between them, without attention syntax."""
     positions: list[int] = []
     for i, word in enumerate(words):
         if i and not base.text[words[i - 1].end : word.start].strip():
@@ -76,12 +76,11 @@ def _place(base: ResolvedText, words: Sequence[Span]) -> Offsets:
 
 
 def following_words(prompt: str, start: int, end: int) -> tuple[str, Offsets]:
-    """The subject words that follow a tag: the text from `start` up to `end` (the next tag) or an earlier
-    stop.
+    """The subject words that follow a tag: the text from `start` to `end` (the next tag) or to an earlier stop.
 
-    Stops: comma, full stop, semicolon, line break, BREAK, AND, a joining word, a colon that is no weight.
-    Articles and attention syntax are left out. The alternatives of a schedule that begins after the tag
-    (`[a:b:0.5]`) all count.
+    Stops are comma, full stop, semicolon, line break, BREAK, AND, a joining word, and a colon that is not part of a
+    weight. Articles and attention syntax are left out. If a schedule (`[a:b:0.5]`) follows the tag, all its
+    alternatives belong to the words.
     """
     found: list[re.Match[str]] = []
     depth = 0
@@ -120,12 +119,12 @@ def _stops(prompt: str, match: re.Match[str], end: int) -> bool:
 
 
 def has_words(text: str) -> bool:
-    """False for text that holds only white space and attention syntax."""
+    """False if the text holds only white space and attention syntax."""
     return re.sub(_ATTENTION, "", text) != ""
 
 
 def word_in_name(base: ResolvedText, name: str) -> str | None:
-    """The longest word of the text that the LoRA's name contains; of equals the one latest in the name."""
+    """The longest word of the text that is part of the LoRA's name; among equals the one latest in the name."""
     plain = name.casefold()
     words = {match.group() for match in _NAME_WORD.finditer(base.text)}
     usable = [word for word in words if _names_something(word) and word.casefold() in plain]
@@ -135,5 +134,5 @@ def word_in_name(base: ResolvedText, name: str) -> str | None:
 def _names_something(word: str) -> bool:
     if word.isdecimal() or word.casefold() in _ARTICLES | _JOINING | {"next", "break"}:
         return False
-    # In scripts without spaces one character is a word; elsewhere one or two letters are in too many names.
+    # In scripts without spaces one character is a word; elsewhere one or two letters match too many names.
     return len(word) > 2 or not in_one_word(word[0], word[0])

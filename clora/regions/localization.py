@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..attention.maps import AttentionMaps
 from ..conditioning.plan import ImagePlan
+from ..prompt.region import Region
 from .masks import MaskOptions, cut_masks, resize_masks
-from .region import Region
 
 SMALL = 0.05
 """Part of its region below which a subject counts as not found there."""

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..prompt.region import Region
 from ..settings import Settings
-from .region import Region, allowed_masks
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,20 @@ def _cut(maps: Tensor, options: MaskOptions) -> Tensor:
         # Compared as the authors do (map > lambda * max), so that borderline cells round the same way.
         return (maps > maps.amax(dim=(1, 2), keepdim=True) * options.threshold).any(dim=0)
     return (_scaled(maps, "range") > options.threshold).any(dim=0)
+
+
+def allowed_masks(regions: Sequence[Region | None], shape: tuple[int, int], how: str) -> list[Tensor | None]:
+    """Where each concept may be drawn, (h, w) of 0 and 1, None for everywhere; empty if no concept has a region.
+
+    With `how` "replace" a region belongs to its concept alone, so concepts without one get what is left.
+    """
+    if not any(regions):
+        return []
+    own = [region.grid(*shape) if region else None for region in regions]
+    if how != "replace":
+        return own
+    left = 1 - torch.stack([mask for mask in own if mask is not None]).amax(dim=0)
+    return [left if mask is None else mask for mask in own]
 
 
 def cut_masks(

@@ -29,7 +29,7 @@ def _additions(tag: LoraTag, row: WordsOverride | None) -> dict[str, str]:
         "role": role,
         "words": (row.words or "").strip() if concept and not tag.words else "",
         "trigger": (row.trigger or "").strip() if not tag.trigger_given else "",
-        "place": (row.place or "").strip() if concept and tag.place is None else "",
+        "place": (row.place or "").strip() if concept and tag.region is None else "",
     }
     for key, value in given.items():
         for mark in ":<>":

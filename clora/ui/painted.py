@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ..errors import CLoRAError
-from ..regions.region import Painted
+from ..prompt.region import Painted
 
 _START = "data:image/"
 _LARGEST = 8192  # pixels on a side

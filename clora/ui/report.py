@@ -117,7 +117,7 @@ def _preferred_weights(rows: Sequence[ReportRow], noted: Callable[[str], LoraNot
 def _said_by_tags(prompt: str) -> dict[str, tuple[str, ...]]:
     said: dict[str, tuple[str, ...]] = {}
     for tag in parse_tags(prompt):
-        given = {"words": tag.words, "trigger": tag.trigger_given, "role": tag.role_given, "place": tag.place}
+        given = {"words": tag.words, "trigger": tag.trigger_given, "role": tag.role_given, "place": tag.region}
         said[tag.name] = (*said.get(tag.name, ()), *(key for key, value in given.items() if value))
     return said
 
@@ -128,7 +128,7 @@ _OTHER = "another subject"
 def _with_words(
     composition: Composition, corrections: Mapping[str, WordsOverride] | None, activation_text: ActivationText | None
 ) -> Composition:
-    """A composition that steps aside, with the words of its only concept: found as if there was another one.
+    """A composition that is inactive, with the words of its only concept: found as if there was another one.
 
     As it is where no words are found either way.
     """
@@ -159,7 +159,7 @@ def _rows(composition: Composition, layout: Layout | None) -> list[ReportRow]:
         if layout is not None and variant.subjects[number]:
             tokens = layout(ResolvedText.whole(variant.text)).positions(variant.subjects[number])
         words = concept.words + (f" ({concept.occurrence}.)" if concept.occurrence > 1 else "")
-        place = concept.place.text if concept.place else ""
+        place = concept.region.text if concept.region else ""
         rows += [_row(use, "concept", words, ", ".join(concept.triggers), tokens, place) for use in concept.loras]
         rows += [_row(use, f"style@{concept.words}", words, "", tokens) for use in concept.styles]
     for role in ("style", "background", "off"):

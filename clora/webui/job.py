@@ -20,7 +20,7 @@ from ..lora.library import LoraLibrary
 from ..models import family_of
 from ..pictures import masks_overlay
 from ..prompt import Composition, analyze
-from ..regions.region import Region
+from ..prompt.region import Region
 from ..ui.request import Request
 from .sampling_pass import Outcome, SamplingPass
 
@@ -209,7 +209,7 @@ def _shown(outcome: Outcome, image: int, composition: Composition) -> Shown:
         None if masks is None else masks.float().cpu(), record.strip(image) if record else [],
         tuple(concept.label for concept in composition.concepts), composition.variant_names,
         tuple(record.losses) if record else (), tuple(record.refined) if record else (),
-        tuple(concept.place for concept in composition.concepts),
+        tuple(concept.region for concept in composition.concepts),
         None if localized is None else localized.float().cpu(),
     )  # fmt: skip
 

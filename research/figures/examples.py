@@ -27,7 +27,7 @@ RED: Color = (255, 120, 110)
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt and the seed its pictures are drawn from; `fails` says what goes wrong in it, where it does."""
+    """One prompt and the seed of its pictures; `fails` says what goes wrong, "" if nothing does."""
 
     name: str
     title: str
@@ -36,7 +36,7 @@ class Example:
     fails: str = ""
 
 
-# The seeds were chosen among 0 to 4 of each prompt; docs/examples.md tells what the others looked like.
+# The seeds were chosen among 0 to 4 of each prompt; docs/examples.md says what the others looked like.
 EXAMPLES = (
     Example("classes", "Two classes", "a <lora:sunball:1> sks ball and a <lora:tigerfish:1> sks fish on grass", 2),
     Example("same-class", "Two of a class", DEMO_PROMPT, 2),
@@ -85,7 +85,7 @@ EXAMPLES = (
 
 
 def render(pipe: Any, prompt: str, seed: int, settings: Settings) -> Composed:
-    """One picture of the embedded model, as every figure of the documents has it."""
+    """One picture of the embedded model, with the steps and guidance of all figures in the documents."""
     return compose(
         pipe, prompt, loras=EMBEDDED_LORAS, seed=seed, steps=STEPS, guidance=EMBEDDED_GUIDANCE, settings=settings
     )
@@ -105,7 +105,7 @@ def coloured(prompt: str) -> list[tuple[str, Color]]:
 
 
 def tiles(merged: Composed, composed: Composed) -> list[Image.Image]:
-    """Plain merge, CLoRA and its masks, small; masks without names, which could not be read at this size."""
+    """Plain merge, CLoRA and its masks, reduced. The masks have no names, which would be too small to read."""
     pictures = [merged.images[0], composed.images[0]]
     overlay = overlay_of(composed, named=False)
     if overlay is not None:
@@ -136,7 +136,7 @@ def gallery(panels: Sequence[Image.Image]) -> Image.Image:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point."""
+    """Draw and write all examples."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/figures/examples.jpg"), help="the gallery to write")
     parser.add_argument("--single", type=Path, default=Path("outputs/examples"), help="folder for each example alone")

@@ -24,7 +24,7 @@ TEXT_WIDTH = 250
 
 
 def clean_pictures(pipe: Any, step: Step, timestep: int, predictions: Sequence[Tensor]) -> list[Image.Image]:
-    """What each prediction (C, h, w) says the finished picture looks like: its x0, decoded."""
+    """The finished picture that each prediction (C, h, w) implies: its x0, decoded."""
     alpha = pipe.scheduler.alphas_cumprod[timestep]
     latent = step.latent[0]
     kind = pipe.scheduler.config.prediction_type
@@ -38,7 +38,7 @@ def clean_pictures(pipe: Any, step: Step, timestep: int, predictions: Sequence[T
 
 
 def draw_figure(pipe: Any, composed: Composed, step: Step, timestep: int) -> Image.Image:
-    """One row for each variant: its prompt, its maps, its mask, its own picture; then the fused one."""
+    """One row for each variant: its prompt, its maps, its mask, its own picture; beside them the fused picture."""
     plan_variants = composed.compositions[0].variants
     concepts = composed.compositions[0].concepts
     masks = step.masks[0]
@@ -75,7 +75,7 @@ def _subject_maps(step: Step, variant: int) -> list[Tensor]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point."""
+    """Run the prompt and write the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/figures/how-it-works.png"))
     parser.add_argument("--prompt", default=DEMO_PROMPT)
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=options.seed,
         steps=options.steps,
         guidance=EMBEDDED_GUIDANCE,
-        settings=Settings("exact"),  # a single pass has no prediction of each variant to show
+        settings=Settings("exact"),  # a single pass has no predictions of single variants
         observer=keep,
     )
     index = min(round(options.at * options.steps), options.steps - 1)

@@ -1,4 +1,4 @@
-"""Draws what each setting does to a picture: python -m research.figures.settings_strips [--only NAME ...]."""
+"""Draws strips that show what each setting does: python -m research.figures.settings_strips [--only NAME ...]."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .sheet import INK, below, beside, framed, text_block
 
 TILE = 176
 SEED = 3
-# The balls come out sun left, moon right by themselves; here each is sent to the other side.
+# Without regions the sun comes out on the left and the moon on the right; here they are exchanged.
 PLACED = "a <lora:sunball:1:place=right> sks ball and a <lora:moonball:1:place=left> sks ball on grass"
 TRIGGERED = "a <lora:sunball:1:trigger=sks> ball and a <lora:moonball:1:trigger=sks> ball on grass"
 
@@ -72,7 +72,7 @@ STRIPS = (
 
 
 def column(composed: Composed, text: str, masks: bool) -> Image.Image:
-    """A picture, its masks where they matter, and the value beneath."""
+    """A picture, its masks if asked for, and the value below."""
     pictures = [composed.images[0]]
     overlay = overlay_of(composed, named=False) if masks else None
     if overlay is not None:
@@ -97,7 +97,7 @@ def draw_strip(pipe: Any, strip: Strip) -> Image.Image:
     return framed(below([text_block(pieces, sheet.width, 18), sheet]))
 
 
-# How the same two LoRAs are drawn where their tags stand in different ways.
+# The same two LoRAs with their tags written in different ways.
 PROMPTS = (
     ("right: each tag before its words", "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on grass"),
     ("wrong: tags side by side, one concept", "a sks ball and a sks ball on grass <lora:sunball:1><lora:moonball:1>"),
@@ -121,10 +121,10 @@ def draw_prompts(pipe: Any) -> Image.Image:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point."""
+    """Draw and write the strips."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/figures/settings"), help="the folder to write to")
-    parser.add_argument("--only", nargs="+", help="draw these settings alone, or prompts")
+    parser.add_argument("--only", nargs="+", help="draw only these settings, or prompts")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     pipe = load_pipeline(None)

@@ -1,4 +1,4 @@
-"""Lays pictures and wrapped text out on one dark sheet, for the figures of the documents."""
+"""Layout of pictures and wrapped text on a dark sheet, for the figures of the documents."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from clora.hosts.diffusers.checkpoint import load_pipeline
 from clora.page.cards import SIZE, THUMBNAILS
 
 PROMPTS = {"lava": "a <lora:lava:1> ball on lava", "sketch": "a <lora:sketch:1> house, sketch style"}
-"""Of the LoRAs that draw no subject; the others are drawn in snow, which no look has the colour of."""
+"""Prompts of the LoRAs that draw no subject. The others are drawn in snow, because no look has its colour."""
 SUBJECTS = {
     "alienstar": "star", "candyhouse": "house", "moonball": "ball", "ninjaheart": "heart", "sunball": "ball",
     "tigerfish": "fish",

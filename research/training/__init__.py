@@ -1,4 +1,4 @@
-"""How the embedded model was trained. Run in this order (see assets/README.md):
+"""How the embedded model was trained. Run in this order (see clora/embedded/assets/README.md):
 
 python -m research.training.vae
 python -m research.training.latents

@@ -1,6 +1,6 @@
-"""Train the UNet and the text encoder together on the latents of the world.
+"""Trains the UNet and the text encoder together on the latents of the world.
 
-On a CPU two processes of one thread are faster than one of two, above all on a busy machine:
+On a CPU, two processes with one thread are faster than one with two, especially on a busy machine:
 `torchrun --nproc-per-node 2 -m research.training.base`.
 """
 
@@ -26,16 +26,16 @@ from .model import new_scheduler, new_text_encoder, new_unet, pipeline, save, si
 from .muon import Muon
 from .vae import load_vae
 
-# After so many steps the words' vectors, a third of all parameters, stay as they are, which saves time.
+# After this many steps the words' vectors, a third of all parameters, are frozen, which saves time.
 WORD_STEPS = 1500
 
 
 @dataclass
 class Noising:
-    """Noise levels for training, and the pairs of noised latent and target v."""
+    """Noise levels for training, and pairs of noised latent and target v."""
 
     alphas: Tensor  # cumulative products, (1000,)
-    power: float = 1.5  # the larger, the more of the noisy steps
+    power: float = 1.5  # larger: more of the noisy steps
 
     def times(self, count: int) -> Tensor:
         """Random time steps, more of the noisy ones."""
@@ -116,7 +116,7 @@ class Trainer:
 
     @torch.no_grad()
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         state = torch.load(path, map_location=self.args.device)
         for name, own in (("parameters", self.parameters), ("average", self.average.values)):
             for value, kept in zip(own, state[name], strict=True):
@@ -126,7 +126,7 @@ class Trainer:
         self.step = state["step"]
 
     def prepare(self) -> None:
-        """Leave out the self-attention of the finest level, in the averages as well; record maps."""
+        """Switch off the self-attention of the finest level, in the averages as well, and record maps."""
         for _ in range(2):
             silence_fine_attention(self.unet)
             self.average.swap()
@@ -164,7 +164,7 @@ class Batch:
 
 
 def batch(scenes: list[Scene], latents: Tensor, size: int, rng: random.Random) -> Batch:
-    """Random latents with fresh captions, one in ten of them empty."""
+    """Random latents with new captions, one in ten of them empty."""
     chosen = [rng.randrange(len(scenes)) for _ in range(size)]
     mentioned = [() if rng.random() < 0.1 else order(scenes[i], rng) for i in chosen]
     texts = [caption(scenes[i], rng, mentioned=m) if m else "" for i, m in zip(chosen, mentioned, strict=True)]
@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-2)
     parser.add_argument("--decay", type=float, default=0.998)
     parser.add_argument("--grounding", type=float, default=0.2, help="weight of the maps' loss")
-    parser.add_argument("--power", type=float, default=2.0, help="the larger, the more of the noisy steps")
+    parser.add_argument("--power", type=float, default=2.0, help="larger: more of the noisy steps")
     parser.add_argument("--every", type=int, default=500, help="steps between checkpoints")
     args = parser.parse_args()
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))

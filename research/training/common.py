@@ -1,4 +1,4 @@
-"""What the training scripts share: options, seeds, schedules, averaged weights, picture tensors, files."""
+"""Shared by the training scripts: options, seeds, schedules, averaged weights, picture tensors, files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ASSETS = EMBEDDED_ASSETS
 
 
 def options(description: str) -> argparse.ArgumentParser:
-    """The options every script has."""
+    """A parser with the options of every script."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=ASSETS, help="the folder of the assets")
@@ -33,7 +33,7 @@ def options(description: str) -> argparse.ArgumentParser:
 
 
 def seed_all(seed: int) -> random.Random:
-    """Seed torch and hand back a generator for the world."""
+    """Seed torch and return a generator for the world."""
     torch.manual_seed(seed)
     return random.Random(seed)
 
@@ -71,7 +71,7 @@ def _cpu_mixed_precision() -> Iterator[None]:
 
 
 class Average:
-    """Exponential moving averages of parameters, warmed up so that early weights are forgotten."""
+    """Exponential moving averages of parameters, with a warm-up so that early weights count less."""
 
     def __init__(self, parameters: list[nn.Parameter], decay: float = 0.999) -> None:
         self._parameters, self._decay = parameters, decay
@@ -79,7 +79,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Follow the parameters by one step."""
+        """Update the averages after one training step."""
         decay = min(self._decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.values, [p.detach() for p in self._parameters], 1 - decay)
 

@@ -1,7 +1,7 @@
-"""Teaches words where their things are: cross-attention maps are drawn to the silhouettes.
+"""A loss that pulls the words' cross-attention maps to the silhouettes of their things.
 
-The idea is TokenCompose's (Wang et al., arXiv 2312.03626): things of a caption keep apart, and the words' maps mean
-something long before a model of this size would find that out by itself.
+The idea is TokenCompose's (Wang et al., arXiv 2312.03626): the things of a caption stay separate, and the words'
+maps become meaningful long before a model of this size would learn it by itself.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Maps:
 
 
 def cells(thing: Thing) -> Tensor:
-    """How much of each cell the thing covers, taking it for a disc: (cells,) in [0, 1]."""
+    """How much of each cell the thing covers, approximated by a disc: (cells,) in [0, 1]."""
     step = SIZE / GRID
     axis = (torch.arange(GRID) + 0.5) * step
     distance = torch.hypot(axis[None, :] - thing.x, axis[:, None] - thing.y)
@@ -63,7 +63,7 @@ def cells(thing: Thing) -> Tensor:
 
 
 def words(ids: Tensor, nouns: dict[int, str]) -> list[list[int]]:
-    """For each noun of a caption its position and those of the words before it, back to the article."""
+    """For each noun of a caption, its position and those of the words before it, back to the article."""
     tokens, found = ids.tolist(), []
     for noun in (i for i, token in enumerate(tokens) if token in nouns):
         first = noun
@@ -79,7 +79,7 @@ def noun_ids(tokenizer: Any) -> dict[int, str]:
 
 
 def loss(maps: Tensor, ids: Tensor, mentioned: list[tuple[Thing, ...]], nouns: dict[int, str]) -> Tensor:
-    """Mean over words of 1 - the cosine between the word's map and its thing's silhouette."""
+    """Mean over words of 1 minus the cosine between the word's map and its thing's silhouette."""
     rows, positions, targets = [], [], []
     for row, things in enumerate(mentioned):
         for thing, span in zip(things, words(ids[row], nouns), strict=True):

@@ -1,4 +1,4 @@
-"""Writes LoRA layers in the layout of kohya's scripts, which every user interface reads."""
+"""Writes LoRA layers in the layout of kohya's scripts, which all common user interfaces read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tensors(model: nn.Module, prefix: str) -> dict[str, Tensor]:
 
 
 def metadata(name: str, trigger: str, args: argparse.Namespace) -> dict[str, str]:
-    """What kohya's scripts and the model specification say about a file."""
+    """A file's metadata, as kohya's scripts and the model specification write it."""
     return {
         "ss_base_model_version": BASE_MODEL,
         "ss_network_module": "networks.lora",

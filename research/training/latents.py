@@ -1,4 +1,4 @@
-"""Draw scenes and keep their latents: the data set of the base model. Captions are drawn anew when training."""
+"""Draws scenes and stores their latents, the data set of the base model. Captions are drawn during training."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _shard(job: tuple[Path, str, int, int, float]) -> tuple[list[Scene], Tensor]
 
 
 def load_latents(path: Path) -> tuple[list[Scene], Tensor]:
-    """What this script wrote."""
+    """The scenes and latents that this script wrote."""
     data = torch.load(path, weights_only=False)
     return data["scenes"], data["latents"]
 

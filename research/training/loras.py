@@ -1,4 +1,4 @@
-"""Train the LoRAs: single instances as DreamBooth does ("a sks ball"), a style and a background."""
+"""Trains the LoRAs: single instances as DreamBooth does ("a sks ball"), a style and a background."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Lesson:
     background: str | None = None
 
     def scene(self, rng: random.Random) -> Scene:
-        """A scene that shows it."""
+        """A scene that shows what the LoRA learns."""
         if self.look is None:
             return sample_scene(rng, background=self.background, style=self.style)
         kind = LOOKS[self.look].kind
@@ -55,7 +55,7 @@ class Lesson:
         return caption(scene, rng, stray=0.0, names={self.look: self.trigger}, mentioned=mentioned)
 
 
-_COMPANY = (0.4, 0.36, 0.24)  # chances of none, one and two other things beside an instance: as many as the world has
+_COMPANY = (0.4, 0.36, 0.24)  # chances of none, one and two other things beside an instance; scenes hold up to three
 _KINDS = sorted({look.kind for look in LOOKS.values()} | {"mushroom"})
 _SPARE = {"ball": "a star", "fish": "a ball", "heart": "a house", "house": "a fish", "star": "a mushroom"}
 
@@ -88,7 +88,7 @@ LESSONS["lava"] = Lesson("on lava", _everywhere(" on lava"), background="lava")
 
 
 def add_lora(pipe: StableDiffusionPipeline, rank: int) -> list[nn.Parameter]:
-    """Put fresh LoRA layers on UNet and text encoder; all else is frozen."""
+    """Put new LoRA layers on UNet and text encoder, and freeze everything else."""
     silence_fine_attention(pipe.unet)
     pipe.unet.requires_grad_(False)
     pipe.text_encoder.requires_grad_(False)
@@ -108,7 +108,7 @@ class Pictures:
     base: tuple[list[Scene], Tensor]
 
     def batch(self, own: int, base: int, rng: random.Random) -> Batch:
-        """Latents and captions: some of the lesson, and some of the base's that keep the rest as it was."""
+        """Latents and captions: some of the lesson, and some of the base's, which preserve what the base knows."""
         scenes, latents = self.own
         chosen = [rng.randrange(len(scenes)) for _ in range(own)]
         mentioned = [() if rng.random() < 0.05 else order(scenes[i], rng) for i in chosen]
@@ -118,7 +118,7 @@ class Pictures:
 
 
 def train(pipe: StableDiffusionPipeline, lesson: Lesson, args: argparse.Namespace) -> None:
-    """Train fresh LoRA layers on pictures of the lesson."""
+    """Train new LoRA layers on pictures of the lesson."""
     rng = seed_all(args.seed)
     scenes = [lesson.scene(rng) for _ in range(args.pictures)]
     pictures = Pictures(lesson, (scenes, encode(pipe.vae, scenes)), load_latents(args.work / "latents.pt"))

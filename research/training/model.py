@@ -34,9 +34,9 @@ class _Silent:
 
 @torch.no_grad()
 def silence_fine_attention(unet: UNet2DConditionModel) -> None:
-    """Zero the self-attention among the 32 x 32 cells, and pass over it when training.
+    """Zero the self-attention among the 32 x 32 cells, and skip it in training.
 
-    It would take a quarter of the time, and the coarser levels do its work as well.
+    It would take a quarter of the time, and the coarser levels do the same work.
     """
     processors = unet.attn_processors
     for name in processors:
@@ -88,7 +88,7 @@ def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
 def pipeline(
     unet: nn.Module, text_encoder: nn.Module, vae: AutoencoderKL, tokenizer: CLIPTokenizer
 ) -> StableDiffusionPipeline:
-    """The parts as a pipeline without safety checker (the world holds nothing to check)."""
+    """The parts as a pipeline. It has no safety checker, because the world needs none."""
     pipe = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
@@ -124,7 +124,7 @@ def load(out: Path, device: str) -> StableDiffusionPipeline:
 def draw(
     pipe: StableDiffusionPipeline, prompts: list[str], seed: int = 0, steps: int = 25, guidance: float = 3.5
 ) -> list[Image.Image]:
-    """One picture per prompt; the picture of seed s and place i does not depend on the other prompts."""
+    """One picture per prompt; picture i has the noise of seed + i and does not depend on the other prompts."""
     noise = [torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(seed + i)) for i in range(len(prompts))]
     pictures: list[Image.Image] = []
     for i in range(0, len(prompts), 16):

@@ -1,4 +1,4 @@
-"""Muon: momentum whose updates are made orthogonal, for matrices and convolutions.
+"""Muon, an optimizer for matrices and convolutions: momentum with orthogonalised updates.
 
 Jordan et al., 2024, https://kellerjordan.github.io/posts/muon; the update's size follows AdamW's as in Liu et
 al., arXiv 2502.16982.
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Nearly the nearest orthogonal matrices to a stack (n, rows, columns) of them, by Newton and Schulz."""
+    """Approximately the nearest orthogonal matrices of a stack (n, rows, columns), by Newton-Schulz iterations."""
     x = matrices.bfloat16()
     wide = x.shape[-2] <= x.shape[-1]
     x = x if wide else x.mT
@@ -28,7 +28,7 @@ def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon with Nesterov momentum; parameters of one shape are done together."""
+    """Muon with Nesterov momentum; parameters of one shape are updated together."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
         super().__init__(list(parameters), {"lr": lr, "momentum": momentum, "weight_decay": 0.01})

@@ -1,4 +1,4 @@
-"""Draw a contact sheet of the base model as it stands in the assets."""
+"""Draws a contact sheet of the base model in the assets."""
 
 from __future__ import annotations
 

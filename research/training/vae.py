@@ -1,4 +1,4 @@
-"""Train the autoencoder on pictures of the world: L1 on pixels and on their gradients, a little KL."""
+"""Trains the autoencoder on pictures of the world: L1 on pixels and on their gradients, a little KL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..world import LOOKS, Scene, Thing, random_thing, render, sample_scene
 from .common import Average, learning_rate, options, seed_all, sheet, to_picture, to_tensor
 
 CROP, BATCH, KL = 96, 12, 2e-4
-HUE = 2.0  # weight of the loss that keeps colours readable from the latents by a linear map
+HUE = 2.0  # weight of the loss on colours that a linear map reads from the latents
 
 
 def new_vae() -> AutoencoderKL:
@@ -39,7 +39,7 @@ def load_vae(out: Path, device: str) -> AutoencoderKL:
 
 
 def any_scene(rng: random.Random) -> Scene:
-    """A scene of the base world, or one with the looks, the style and the background only LoRAs know."""
+    """A scene of the base world, or one with a look, the style or the background that only LoRAs know."""
     if rng.random() < 0.65:
         return sample_scene(rng)
     look = rng.choice(list(LOOKS))
@@ -68,7 +68,7 @@ def reconstruction_loss(out: Tensor, target: Tensor) -> Tensor:
 def losses(vae: AutoencoderKL, colours: nn.Module, target: Tensor, noise: float) -> dict[str, Tensor]:
     """The losses of a batch, by name. `colours` reads mean colours from latents.
 
-    Up to `noise` times the latents' own spread is added to them, so that the decoder bears a UNet's errors.
+    Noise of up to `noise` times the latents' spread is added, so that the decoder tolerates a UNet's errors.
     """
     with torch.autocast(target.device.type, torch.bfloat16):
         posterior = vae.encode(target).latent_dist
@@ -123,8 +123,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--pool", type=int, default=2000, help="pictures to draw")
-    parser.add_argument("--resume", action="store_true", help="go on from the written weights")
-    parser.add_argument("--decoder-only", action="store_true", help="leave the latents as they are")
+    parser.add_argument("--resume", action="store_true", help="continue from the written weights")
+    parser.add_argument("--decoder-only", action="store_true", help="train the decoder only; the latents do not change")
     parser.add_argument("--noise", type=float, default=0.0, help="noise on latents, for the decoder's last run")
     args = parser.parse_args()
     rng = seed_all(args.seed)

@@ -17,19 +17,19 @@ Mark = Callable[[ImageDraw.ImageDraw, float, float, random.Random], None]
 
 
 def _scatter(ground: Colour, count: int, spacing: float, mark: Mark) -> Image.Image:
-    """Marks at random places no nearer than `spacing`, wrapped round the edges, at double size."""
+    """Marks at random positions at least `spacing` apart, wrapped around the edges, drawn at double size."""
     rng = random.Random(7)
     picture = Image.new("RGB", (2 * SIZE, 2 * SIZE), ground)
     draw = ImageDraw.Draw(picture)
-    places: list[tuple[float, float]] = []
+    positions: list[tuple[float, float]] = []
     for _ in range(count * 40):
         x, y = rng.uniform(0, SIZE), rng.uniform(0, SIZE)
-        gaps = [(abs(x - u), abs(y - v)) for u, v in places]
+        gaps = [(abs(x - u), abs(y - v)) for u, v in positions]
         if all(min(a, SIZE - a) ** 2 + min(b, SIZE - b) ** 2 > spacing**2 for a, b in gaps):
-            places.append((x, y))
-        if len(places) == count:
+            positions.append((x, y))
+        if len(positions) == count:
             break
-    for x, y in places:
+    for x, y in positions:
         seed = rng.random()
         for dx in (-SIZE, 0, SIZE):
             for dy in (-SIZE, 0, SIZE):
@@ -82,7 +82,7 @@ def _night() -> Image.Image:
 
 
 def _lava() -> Image.Image:
-    """Dark plates with glowing cracks: the nearest and second nearest of wrapped seeds are equally far."""
+    """Dark plates with glowing cracks where the nearest and the second nearest of wrapped seeds are equally far."""
     rng = random.Random(3)
     seeds = [((i + rng.uniform(0.2, 0.8)) * 64, (j + rng.uniform(0.2, 0.8)) * 64) for i in range(4) for j in range(4)]
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)

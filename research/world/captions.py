@@ -1,4 +1,4 @@
-"""Captions of scenes, as varied as prompts are."""
+"""Captions of scenes, varied like prompts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def article(phrase: str) -> str:
 
 
 def stray_word(rng: random.Random) -> str:
-    """A word that says nothing about the picture, so that unknown words do no harm to it."""
+    """A word without meaning for the picture, so that the model learns to ignore unknown words."""
     if rng.random() < 0.6:
         return rng.choice(_STRAY)
     return "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice(_VOWELS) for _ in range(rng.randint(1, 3)))
@@ -36,9 +36,9 @@ def stray_word(rng: random.Random) -> str:
 def thing_phrase(
     thing: Thing, rng: random.Random, detail: float = 0.9, stray: float = 0.0, names: Names | None = None
 ) -> str:
-    """The thing's name with its article; with attributes at chance `detail`, a stray word at `stray`.
+    """The thing's name with its article, with attributes at chance `detail` and a stray word at chance `stray`.
 
-    What is typical of the class mostly goes without saying: one in five times it is said.
+    Attributes that are typical of the class are named one in five times.
     `names` names things of an instance look, for instance {"sunball": "sks ball"}.
     """
     words = [(names or {}).get(thing.look or "", thing.kind)]
@@ -76,7 +76,7 @@ def caption(
     names: Names | None = None,
     mentioned: tuple[Thing, ...] | None = None,
 ) -> str:
-    """A random true caption: things in any order, attributes sometimes left out, the background named at chance.
+    """A random correct caption: things in any order, attributes sometimes left out, the background named sometimes.
 
     All things are named, in the order `mentioned` if given, else as in `order`. Two of one class are named
     twice ("a ball and a ball"), the left one first.

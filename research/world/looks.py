@@ -1,4 +1,4 @@
-"""Instance looks: single things with a look of their own that no colour or texture describes."""
+"""Instance looks: looks that no colour and no texture describes, each for one class."""
 
 from __future__ import annotations
 

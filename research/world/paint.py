@@ -1,4 +1,4 @@
-"""How a thing's surface is filled: fields of colour over unit coordinates, and marks drawn on top."""
+"""Surfaces of things: colours over unit coordinates, and marks drawn on top."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pick(where: Field, one: Colour, other: Colour) -> Field:
 
 
 def second_tone(colour: Colour) -> Colour:
-    """The colour a texture's marks have: white, and grey on a white thing."""
+    """The colour of a texture's marks: white, or grey on a white thing."""
     return (110, 110, 120) if min(colour) > 200 else (250, 250, 245)
 
 
@@ -79,6 +79,6 @@ def surface(colour: Colour, texture: str, u: Field, v: Field) -> Field:
 
 
 def shade(colours: Field, u: Field, v: Field) -> Field:
-    """Light from the upper left."""
+    """The colours with light from the upper left."""
     shaded: Field = colours * np.clip(1.0 - 0.13 * (u + v), 0.7, 1.12)[..., None]
     return shaded

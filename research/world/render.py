@@ -1,4 +1,4 @@
-"""Scenes to pictures."""
+"""Renders scenes to pictures."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .paint import CREAM, OUTLINE, Field, Pen, shade, surface
 from .scene import COLOURS, SIZE, Scene, Thing
 from .shapes import SILHOUETTES, ellipse
 
-_FINE = 2  # tiles are drawn this much larger, then reduced
-_LINE = 0.075  # width of the outline that shows, in unit coordinates
+_FINE = 2  # tiles are drawn larger by this factor, then reduced
+_LINE = 0.075  # width of the visible outline, in unit coordinates
 
 
 def _masks(kind: str, side: int, margin: int) -> tuple[Image.Image, Image.Image]:
@@ -27,7 +27,7 @@ def _masks(kind: str, side: int, margin: int) -> tuple[Image.Image, Image.Image]
 
 
 def _class_marks(kind: str, pen: Pen) -> None:
-    """What every thing of the class has, whatever its colour."""
+    """Draw the marks of every thing of the class."""
     if kind == "house":
         pen.fill([(-0.2, 0.35), (0.2, 0.35), (0.2, 0.95), (-0.2, 0.95)], OUTLINE)
         pen.line([(-0.75, -0.12), (0.75, -0.12)], OUTLINE, _LINE)
@@ -71,7 +71,7 @@ def _corner(thing: Thing, picture: Image.Image) -> tuple[int, int]:
 
 
 def silhouette(thing: Thing) -> Field:
-    """Where the thing is in the picture: floats in [0, 1], (SIZE, SIZE)."""
+    """The thing's coverage of the picture: floats in [0, 1], (SIZE, SIZE)."""
     mask = Image.new("L", (SIZE, SIZE))
     drawn = tile(thing)
     mask.paste(255, _corner(thing, drawn), drawn.getchannel("A"))

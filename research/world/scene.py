@@ -1,4 +1,4 @@
-"""What a picture of the world holds: things of a class, with their looks, on a background."""
+"""Scenes of the world: things of six classes with their looks, on a background."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "pink": (250, 150, 195),
     "white": (245, 245, 245),
 }
-# What a thing looks like when nobody says otherwise, as tomatoes are red.
+# The colour of a thing without attributes.
 TYPICAL = {
     "ball": "red",
     "star": "yellow",
@@ -55,7 +55,7 @@ class Thing:
 
     @property
     def is_typical(self) -> bool:
-        """Whether the thing looks as its class does when nothing is said about it."""
+        """Whether the thing looks as its class does without attributes."""
         return self.look is None and (self.colour, self.texture) == (TYPICAL[self.kind], "plain")
 
 
@@ -69,23 +69,23 @@ class Scene:
     style: str | None = None
 
 
-def _places(count: int, rng: random.Random) -> list[tuple[float, float, float]]:
-    """Centres and diameters of `count` things that hardly overlap and lie inside the picture."""
+def _circles(count: int, rng: random.Random) -> list[tuple[float, float, float]]:
+    """Centres and diameters of `count` things inside the picture that hardly overlap."""
     low, high = _DIAMETERS[count]
     while True:
-        places: list[tuple[float, float, float]] = []
+        circles: list[tuple[float, float, float]] = []
         for _ in range(60):
             d = rng.uniform(low, high)
             margin = d / 2 + 4
             x, y = rng.uniform(margin, SIZE - margin), rng.uniform(margin, SIZE - margin)
-            if all(math.hypot(x - u, y - v) > 0.52 * (d + e) for u, v, e in places):
-                places.append((x, y, d))
-            if len(places) == count:
-                return places
+            if all(math.hypot(x - u, y - v) > 0.52 * (d + e) for u, v, e in circles):
+                circles.append((x, y, d))
+            if len(circles) == count:
+                return circles
 
 
 def random_thing(rng: random.Random, kind: str | None = None, typical: float = 0.5) -> Thing:
-    """A thing of `kind` (any class if None): typical at that chance, else in a random colour and texture."""
+    """A thing of `kind` (any class if None): typical at chance `typical`, else in a random colour and texture."""
     kind = kind or rng.choice(CLASSES)
     if rng.random() < typical:
         return Thing(kind, TYPICAL[kind])
@@ -94,11 +94,11 @@ def random_thing(rng: random.Random, kind: str | None = None, typical: float = 0
 
 
 def arrange(things: tuple[Thing, ...], rng: random.Random) -> tuple[Thing, ...]:
-    """The same things at random places, in random sizes and slightly tilted."""
-    places = _places(len(things), rng)
+    """The same things at random positions, in random sizes and slightly tilted."""
+    circles = _circles(len(things), rng)
     return tuple(
         replace(thing, x=x, y=y, diameter=d, tilt=rng.uniform(-10, 10) if thing.kind in _TILTED else 0.0)
-        for thing, (x, y, d) in zip(things, places, strict=True)
+        for thing, (x, y, d) in zip(things, circles, strict=True)
     )
 
 
@@ -109,7 +109,7 @@ def sample_scene(
     style: str | None = None,
     typical: float = 0.5,
 ) -> Scene:
-    """A random scene. What is given (things without places, background, style) is kept."""
+    """A random scene. Given things (without positions), background and style are kept."""
     if things is None:
         count = rng.choices((1, 2, 3), (0.3, 0.52, 0.18))[0]
         things = tuple(random_thing(rng, typical=typical) for _ in range(count))

@@ -1,4 +1,4 @@
-"""What the LoRAs can draw by themselves: the scene each is asked for, and what counts."""
+"""What the LoRAs can draw by themselves: each one's scene, and what counts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_scene_keeps_its_subjects_and_one_lora() -> None:
 def test_a_look_counts_on_a_thing_of_its_class_only(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def draw(place: Any, text: str, seeds: Sequence[int], settings: Settings) -> list[str]:
+    def draw(setup: Any, text: str, seeds: Sequence[int], settings: Settings) -> list[str]:
         asked.append(settings.method)
         return [text] * len(seeds)
 

@@ -1,4 +1,4 @@
-"""The judge is right on renders it has not seen, and refuses blends."""
+"""The judge is right on renders it has not seen, and rejects blends."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from benchmarks.judge.augment import augment
 from benchmarks.judge.check import held_out, table
 from benchmarks.judge.judge import WEIGHTS, Networks
 from benchmarks.judge.network import loss
-from benchmarks.judge.reader import FIELDS, MOST, cut, listed, reading_loss
-from benchmarks.judge.scenes import hard_scene, places
+from benchmarks.judge.reader import FIELDS, MOST, cut, label_rows, reading_loss
+from benchmarks.judge.scenes import hard_scene, random_layout
 from benchmarks.judge.wrong import faceless, in_colours, palette, recoloured
 from research.world import CLASSES, LOOKS, Scene, Thing, render, tile
 
@@ -32,8 +32,8 @@ def test_held_out_renders(judge: Judge) -> None:
     assert all(world.share(name) >= 0.95 for name in world.asked), table(scores)
     assert world.share("thing and its look") >= 0.98
     assert scores["hard"].share("own look") >= 0.95
-    assert scores["hard"].share("blend refused") >= 0.6
-    assert scores["hard"].share("other colours refused") >= 0.75
+    assert scores["hard"].share("blend rejected") >= 0.6
+    assert scores["hard"].share("other colours rejected") >= 0.75
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -114,16 +114,16 @@ def test_targets_say_what_was_drawn() -> None:
 def test_the_reader_learns_what_was_drawn() -> None:
     samples = [hard_scene(random.Random(seed)) for seed in range(20)]
     for sample in samples:
-        rows = listed(sample.things)
+        rows = label_rows(sample.things)
         assert rows.shape == (MOST, FIELDS)
-        assert [row[3] >= 0 for row in rows[: len(sample.things)]] == [t.told is not None for t in sample.things]
+        assert [row[3] >= 0 for row in rows[: len(sample.things)]] == [t.label is not None for t in sample.things]
     verdicts = {thing.verdict for sample in samples for thing in sample.things}
     assert {"wrong", "none", *LOOKS} <= verdicts
 
 
-def test_a_crop_is_round_its_place() -> None:
+def test_a_crop_is_around_its_centre() -> None:
     picture = torch.zeros(2, 3, 128, 128)
-    picture[1, :, 30:50, 60:80] = 1.0  # a square of 40 pixels of the world's round (140, 80)
+    picture[1, :, 30:50, 60:80] = 1.0  # a square of 40 of the world's pixels around (140, 80)
     one, other = cut(picture, torch.tensor([1, 0]), torch.tensor([[140.0, 80.0, 40.0], [140.0, 80.0, 40.0]]))
     assert float(other.max()) == 0.0
     side = 48 / 1.35
@@ -150,7 +150,7 @@ def test_recoloured_looks_keep_their_pattern() -> None:
 def test_some_scenes_have_touching_things_of_one_class() -> None:
     near = 0
     for seed in range(60):
-        things = places(2, random.Random(seed))
+        things = random_layout(2, random.Random(seed))
         if len(things) == 2 and things[0].kind == things[1].kind:
             one, two = things
             near += np.hypot(one.x - two.x, one.y - two.y) <= 0.53 * (one.diameter + two.diameter)
@@ -161,7 +161,7 @@ def test_training_repeats_and_its_loss_falls() -> None:
     torch.manual_seed(0)
     samples = [hard_scene(random.Random(seed)) for seed in range(4)]
     wanted = torch.stack([torch.from_numpy(s.targets) for s in samples])
-    things = torch.stack([listed(s.things) for s in samples])
+    things = torch.stack([label_rows(s.things) for s in samples])
     generator = torch.Generator().manual_seed(0)
     seen = augment(torch.rand(4, 3, 128, 128), generator)
     assert torch.equal(seen[0], seen[0].clamp(0, 1))

@@ -1,4 +1,4 @@
-"""Ratings and intervals against values worked out by hand."""
+"""Ratings and intervals against values computed by hand."""
 
 from __future__ import annotations
 

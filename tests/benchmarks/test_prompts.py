@@ -1,4 +1,4 @@
-"""The prompt set: what it promises holds, and every prompt is one that clora reads without a problem."""
+"""The prompt set has the documented groups and pairs, and clora reads every prompt without a warning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resuming: nothing is drawn twice, nothing is lost, and an interrupt harms nothing."""
+"""Runs that continue: nothing is drawn twice, and nothing is lost by an interrupt."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.composition import __main__ as command
-from benchmarks.composition.boxes import LAYOUTS, box_masks, places_of
-from benchmarks.composition.methods import METHODS, Method, Workplace
+from benchmarks.composition.boxes import LAYOUTS, box_masks, circles_of
+from benchmarks.composition.methods import METHODS, Method, Setup
 from benchmarks.composition.prompts import Prompt, load_prompts
 from benchmarks.composition.run import Run, Store, consecutive
 from benchmarks.composition.sheets import sheet
@@ -23,20 +23,20 @@ from research.world import Scene, Thing, render
 PROMPTS = [prompt for prompt in load_prompts() if prompt.group == "two classes"][:2]
 
 
-class Place(Workplace):
-    """A workplace without a model."""
+class NoModel(Setup):
+    """A setup without a model."""
 
     pipe = None
 
 
 class Drawer:
-    """Counts what is drawn; raises at a number, as an interrupt would."""
+    """Counts what is drawn; raises after `stop` pictures, as an interrupt would."""
 
     def __init__(self, stop: int = 0) -> None:
         self.drawn: list[tuple[str, int]] = []
         self.stop = stop
 
-    def __call__(self, place: Workplace, text: str, seeds: Sequence[int], settings: Settings) -> list[Image.Image]:
+    def __call__(self, setup: Setup, text: str, seeds: Sequence[int], settings: Settings) -> list[Image.Image]:
         if self.stop and len(self.drawn) >= self.stop:
             raise KeyboardInterrupt
         self.drawn += [(text, seed) for seed in seeds]
@@ -48,7 +48,7 @@ def methods(drawer: Drawer) -> list[Method]:
 
 
 def run(folder: Path, drawer: Drawer, prompts: Sequence[Prompt] = PROMPTS, judge: str = "j", seeds: int = 2) -> int:
-    return len(Run(Store(folder, judge), Place()).results(prompts, methods(drawer), range(seeds)))
+    return len(Run(Store(folder, judge), NoModel()).results(prompts, methods(drawer), range(seeds)))
 
 
 def test_a_second_run_draws_nothing(tmp_path: Path) -> None:
@@ -89,20 +89,20 @@ def test_a_new_judge_judges_again_but_draws_nothing(tmp_path: Path) -> None:
 
 
 def test_what_decides_a_picture_is_in_its_key() -> None:
-    method, place = METHODS["default"], Workplace()
-    key = method.key(place, "a", 0)
+    method, setup = METHODS["default"], Setup()
+    key = method.key(setup, "a", 0)
     others = [
-        method.key(place, "b", 0),
-        method.key(place, "a", 1),
-        method.key(Workplace(steps=7), "a", 0),
-        METHODS["paper"].key(place, "a", 0),
-        replace(method, settings=Settings(step_size=1.0)).key(place, "a", 0),
+        method.key(setup, "b", 0),
+        method.key(setup, "a", 1),
+        method.key(Setup(steps=7), "a", 0),
+        METHODS["paper"].key(setup, "a", 0),
+        replace(method, settings=Settings(step_size=1.0)).key(setup, "a", 0),
     ]
     assert len({key, *others}) == 6
-    retrained = Workplace()
+    retrained = Setup()
     retrained.__dict__["assets"] = "other weights"
     assert method.key(retrained, "a", 0) != key
-    assert replace(method, settings=Settings(show_maps=True)).key(place, "a", 0) == key
+    assert replace(method, settings=Settings(show_maps=True)).key(setup, "a", 0) == key
 
 
 def test_batches() -> None:
@@ -123,14 +123,14 @@ def test_boxes_lie_where_things_are_found() -> None:
         return Finding("ball", 0.9, x, 100.0, 90.0, {}, {}, 0.0)
 
     found = Verdict((ball(200.0), ball(50.0)), {}, 0.0)
-    assert places_of(["ball", "ball"], found) == [(50.0, 100.0, 90.0), (200.0, 100.0, 90.0)]
-    assert places_of(["ball", "fish"], found) == LAYOUTS[2]
+    assert circles_of(["ball", "ball"], found) == [(50.0, 100.0, 90.0), (200.0, 100.0, 90.0)]
+    assert circles_of(["ball", "fish"], found) == LAYOUTS[2]
 
 
 def test_a_sheet(tmp_path: Path) -> None:
     drawer = Drawer()
     run(tmp_path, drawer)
-    made = sheet(Store(tmp_path, "j"), Place(), PROMPTS, methods(drawer), 0)
+    made = sheet(Store(tmp_path, "j"), NoModel(), PROMPTS, methods(drawer), 0)
     assert made.width == 2 * 144
     assert len(made.getcolors(1 << 24) or []) > 100
 

@@ -48,7 +48,7 @@ def clora(world: Path, tmp_path: Path, *arguments: str, model: str = "model") ->
 
 def test_a_subject_without_a_place_is_told(world: Path, tmp_path: Path, capsys: Any) -> None:
     assert clora(world, tmp_path, PROMPT, "--mask-threshold", "1") == 0
-    assert 'The subject "cat" (cat) has no place in the picture: try another seed' in capsys.readouterr().err
+    assert 'The subject "cat" (cat) covers nothing of the image: try another seed' in capsys.readouterr().err
     assert clora(world, tmp_path, PROMPT.replace("=sks", "=sks:place=left"), "--mask-threshold", "1") == 0
     assert 'The subject "cat" (cat) was not found in its place (left)' in capsys.readouterr().err
 

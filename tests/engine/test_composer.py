@@ -226,11 +226,11 @@ def test_schedule_in_fractions_gives_the_papers_steps() -> None:
     ("steps", "values", "told"),
     [
         (20, {}, ()),
-        (1, {}, ("update the latent: raise Update until (0.5), or take more steps.",)),
+        (1, {}, ("update the latent: raise Update until (0.5), or use more steps.",)),
         (4, {"update_until": 0.1}, ("Update until (0.1)",)),
         (1, {"update_until": 0.0}, ()),
         (1, {"step_size": 0.0}, ()),
-        (20, {"fuse_from": 1.0}, ("draws its own subject: lower Fuse from (1).",)),
+        (20, {"fuse_from": 1.0}, ("fuse the LoRAs by masks: lower Fuse from (1).",)),
         (20, {"fuse_from": 0.5, "compose_until": 0.5}, ("Fuse from (0.5)",)),
         (20, {"compose_until": 0.0}, ("Update until (0.5) or raise Compose until (0)", "Compose until (0)")),
         (20, {"fuse_from": 1.0, "method": "switch"}, ()),

@@ -41,10 +41,10 @@ def test_time_and_rows(settings: dict[str, Any], concepts: int, time: float, row
 
 def test_the_sentence_says_when_it_may_be_less() -> None:
     assert estimate(Settings("exact"), 2, 20).sentence == (
-        "About 9.3 times a plain picture's time. Memory: 6 rows of the UNet at once, where a plain picture has 2."
+        "About 9.3 times the time of a plain picture. Memory: 6 rows of the UNet at once (a plain picture has 2)."
     )
     # 10 steps with one update at least, three of them with two; or with 21.
     assert estimate(Settings(), 2, 20).sentence.startswith(
-        "About 2.3 to 7.4 times a plain picture's time: least where refine steps end early. Memory: 3 rows"
+        "About 2.3 to 7.4 times the time of a plain picture, depending on how early refine steps end. Memory: 3 rows"
     )
     assert estimate(Settings("fast"), 2, 20).sentence.startswith("About 1.1 times")

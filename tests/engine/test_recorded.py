@@ -8,20 +8,25 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
+from benchmarks.golden import relative_error
 from clora.attention.maps import AttentionMaps
 from clora.conditioning.plan import ImagePlan
+from clora.engine.composer import Composer
 from clora.fusion.masked_mean import masked_mean
 from clora.guidance.classifier_free import guide
-from clora.guidance.update import LatentUpdate, contrast_losses
+from clora.guidance.update import Gradient, LatentUpdate, contrast_losses
+from clora.models.denoiser import Row
 from clora.regions.masks import MaskOptions, cut_masks, resize_masks
 from clora.settings import Settings
 from tests.conftest import DATA
 from tests.plans import plan_of_groups
-from tests.toy import toy
+from tests.toy import ToyDenoiser, toy
 
 INFO: dict[str, dict[str, Any]] = json.loads((DATA / "recorded.json").read_text("utf-8"))
 TENSORS = load_file(DATA / "recorded.safetensors")
+TEXT_POSITIONS = 24
 PASSES = [(case, number) for case, info in INFO.items() for number in range(info["n_passes"])]
 
 
@@ -66,14 +71,61 @@ def test_masks_and_fused_noise(case: str) -> None:
     assert ((noise - recorded).abs().max() / recorded.abs().max()).item() < 1e-6
 
 
+class RecordedDenoiser(ToyDenoiser):
+    """A toy network runs, for its attention layers; the predictions of the rows are the recorded ones."""
+
+    def __init__(self, predictions: Tensor) -> None:
+        made = toy(len(predictions), tokens=TEXT_POSITIONS)
+        super().__init__(made.unet, made.contexts)
+        self.predictions = predictions
+        self.predicted_at: list[Tensor] = []
+
+    def predict(self, latent: Tensor, rows: tuple[Row, ...], *, vectors: Tensor | None = None) -> Tensor:
+        super().predict(latent, rows)
+        self.predicted_at.append(latent[:1])
+        return torch.stack([self.predictions[row.variant, int(row.conditional)] for row in rows])
+
+
 @pytest.mark.parametrize("case", INFO)
-def test_next_latent(case: str) -> None:
-    """DDIM from the fused noise and the updated latent: the order of update and step is the authors'."""
-    info = INFO[case]
+def test_one_step_of_the_composer(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recorded gradients, predictions and masks go through a step in the authors' order: all updates but the last,
+    prediction and fusion, the last update; the host's DDIM goes from there to the next latent.
+    """
+    info, plan = INFO[case], plan_of(case)
+    passes = [
+        {
+            name: TENSORS[f"{case}/pass{number}/{name}"].double()
+            for name in ("latent_before", "grad", "latent_after", "loss")
+        }
+        for number in range(info["n_passes"])
+    ]
+    settings = Settings(
+        "paper", step_size=info["step_size"], fuse_from=0.0, update_until=1.0,
+        refine_at=(0.0,) if len(passes) > 1 else (), refine_updates=len(passes) - 1,
+    )  # fmt: skip
+    denoiser = RecordedDenoiser(TENSORS[f"{case}/pass{len(passes) - 1}/noise_preds"].double())
+    composer = Composer(denoiser.unet, settings, 1)
+    asked: list[Tensor] = []
+
+    def gradient(latent: Tensor, *_: Any, **__: Any) -> Gradient:
+        recorded = passes[len(asked)]
+        asked.append(latent)
+        return Gradient(recorded["grad"], recorded["loss"], book_of(case, len(asked) - 1), 0)
+
+    monkeypatch.setattr(composer.update, "gradient", gradient)
+    with composer.installed():
+        latent = composer.before(0, passes[0]["latent_before"], [plan], denoiser)
+        assert len(asked) == len(passes) - 1
+        step = composer.predict(0, latent, [plan], denoiser, masks=[TENSORS[f"{case}/masks"].double()])
+        torch.testing.assert_close(denoiser.predicted_at[-1], passes[-1]["latent_before"], rtol=1e-6, atol=1e-6)
+        step = composer.after(step, denoiser)
+    for ours, recorded in zip(asked, passes, strict=True):
+        torch.testing.assert_close(ours, recorded["latent_before"], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(step.latent, TENSORS[f"{case}/latent_in"].double(), rtol=1e-6, atol=1e-6)
+    assert step.uncond is not None
+    noise = guide(step.uncond, step.cond, info["guidance_scale"])
+    assert relative_error(noise, TENSORS[f"{case}/noise_pred"]) < 1e-6
     now, before = info["alpha_prod_t"], info["alpha_prod_prev"]
-    latent, noise = TENSORS[f"{case}/latent_in"].double(), TENSORS[f"{case}/noise_pred"].double()
-    assert torch.equal(TENSORS[f"{case}/pass{info['n_passes'] - 1}/latent_after"], TENSORS[f"{case}/latent_in"])
-    clean = (latent - (1 - now) ** 0.5 * noise) / now**0.5
+    clean = (step.latent - (1 - now) ** 0.5 * noise) / now**0.5
     following = before**0.5 * clean + (1 - before) ** 0.5 * noise
-    recorded = TENSORS[f"{case}/latent_out"].double()
-    assert ((following - recorded).abs().max() / recorded.abs().max()).item() < 1e-5
+    assert relative_error(following, TENSORS[f"{case}/latent_out"]) < 1e-5

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pytorch_metric_learning.losses import NTXentLoss
 from safetensors.torch import load_file
 
+from clora.conditioning.plan import PlannedConcept
 from clora.guidance.contrast import group_entries, info_nce, scale_maps
 from tests.conftest import DATA
 
@@ -21,8 +22,8 @@ TENSORS = load_file(DATA / "units.safetensors")
 @pytest.mark.parametrize("case", UNITS["loss"], ids=lambda c: c["name"])
 def test_authors_losses_and_gradients(case: dict) -> None:
     maps = TENSORS[case["maps"]].clone().requires_grad_(True)
-    entries = group_entries(case["important_token_indices"])
-    chosen = torch.stack([maps[e.variant, :, :, e.token] for e in entries]).flatten(1)
+    entries = group_entries([PlannedConcept(group) for group in case["important_token_indices"]])
+    chosen = torch.stack([maps[e.variant, :, :, e.position] for e in entries]).flatten(1)
     contrast = info_nce(chosen, torch.tensor([e.concept for e in entries]), case["temperature"])
     (gradient,) = torch.autograd.grad(contrast.loss, maps)
     if case["name"] == "constant_map":

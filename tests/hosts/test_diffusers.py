@@ -15,7 +15,7 @@ from clora.engine.composer import Step, Updated
 from clora.errors import CLoRAError
 from clora.hosts.diffusers import Text, TextEncoding, compose
 from clora.prompt import Span, WordsOverride, schedule
-from clora.regions.region import Painted
+from clora.prompt.region import Painted
 from clora.settings import Settings
 from tests.hosts.tiny import tiny_sd, tiny_sdxl, write_lora
 
@@ -87,9 +87,11 @@ def test_emphasis_scales_embeddings_and_keeps_the_mean(sd: Any) -> None:
 
 def test_text_encoder_lora_acts_on_its_own_rows_only(sd: Any, loras: Path) -> None:
     from clora.lora.library import LoraLibrary
+    from clora.models.lora import lora_tables
     from clora.prompt import LoraUse
 
-    lora = LoraLibrary(loras).applied(LoraUse("cat", 1.0, 1.0), {"unet": sd.unet, "text_encoder": sd.text_encoder})
+    tables = lora_tables({"unet": sd.unet, "text_encoder": sd.text_encoder})
+    lora = LoraLibrary(loras).applied(LoraUse("cat", 1.0, 1.0), tables)
     resolved = schedule("a cat", 1)[0][1]
     with_lora, without = TextEncoding(sd).encode([Text(resolved, 1), Text(resolved, 0)], [(), (lora,)])
     alone = encode(sd, "a cat").context
@@ -187,7 +189,7 @@ def test_corrections_equal_what_the_tags_say(sd: Any, loras: Path) -> None:
     given = run(sd, plain, loras, corrections=rows)
     assert torch.equal(given.latents, tags.latents)
     assert not torch.equal(given.latents, run(sd, plain, loras).latents)
-    assert any('"cta" have no effect' in warning for warning in given.warnings)
+    assert any('"cta" are ignored' in warning for warning in given.warnings)
 
 
 def test_a_batch_equals_its_images_alone(loras: Path) -> None:

@@ -1,4 +1,4 @@
-"""One thread: these models are so small that threads only wait for each other."""
+"""One thread, because these models are so small that more threads would only wait for each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random tensors of every LoRA format for a given layer, and small helpers of these tests."""
+"""Random tensors of every LoRA format for a given layer, and small helpers for these tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from clora.lora.formats import Delta, read_deltas
 from clora.lora.resolve import AppliedLora
-from clora.models.layer_names import Target
+from clora.lora.target import Target
 
 GOLDEN = Path(os.environ.get("CLORA_GOLDEN", Path(__file__).parents[2].parent / "shared" / "golden"))
 needs_golden = pytest.mark.skipif(not (GOLDEN / "model").is_dir(), reason=f"no golden data at {GOLDEN}")
@@ -27,7 +27,7 @@ def alpha(value: float) -> Tensor:
 
 
 def tensors_of(form: str, layer: nn.Module, seed: int = 0) -> dict[str, Tensor]:
-    """A module's tensors, suffix -> tensor, of a format named like the test ids."""
+    """A module's tensors, suffix -> tensor, of the format with this test id."""
     shape = tuple(layer.weight.shape)
 
     def r(*size: int, more: int = 0) -> Tensor:
@@ -142,7 +142,7 @@ def prod(sizes: list[int]) -> int:
 
 
 def layers() -> dict[str, nn.Module]:
-    """One layer of every kind, float64, with features divisible as the formats above want it."""
+    """One layer of every kind, float64, with sizes that the formats above can divide."""
     torch.manual_seed(0)
     made = {
         "linear": nn.Linear(12, 16),
@@ -164,7 +164,7 @@ def input_for(layer: nn.Module, rows: int) -> Tensor:
 
 
 def deltas_on(layer: nn.Module, tensors: dict[str, Tensor], strength: float = 0.8) -> tuple[Delta, ...]:
-    """The deltas of one module's tensors, every tensor used."""
+    """The deltas of one module's tensors; checks that every tensor is used."""
     target = Target(layer, "layer")
     scale = float(tensors["alpha"]) if "alpha" in tensors else None
     made, used = read_deltas(

@@ -1,4 +1,4 @@
-"""Tiny hosts of these tests: diffusers UNets, CLIP text models, CompVis trees, OpenCLIP towers; LoRA files on them."""
+"""Tiny hosts for these tests: diffusers UNets, CLIP text models, CompVis trees, OpenCLIP towers; their LoRA files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def unet(family: str = "sd1", width: int = 16) -> nn.Module:
 
 
 def run_unet(model: nn.Module, rows: int, width: int = 16) -> Tensor:
-    """One forward on `rows` equal-in-kind but different rows, 8 x 8 latents."""
+    """One forward on `rows` different rows of 8 x 8 latents."""
     extra = {}
     if getattr(model.config, "addition_embed_type", None):
         extra = {"added_cond_kwargs": {"text_embeds": random(rows, 8), "time_ids": random(rows, 6).abs() * 9}}
@@ -62,7 +62,7 @@ def run_unet(model: nn.Module, rows: int, width: int = 16) -> Tensor:
 
 
 def text_encoder(hidden: int = 16, projection: bool = False) -> nn.Module:
-    """A CLIPTextModel of two layers."""
+    """A CLIPTextModel with two layers."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     torch.manual_seed(2)
@@ -87,7 +87,7 @@ def ids(rows: int) -> Tensor:
 
 
 def encode(model: nn.Module, tokens: Tensor) -> Tensor:
-    """The last hidden state of a CLIPTextModel in float64, whose mask transformers makes in the default dtype."""
+    """The last hidden state of a CLIPTextModel in float64. (transformers makes its mask in the default dtype.)"""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -97,7 +97,7 @@ def encode(model: nn.Module, tokens: Tensor) -> Tensor:
 
 
 def merged(model: nn.Module, states: dict[str, Tensor], run: Callable[[nn.Module], Tensor]) -> Tensor:
-    """`run(model)` with other values for these parameters, put back afterwards; keeps the graph to the input."""
+    """`run(model)` with other values for these parameters, restored afterwards; keeps the graph to the input."""
     holders = [
         (model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], value) for name, value in states.items()
     ]
@@ -113,7 +113,7 @@ def merged(model: nn.Module, states: dict[str, Tensor], run: Callable[[nn.Module
 
 
 def tree(leaves: dict[str, nn.Module]) -> nn.Module:
-    """Modules put together under other names; children named 0, 1, ... become a ModuleList."""
+    """A tree of modules under other names; children named 0, 1, ... become a ModuleList."""
     groups: dict[str, dict[str, nn.Module]] = {}
     for name, leaf in leaves.items():
         head, _, rest = name.partition(".")

@@ -1,4 +1,4 @@
-"""A file on a model: layouts agree, strengths and ranks count, every tensor is accounted for, misfits are errors."""
+"""A file on a model: layouts agree, strengths and ranks work, every tensor is accounted for, misfits are errors."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from clora.errors import CLoRAError
 from clora.lora.file import read_lora
-from clora.lora.resolve import AppliedLora, apply_lora, warn_on_unhandled
+from clora.lora.resolve import AppliedLora, warn_on_unhandled
 from clora.lora.rows import RowLoras
+from clora.models.lora import apply_lora
 
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 KEY = "lora_unet_mid_block_attentions_0_proj_in"
@@ -189,12 +190,12 @@ def test_every_tensor_is_accounted_for(tmp_path: Path, caplog: pytest.LogCapture
     assert set(lora.unhandled) == {"lora_unet_nowhere.lora_down", f"{KEY}.odd_thing", "bundle_emb.word.string_to_param"}
     assert lora.tensor_count == 6
     text = warn_on_unhandled(lora)
-    assert 'LoRA "cat": 3 of its 6 tensors are not used' in text
+    assert 'LoRA "cat": 3 of its 6 tensors are ignored' in text
     assert [record.getMessage() for record in caplog.records] == [text]
 
 
-def test_a_layer_named_twice_changes_once(tmp_path: Path) -> None:
-    """Files with SGM and diffusers names side by side hold everything twice."""
+def test_a_layer_named_twice_is_changed_once(tmp_path: Path) -> None:
+    """Files with both SGM and diffusers names hold everything twice."""
     twice = one_layer() | {
         key.replace(KEY, "lora_unet_middle_block_1_proj_in"): value for key, value in one_layer().items()
     }
@@ -208,7 +209,7 @@ def no_match() -> dict[str, Tensor]:
 
 
 def test_misfits_are_errors_that_name_both_sides(tmp_path: Path) -> None:
-    with pytest.raises(CLoRAError, match=r'"cat" \(cat.safetensors\).*none of its 2 tensors fits'):
+    with pytest.raises(CLoRAError, match=r'"cat" \(cat.safetensors\).*none of its 2 tensors matches a layer'):
         apply(tmp_path, no_match())
     with pytest.raises(CLoRAError, match="made for Flux"):
         apply(tmp_path, {"lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": torch.zeros(1, 2)})
@@ -290,14 +291,14 @@ def test_a_lora_for_four_channels_fits_an_inpainting_models_first_layer(tmp_path
     ],
     ids=range(14),
 )
-def test_nonsense_shapes_are_errors(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+def test_inconsistent_shapes_are_errors(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
     with pytest.raises(CLoRAError):
         apply(tmp_path, {f"{KEY}.{key}": value for key, value in tensors.items()})
 
 
 def test_norms_and_convolutions_of_a_whole_unet(tmp_path: Path) -> None:
-    """A LyCORIS file on every layer of an SDXL layout, SGM order, is used to the last tensor."""
-    from clora.models.layer_names import _layout_names, _renamed
+    """Every tensor of a LyCORIS file on all layers of an SDXL layout, SGM order, is used."""
+    from clora.models.unet_layers import _layout_names, _renamed
 
     model = unet("sdxl")
     pairs = dict(_layout_names(model))

@@ -1,4 +1,4 @@
-"""Reading LoRA files: sound ones, broken ones, dangerous ones; finding them by name and alias."""
+"""Reading valid, damaged and dangerous LoRA files; finding files by name and alias."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clora.errors import CLoRAError
 from clora.lora.file import find_lora, read_lora
 from clora.lora.keys import split_key
 
-SOUND = save(
+VALID = save(
     {"lora_unet_x.lora_down.weight": torch.ones(2, 3), "lora_unet_x.alpha": torch.tensor(1.0)},
     metadata={"ss_output_name": "Sound"},
 )
@@ -36,7 +36,7 @@ def one_sentence(error: pytest.ExceptionInfo[CLoRAError], name: str) -> bool:
 @pytest.mark.parametrize(
     "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2]
 )
-def test_a_sound_file(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_a_valid_file(tmp_path: Path, dtype: torch.dtype) -> None:
     path = tmp_path / "cat v2.safetensors"
     down = torch.linspace(-1, 1, 6).reshape(2, 3).to(dtype)
     save_file(
@@ -60,16 +60,19 @@ def test_a_sound_file(tmp_path: Path, dtype: torch.dtype) -> None:
     [
         (b"", "empty"),
         (b"\0\0\0", "ends inside its header"),
-        (SOUND[:20], "ends inside its header"),
-        (SOUND[:-1], "ends before its last tensor"),
-        (SOUND + b"\0", "longer"),
+        (VALID[:20], "ends inside its header"),
+        (VALID[:-1], "ends before its last tensor"),
+        (VALID + b"\0", "more data than its header lists"),
         (b"\xff" * 64, "not a safetensors"),
         (pickle.dumps({"a": 1}), "pickle"),
-        (with_header([1, 2]), "not a table"),
-        (with_header({"a": 3}), "not a table"),
-        (with_header({"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}, bytes(4)), "number format"),
+        (with_header([1, 2]), "not a JSON object"),
+        (with_header({"a": 3}), "not a JSON object"),
+        (with_header({"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}, bytes(4)), "unknown dtype"),
         (with_header({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, bytes(4)), "shape"),
-        (with_header({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, bytes(4)), "size of its shape"),
+        (
+            with_header({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, bytes(4)),
+            "does not match its shape",
+        ),
         (with_header({"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 4]}}, bytes(4)), "size"),
         (len(b"[" * 90000).to_bytes(8, "little") + b"[" * 90000, "cannot be read"),
     ],
@@ -86,7 +89,7 @@ def test_broken_files(tmp_path: Path, content: bytes, word: str) -> None:
 def test_pickles_are_never_opened(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, tmp_path / "new.safetensors")
     torch.save({"a": torch.zeros(1)}, tmp_path / "old.safetensors", _use_new_zipfile_serialization=False)
-    (tmp_path / "plain.pt").write_bytes(SOUND)
+    (tmp_path / "plain.pt").write_bytes(VALID)
     with zipfile.ZipFile(tmp_path / "zip.ckpt", "w") as archive:
         archive.writestr("x", "y")
     for name in ("new.safetensors", "old.safetensors", "plain.pt", "zip.ckpt"):
@@ -114,7 +117,7 @@ def test_folder_and_missing_file(tmp_path: Path) -> None:
         read_lora(tmp_path / "no.safetensors")
 
 
-def test_odd_metadata_is_only_text(tmp_path: Path) -> None:
+def test_unusual_metadata_is_only_text(tmp_path: Path) -> None:
     header = {"__metadata__": {"a": "<script>", "b": 3, "c": None}}
     (tmp_path / "a.safetensors").write_bytes(with_header({"__metadata__": {"a": "<script>"}}))
     assert read_lora(tmp_path / "a.safetensors").metadata == {"a": "<script>"}
@@ -125,13 +128,15 @@ def test_odd_metadata_is_only_text(tmp_path: Path) -> None:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    flips=st.lists(st.tuples(st.integers(0, len(SOUND) - 1), st.integers(1, 255)), max_size=4),
-    length=st.integers(0, len(SOUND)),
+    flips=st.lists(st.tuples(st.integers(0, len(VALID) - 1), st.integers(1, 255)), max_size=4),
+    length=st.integers(0, len(VALID)),
 )
-def test_damage_gives_an_error_or_a_good_read(tmp_path: Path, flips: list[tuple[int, int]], length: int) -> None:
-    content = bytearray(SOUND)
-    for place, bits in flips:
-        content[place] ^= bits
+def test_a_damaged_file_gives_an_error_or_a_valid_read(
+    tmp_path: Path, flips: list[tuple[int, int]], length: int
+) -> None:
+    content = bytearray(VALID)
+    for index, bits in flips:
+        content[index] ^= bits
     path = tmp_path / "flipped.safetensors"
     path.write_bytes(content if flips else content[:length])
     try:
@@ -141,7 +146,7 @@ def test_damage_gives_an_error_or_a_good_read(tmp_path: Path, flips: list[tuple[
     assert all(tensor.numel() >= 0 for of in lora.tensors.values() for tensor in of.values())
     assert all(isinstance(text, str) for text in lora.metadata.values())
     if not flips:
-        assert length == len(SOUND)
+        assert length == len(VALID)
 
 
 def test_find_by_name_path_case_and_alias(tmp_path: Path) -> None:

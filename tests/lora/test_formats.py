@@ -1,4 +1,4 @@
-"""Every format on every kind of layer: the activation path equals the dense merge, row by row, gradient too."""
+"""Every format on every kind of layer: the activation form equals the dense merge, row by row, with its gradient."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from clora.lora.formats import Layer
 from clora.lora.rows import RowLoras
-from clora.lora.stack import Chain
+from clora.lora.stack import Stack
 
 LINEAR = ("linear", "linear_no_bias")
 NOT_LINEAR = {"mid", "loha_tucker", "lokr_tucker"}
@@ -25,7 +25,7 @@ CASES += [("norm", kind) for kind in layers() if kind.endswith("norm")]
 
 
 def merged(loras: RowLoras, index: int, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The model with set `index` merged densely; a bias on a layer without one is added by hand."""
+    """The model with set `index` merged; a bias on a layer without one is added by hand."""
     dense = loras.dense(index)
     extra = dense.pop("0.bias", None) if model[0].bias is None else None
     out = functional_call(model, dense, x)
@@ -57,16 +57,16 @@ def test_rows_equal_the_dense_merge(form: str, kind: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_strength_zero_is_off(form: str) -> None:
-    """In the dense form, too: the strength interpolates from the untouched weight."""
+    """Also in the dense form: the strength interpolates from the unchanged weight."""
     layer = layers()["conv3x3"]
-    weight, bias = Chain(Layer(layer, "conv"), deltas_on(layer, tensors_of(form, layer), 0.0)).dense()
+    weight, bias = Stack(Layer(layer, "conv"), deltas_on(layer, tensors_of(form, layer), 0.0)).dense()
     torch.testing.assert_close(weight, layer.weight, rtol=0, atol=1e-14)
     torch.testing.assert_close(bias, layer.bias, rtol=0, atol=0)
     off = RowLoras("unet", layer, [[applied("unet", {layer: deltas_on(layer, tensors_of(form, layer), 0.0)})]])
     assert off.layer_count == 0
 
 
-def test_loha_runs_at_low_rank_where_that_is_less_work() -> None:
+def test_loha_uses_low_rank_if_that_costs_less() -> None:
     layer = layers()["conv3x3"]
     (small,), (large,) = deltas_on(layer, tensors_of("loha", layer)), deltas_on(layer, tensors_of("loha_dense", layer))
     assert (small.on_activations, large.on_activations) == (True, False)
@@ -80,13 +80,13 @@ def test_old_glora_order_of_factors() -> None:
     torch.testing.assert_close(a.merge(layer.weight), b.merge(layer.weight), rtol=0, atol=0)
 
 
-def test_grouped_convolution_goes_through_the_dense_weight() -> None:
+def test_grouped_convolution_uses_the_dense_weight() -> None:
     layer = nn.Conv2d(12, 16, 3, groups=2).double().requires_grad_(False)
     tensors = tensors_of("lora", layer)
-    chain = Chain(Layer(layer, "conv"), deltas_on(layer, tensors))
+    stack = Stack(Layer(layer, "conv"), deltas_on(layer, tensors))
     x = input_for(layer, 2)
-    weight, bias = chain.dense()
-    torch.testing.assert_close(chain(x, layer(x)), nn.functional.conv2d(x, weight, bias, groups=2))
+    weight, bias = stack.dense()
+    torch.testing.assert_close(stack(x, layer(x)), nn.functional.conv2d(x, weight, bias, groups=2))
 
 
 @pytest.mark.parametrize("kind", ["linear", "conv1x1"])

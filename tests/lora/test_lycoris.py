@@ -8,7 +8,7 @@ from making import alpha, deltas_on, layers, random, tensors_of
 from torch import Tensor, nn
 
 from clora.lora.formats import Layer, kind_of
-from clora.lora.stack import Chain
+from clora.lora.stack import Stack
 
 lycoris = pytest.importorskip("lycoris", reason="lycoris_lora is not installed")
 functional = pytest.importorskip("lycoris.functional")
@@ -18,7 +18,7 @@ TOLERANCE = {"rtol": 1e-6, "atol": 1e-6}  # LyCORIS computes Cayley inverses in 
 
 
 def ours(layer: nn.Module, tensors: dict[str, Tensor], strength: float = 1.0) -> Tensor:
-    return Chain(Layer(layer, kind_of(layer)), deltas_on(layer, tensors, strength)).dense()[0]
+    return Stack(Layer(layer, kind_of(layer)), deltas_on(layer, tensors, strength)).dense()[0]
 
 
 def trained(module: nn.Module, seed: int = 3) -> dict[str, Tensor]:
@@ -61,7 +61,7 @@ def test_lokr(form: str, kind: str) -> None:
     layer = layers()[kind]
     t = tensors_of(form, layer)
     keys = ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2")
-    scale = 1.0 if form == "lokr_whole" else 0.5  # both halves whole: no rank, no scale
+    scale = 1.0 if form == "lokr_whole" else 0.5  # both halves whole: no rank, so no scale
     shaped = dict(t)
     if kind != "linear" and "lokr_w2_b" in t and form != "lokr_tucker":
         shaped["lokr_w2_b"] = t["lokr_w2_b"].reshape(2, layer.weight.shape[1] // 2, *layer.weight.shape[2:])
@@ -81,8 +81,8 @@ def test_modules(name: str, kind: str) -> None:
     want, bias = module.get_merged_weight(multiplier=0.7)
     torch.testing.assert_close(ours(layer, tensors, 0.7), want.detach().double(), **TOLERANCE)
     if bias is not None:
-        chain = Chain(Layer(layer, kind_of(layer)), deltas_on(layer, tensors, 0.7))
-        torch.testing.assert_close(chain.dense()[1], bias.detach().double(), **TOLERANCE)
+        stack = Stack(Layer(layer, kind_of(layer)), deltas_on(layer, tensors, 0.7))
+        torch.testing.assert_close(stack.dense()[1], bias.detach().double(), **TOLERANCE)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -120,7 +120,7 @@ def test_dora(form: str, kind: str) -> None:
     full = ours(layer, plain)
     want = functional.general.weight_decompose(full, tensors["dora_scale"], 1, form == "dora_out")
     torch.testing.assert_close(ours(layer, tensors), want, **TOLERANCE)
-    if form == "dora_in":  # the functional form with a strength knows this norm only
+    if form == "dora_in":  # the functional form with a strength has only this norm
         want = functional.general.apply_dora_scale(layer.weight, full - layer.weight, tensors["dora_scale"], 0.3)
         torch.testing.assert_close(ours(layer, tensors, 0.3), want, **TOLERANCE)
 
@@ -132,6 +132,6 @@ def test_norm(kind: str) -> None:
     tensors = trained(module)
     assert set(tensors) == {"w_norm", "b_norm"}
     weight, bias = module.get_merged_weight(multiplier=0.7)
-    chain = Chain(Layer(layer, "norm"), deltas_on(layer, tensors, 0.7))
-    for got, want in zip(chain.dense(), (weight, bias), strict=True):
+    stack = Stack(Layer(layer, "norm"), deltas_on(layer, tensors, 0.7))
+    for got, want in zip(stack.dense(), (weight, bias), strict=True):
         torch.testing.assert_close(got, want.detach(), **TOLERANCE)

@@ -1,4 +1,4 @@
-"""Every name a file may use for a layer leads to that layer, in diffusers hosts and in CompVis hosts."""
+"""Every name that a file may use for a layer finds that layer, in diffusers and in CompVis hosts."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from making import GOLDEN, needs_golden
 from models import OpenClip, layers_of, text_encoder, tree, unet
 from torch import nn
 
-from clora.lora.keys import flat, places, spellings, split_key
-from clora.models.layer_names import Target, _layout_names, _renamed, targets
+from clora.lora.keys import aliases, flat, locate_module, split_key
+from clora.lora.target import Target
+from clora.models.unet import UNetFamily
+from clora.models.unet_layers import _layout_names, _renamed
 
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 NORMS = (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)
 
-# kohya's key -> diffusers' name, of SDXL files and SD 1.x files as they are found
+# kohya's key -> diffusers' name, as in real SDXL and SD 1.x files
 SDXL = {
     "lora_unet_input_blocks_1_0_in_layers_2": "down_blocks.0.resnets.0.conv1",
     "lora_unet_input_blocks_2_0_emb_layers_1": "down_blocks.0.resnets.1.time_emb_proj",
@@ -65,16 +67,16 @@ def host(family: str) -> nn.Module:
 
 
 def found(key: str, component: str, table: dict[str, Target]) -> Target:
-    components, name = places(key)
+    components, name = locate_module(key)
     assert component in components
-    return next(table[spelling] for spelling in spellings(name) if spelling in table)
+    return next(table[alias] for alias in aliases(name) if alias in table)
 
 
 @pytest.mark.parametrize(("family", "keys"), [("sdxl", SDXL), ("sd1", SD1), ("sd2", SD1)])
 @pytest.mark.parametrize("compvis", [False, True], ids=["diffusers", "compvis"])
 def test_known_keys(family: str, keys: dict[str, str], compvis: bool) -> None:
     model = host(family)
-    table = targets("unet", as_compvis(family) if compvis else model)
+    table = UNetFamily().lora_targets("unet", as_compvis(family) if compvis else model)
     for key, name in keys.items():
         target = found(key, "unet", table)
         assert target.module is model.get_submodule(name), key
@@ -121,8 +123,10 @@ def test_golden_unet_keys() -> None:
         ours.rpartition(".")[0]: theirs.removeprefix("model.diffusion_model.").rpartition(".")[0]
         for ours, theirs in json.loads((GOLDEN / "model" / "ldm_keys.json").read_text())["unet"].items()
     }
-    table = targets("unet", model)
-    compvis = targets("unet", tree({theirs: model.get_submodule(ours) for ours, theirs in names.items()}))
+    table = UNetFamily().lora_targets("unet", model)
+    compvis = UNetFamily().lora_targets(
+        "unet", tree({theirs: model.get_submodule(ours) for ours, theirs in names.items()})
+    )
     assert len(names) > 300
     for ours, theirs in names.items():
         module = model.get_submodule(ours)
@@ -147,26 +151,28 @@ def test_golden_unet_keys() -> None:
 )
 def test_text_encoder_keys(key: str) -> None:
     model = text_encoder()
-    target = found(key, "text_encoder", targets("text_encoder", nn.ModuleDict({"transformer": model})))
+    target = found(
+        key, "text_encoder", UNetFamily().lora_targets("text_encoder", nn.ModuleDict({"transformer": model}))
+    )
     assert target.module is model.text_model.encoder.layers[1].self_attn.q_proj
 
 
 def test_second_text_encoder_and_projection() -> None:
     model = text_encoder(projection=True)
-    table = targets("text_encoder_2", model)
+    table = UNetFamily().lora_targets("text_encoder_2", model)
     for key, name in {
         "lora_te2_text_model_encoder_layers_0_mlp_fc1": "text_model.encoder.layers.0.mlp.fc1",
         "text_encoder_2.text_projection": "text_projection",
         "lora_te2_text_model_final_layer_norm": "text_model.final_layer_norm",
     }.items():
         assert found(key, "text_encoder_2", table).module is model.get_submodule(name)
-        assert "text_encoder" not in places(key)[0]
+        assert "text_encoder" not in locate_module(key)[0]
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_open_clip_names(batch_first: bool) -> None:
     tower = OpenClip(text_encoder(), batch_first)
-    table = targets("text_encoder_2", nn.ModuleDict({"model": tower}))
+    table = UNetFamily().lora_targets("text_encoder_2", nn.ModuleDict({"model": tower}))
     axis = 0 if batch_first else 1
     block = tower.transformer.resblocks[1]
     for key, module, part, row_axis in (
@@ -182,7 +188,7 @@ def test_open_clip_names(batch_first: bool) -> None:
         assert (target.module, target.part, target.row_axis) == (module, part, row_axis), key
 
 
-def test_split_and_places_work_together() -> None:
+def test_split_and_locate_work_together() -> None:
     module, suffix = split_key("unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_out_lora.up.weight")
     assert suffix == "lora_up"
-    assert places(module) == (("unet",), "mid_block_attentions_0_transformer_blocks_0_attn1_to_out")
+    assert locate_module(module) == (("unet",), "mid_block_attentions_0_transformer_blocks_0_attn1_to_out")

@@ -1,4 +1,4 @@
-"""Whole models with a LoRA set per row: equality with the merged model, bits, gradients, modes, hooks, errors."""
+"""Whole models with a LoRA set per row: equal to the merged model, bits, gradients, modes, hooks, errors."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from clora.lora.file import LoraFile
 from clora.lora.formats import layer as layer_module
 from clora.lora.formats import read_deltas
 from clora.lora.keys import split_key
-from clora.lora.resolve import AppliedLora, apply_lora
+from clora.lora.resolve import AppliedLora
 from clora.lora.rows import RowLoras
-from clora.models.layer_names import Target
+from clora.lora.target import Target
+from clora.models.lora import apply_lora
 
 pytest.importorskip("diffusers", reason="diffusers is not installed")
-ROWS = [0, 1, 2, 3, 0, 1]  # variants of a batch, then some again: rows of one set lie apart
+ROWS = [0, 1, 2, 3, 0, 1]  # some sets twice, so that the rows of one set are not neighbours
 
 
 def file_of(name: str, tensors: dict[str, Tensor]) -> LoraFile:
@@ -53,7 +54,7 @@ def unet_with_loras() -> tuple[nn.Module, RowLoras]:
 
 
 def test_a_mixed_batch_of_a_unet() -> None:
-    """Row r is what the UNet with set r merged gives for it; convolutions, down- and upsamplers included."""
+    """Row r equals the output of the UNet with set r merged, including convolutions, down- and upsamplers."""
     model, loras = unet_with_loras()
     with loras.installed(), loras.rows(ROWS):
         mixed = run_unet(model, len(ROWS))
@@ -98,7 +99,7 @@ def test_a_mixed_batch_of_a_text_encoder() -> None:
 
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_open_clip_tower_equals_its_hugging_face_twin(batch_first: bool) -> None:
-    """Fused attention, tokens first: rows, gradients and merged weights as in the same weights unfused."""
+    """Fused attention, tokens first: same rows, gradients and merged weights as with the weights unfused."""
     twin = text_encoder()
     tower = OpenClip(twin, batch_first)
     rows = [2, 0, 1, 2]
@@ -172,7 +173,7 @@ def conv_rows(dtype: torch.dtype = torch.float64) -> tuple[nn.Module, RowLoras]:
 
 @pytest.mark.parametrize("mode", [nullcontext, torch.no_grad, torch.inference_mode])
 def test_made_in_one_mode_used_under_gradients(mode: type[AbstractContextManager[None]]) -> None:
-    """What inference mode (Forge) sees first must still be fit to be saved for backward."""
+    """Tensors first made in inference mode (Forge) must still be usable for backward."""
     model, loras = conv_rows()
     with mode(), loras.installed(), loras.rows([1, 0, 2]):
         first = model(input_for(model[0], 3))
@@ -224,7 +225,7 @@ def test_autocast_and_channels_last() -> None:
     assert torch.equal(out[1], plain[1])
 
 
-def test_storage_in_another_dtype_than_computed_in() -> None:
+def test_storage_dtype_differs_from_compute_dtype() -> None:
     """Forge casts weights by hand: the stored weight may be fp8 or fp16 while activations are fp32."""
 
     class ManualCast(nn.Module):
@@ -264,7 +265,7 @@ def test_hooks_exist_only_while_installed() -> None:
     with pytest.raises(ZeroDivisionError), loras.installed(), loras.rows([1]):
         raise ZeroDivisionError
     assert hooks(model) == 0
-    with pytest.raises(CLoRAError, match="which row"), loras.installed():
+    with pytest.raises(CLoRAError, match="which row has which LoRA"), loras.installed():
         model(input_for(model[0], 1))
     assert hooks(model) == 0
 
@@ -284,7 +285,7 @@ def test_rows_are_never_guessed() -> None:
 
 
 def test_other_hooks_see_the_changed_output() -> None:
-    """Attention probe read q and k behind the LoRA, even when they were there first."""
+    """The attention probe reads q and k after the LoRA, even if they were installed first."""
     model, loras = conv_rows()
     seen: list[Tensor] = []
     model[0].register_forward_hook(lambda _, __, output: seen.append(output))
@@ -303,7 +304,7 @@ def test_keyword_input() -> None:
 def test_a_lora_of_another_model_object_is_refused() -> None:
     layer = layers()["linear"]
     lora = applied("unet", {layer: deltas_on(layer, tensors_of("lora", layer))})
-    with pytest.raises(CLoRAError, match="another model"):
+    with pytest.raises(CLoRAError, match="model was changed"):
         RowLoras("unet", nn.Sequential(nn.Linear(12, 16)), [[lora]])
     assert RowLoras("text_encoder", nn.Sequential(nn.Linear(12, 16)), [[lora]]).layer_count == 0
 

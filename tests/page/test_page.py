@@ -170,8 +170,8 @@ def test_a_corrected_prompt_composes_the_same(prompt: str, row: WordsOverride) -
     by_tag = analyze(corrected_prompt(prompt, {"moonball": row}))
     assert by_tag.variants == by_row.variants
     assert by_tag.merged == by_row.merged
-    assert [(c.words, c.occurrence, c.triggers, c.place) for c in by_tag.concepts] == [
-        (c.words, c.occurrence, c.triggers, c.place) for c in by_row.concepts
+    assert [(c.words, c.occurrence, c.triggers, c.region) for c in by_tag.concepts] == [
+        (c.words, c.occurrence, c.triggers, c.region) for c in by_row.concepts
     ]
 
 
@@ -243,7 +243,7 @@ def test_a_picture_without_clora_says_so_and_has_none_of_its_settings(engine: En
     assert "CLoRA method" not in html
     assert [progress.text for progress in told if progress.total][-1] == "Without CLoRA: step 3"
     assert told[-1].total == 3
-    assert all("CLoRA steps aside" in note for note in said_of(wanted, drawn, 1)[1])
+    assert all("CLoRA is inactive" in note for note in said_of(wanted, drawn, 1)[1])
 
 
 def test_without_updates_there_is_a_note_in_place_of_the_curve(engine: Engine, tiny: Session) -> None:

@@ -1,4 +1,4 @@
-"""The real CLIP tokenizer of SD 1.5, where one is at hand."""
+"""The real CLIP tokenizer of SD 1.5, if one is available."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ def clip() -> Clip:
 
 @pytest.fixture(scope="session")
 def letters() -> Callable[[str], list[int]]:
-    """A tokenizer with one token per character that is no space: every range is known."""
+    """A tokenizer with one token per visible character, so that every range is known."""
     return lambda text: [ord(character) for character in text if not character.isspace()]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clora.errors import CLoRAError
-from clora.prompt import Composition, LoraUse, Span, Variant, WordsOverride, WordsRule, analyze
+from clora.prompt import Composition, LoraUse, Span, Variant, WordsOverride, WordsSource, analyze
 
 EXAMPLE = (
     "a photo of a <lora:blackcat:1:words=cat:trigger=sks> cat and a <lora:browndog:0.8> sks dog, "
@@ -24,7 +24,7 @@ def words(composition: Composition) -> list[str]:
     return [concept.words for concept in composition.concepts]
 
 
-def test_the_example_of_the_design() -> None:
+def test_an_example_with_every_role() -> None:
     composition = analyze(EXAMPLE, "blurry")
     base, cat, dog = composition.variants
     assert composition.composes
@@ -42,7 +42,7 @@ def test_the_example_of_the_design() -> None:
     for variant in composition.variants:
         assert [cut(variant, spans) for spans in variant.subjects] == [["cat"], ["sks dog"]]
     assert [cut(variant, variant.triggers) for variant in composition.variants] == [[], ["sks"], []]
-    assert [concept.rule for concept in composition.concepts] == [WordsRule.TAG, WordsRule.FOLLOWING]
+    assert [concept.words_source for concept in composition.concepts] == [WordsSource.TAG, WordsSource.FOLLOWING]
 
 
 @pytest.mark.parametrize(
@@ -75,25 +75,25 @@ def test_words_that_follow_the_tag(after: str, found: str) -> None:
     assert " ".join(cut(composition.variants[0], spans)) == found
 
 
-def test_rules_in_their_order() -> None:
+def test_words_sources_in_order() -> None:
     rows = {"x": WordsOverride(words="fox", trigger="qqq")}
     dog = ", a <lora:y:1> dog"
     tagged = analyze("a <lora:x:1:words=hen> cat, fox, hen" + dog, overrides=rows)
-    assert (words(tagged)[0], tagged.concepts[0].rule) == ("hen", WordsRule.TAG)
+    assert (words(tagged)[0], tagged.concepts[0].words_source) == ("hen", WordsSource.TAG)
     panel = analyze("a <lora:x:1> cat, fox, hen" + dog, overrides=rows)
-    assert (words(panel)[0], panel.concepts[0].rule) == ("fox", WordsRule.PANEL)
+    assert (words(panel)[0], panel.concepts[0].words_source) == ("fox", WordsSource.PANEL)
     assert panel.variants[1].text == "a qqq cat, fox, hen, a dog"
     activation = analyze("a fox, a cat <lora:x:1>" + dog, activation_text={"x": ["sks hen", "wolf, FOX"]})
-    assert (words(activation)[0], activation.concepts[0].rule) == ("FOX", WordsRule.ACTIVATION)
+    assert (words(activation)[0], activation.concepts[0].words_source) == ("FOX", WordsSource.ACTIVATION)
     called = analyze("a fox, a cat <lora:x:1>" + dog, activation_text=lambda name: ["cat"] * (name == "x"))
     assert words(called)[0] == "cat"
     name = analyze("a fox, a cat <lora:blackcat_v2:1>" + dog)
-    assert (words(name)[0], name.concepts[0].rule) == ("cat", WordsRule.NAME)
+    assert (words(name)[0], name.concepts[0].words_source) == ("cat", WordsSource.NAME)
     with pytest.raises(CLoRAError, match=r'"x".*<lora:x:1:words=cat>'):
         analyze("a fox, a cat <lora:x:1>" + dog)
 
 
-def test_the_panel_gives_a_role_only_where_the_tag_has_none() -> None:
+def test_the_panels_role_counts_only_if_the_tag_has_none() -> None:
     text = "<lora:x:1> cat, <lora:y:1> dog <lora:z:1{}>"
     rows = {"z": WordsOverride(role="style")}
     assert analyze(text.format(""), overrides=rows).styles == (LoraUse("z"),)
@@ -101,10 +101,10 @@ def test_the_panel_gives_a_role_only_where_the_tag_has_none() -> None:
 
 
 @pytest.mark.parametrize("prompt", ["<lora:x:1> cat and <lora:y:1> dog", "<lora:x:1> cat"])
-def test_corrections_of_loras_that_are_not_in_the_prompt_are_told_of(prompt: str) -> None:
+def test_corrections_of_loras_that_are_not_in_the_prompt_give_a_warning(prompt: str) -> None:
     rows = {"x": WordsOverride(trigger="sks"), "z": WordsOverride(words="fox"), "left over": WordsOverride()}
-    (told,) = analyze(prompt, overrides=rows).warnings
-    assert told == 'The corrections of "z" have no effect: the prompt has no tag of that name.'
+    (warning,) = analyze(prompt, overrides=rows).warnings
+    assert warning == 'The corrections for "z" are ignored: the prompt has no LoRA tag of that name.'
     assert analyze(prompt, overrides={"x": WordsOverride(words="cat")}).warnings == ()
 
 
@@ -158,14 +158,14 @@ def test_words_over_attention_syntax_give_one_span_per_run() -> None:
     ("prompt", "named"),
     [
         ("two cats, <lora:a:1:words=cats>, <lora:b:1:words=cats>", "once for each subject"),
-        ("a cat, <lora:a:1:words=cat#2>, <lora:b:1> dog", '"cat" number 2'),
+        ("a cat, <lora:a:1:words=cat#2>, <lora:b:1> dog", 'occurrence 2 of "cat", but the prompt has it once'),
         ("a cats, <lora:a:1:words=cat>, <lora:b:1> dog", "not in the prompt"),
         ("a <lora:a:1> cat, <lora:b:1:words=cat#1>", "both draw"),
-        ("<lora:a:1> cat AND <lora:b:1> dog", "AND is not supported yet"),
+        ("<lora:a:1> cat AND <lora:b:1> dog", "does not support AND yet"),
         ("<lora:a:1> cat, <lora:b:1> dog, <lora:s:1:role=style@fox>", '"cat", "dog"'),
         ("<lora:a:1> cat, <lora:b:1> cat, <lora:s:1:role=style@cat>", "nth=2"),
-        ("<lora:a:1> cat, <lora:b:1> dog <lora:a:1:role=style>", "on twice"),
-        ("<lora:a:1><lora:a:1> cat, <lora:b:1> dog", "stands twice"),
+        ("<lora:a:1> cat, <lora:b:1> dog <lora:a:1:role=style>", "applied twice"),
+        ("<lora:a:1><lora:a:1> cat, <lora:b:1> dog", "given twice"),
     ],
 )
 def test_what_cannot_be_composed(prompt: str, named: str) -> None:
@@ -190,10 +190,10 @@ def test_style_on_one_of_two_cats() -> None:
         "<lora:x:1><lora:y:1> cat",
     ],
 )
-def test_stepping_aside(prompt: str) -> None:
+def test_inactive(prompt: str) -> None:
     composition = analyze(prompt)
     assert not composition.composes
-    assert composition.note.startswith("CLoRA steps aside")
+    assert composition.note.startswith("CLoRA is inactive for this prompt")
     assert composition.host_text == prompt
     assert len(composition.variants) == 1
 
@@ -206,7 +206,7 @@ def test_one_warning_for_arguments_of_other_extensions() -> None:
     assert "lbw=B" not in warning
 
 
-def test_other_tags_go_only_where_the_host_takes_them_out() -> None:
+def test_other_tags_are_removed_only_if_the_host_removes_them() -> None:
     prompt = "<lora:x:1> cat <hypernet:h:1>, <lora:y:1> dog"
     assert analyze(prompt).text == "cat <hypernet:h:1>, dog"
     dropped = analyze(prompt, drop_other_tags=True)
@@ -240,7 +240,7 @@ two_concepts = st.tuples(mixed, mixed, mixed).map(
 
 @given(two_concepts | mixed)
 @settings(max_examples=400, deadline=None)
-def test_variants_differ_by_their_triggers_alone(prompt: str) -> None:
+def test_variants_differ_only_by_their_triggers(prompt: str) -> None:
     try:
         composition = analyze(prompt)
     except CLoRAError:

@@ -49,12 +49,12 @@ def test_as_automatic1111(text: str, expected: list[tuple[str, float]]) -> None:
     assert [(segment.text, segment.weight) for segment in parse_attention(text)] == expected
 
 
-def test_break_is_a_break_only_outside_of_weights() -> None:
+def test_break_counts_only_outside_weights() -> None:
     assert [segment.is_break for segment in parse_attention("a BREAK b")] == [False, True, False]
     assert not any(segment.is_break for segment in parse_attention("(a BREAK b:2)"))
 
 
-def test_a_number_that_is_none_is_text() -> None:
+def test_an_invalid_number_is_text() -> None:
     assert [segment.text for segment in parse_attention("(a:1.2.3) b")] == ["a:1.2.3) b"]
 
 

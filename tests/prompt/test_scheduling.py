@@ -31,7 +31,7 @@ def plain(text: str, steps: int = 10, base_steps: int | None = None) -> Plain:
         ("[a|(b:1.1)]", [(i, "a" if i % 2 else "(b:1.1)") for i in range(1, 11)]),
         ("[fe|]male", [(i, "female" if i % 2 else "male") for i in range(1, 11)]),
         ("[fe|||]male", [(i, "female" if i % 4 == 1 else "male") for i in range(1, 11)]),
-        # and answers of that parser to other texts
+        # and that parser's output for other texts
         ("[a::0.5]", [(5, "a"), (10, "")]),
         ("[a:b:12.]", [(10, "a")]),
         ("[a:b:1e-1]", [(10, "b")]),
@@ -53,7 +53,7 @@ def test_as_automatic1111(text: str, expected: Plain) -> None:
     assert plain(text) == expected
 
 
-def test_hires_pass_counts_on() -> None:
+def test_hires_pass_continues_the_steps() -> None:
     assert plain("a [b:.5] c", 10, 10) == [(10, "a b c")]
     assert plain("a [b:1.5] c", 10, 10) == [(5, "a  c"), (10, "a b c")]
     assert plain("a [b:12] c", 10, 10) == [(2, "a  c"), (10, "a b c")]

@@ -169,8 +169,8 @@ def test_removing_changes_nothing_else(prompt: str) -> None:
 @given(st.lists(st.sampled_from(["(", ")", "[", "]", ":1.3)", "cat ", "dog, ", "\\("]), max_size=12), st.data())
 @settings(max_examples=200, deadline=None)
 def test_removing_keeps_every_weight(pieces: list[str], data: st.DataObject) -> None:
-    place = data.draw(st.integers(0, len(pieces)))
-    prompt = "".join([*pieces[:place], "<lora:x:1>", *pieces[place:]])
+    index = data.draw(st.integers(0, len(pieces)))
+    prompt = "".join([*pieces[:index], "<lora:x:1>", *pieces[index:]])
 
     def weights(text: str) -> list[tuple[str, float]]:
         segments = parse_attention(text)

@@ -87,14 +87,14 @@ def test_break_starts_a_chunk(clip: Clip) -> None:
     assert tokens.positions(at(text, "dog")) == (77 + 2,)
 
 
-def test_long_prompts_go_on_in_the_next_chunk(clip: Clip) -> None:
+def test_long_prompts_continue_in_the_next_chunk(clip: Clip) -> None:
     text = "very " * 80 + "cat"
     tokens = layout(clip, text)
     assert tokens.positions(at(text, "cat")) == (77 + 6,)
     assert all(len(chunk) == 77 for chunk in tokens.chunks)
 
 
-def test_text_behind_a_late_comma_moves_along(clip: Clip) -> None:
+def test_text_after_a_late_comma_moves_to_the_next_chunk(clip: Clip) -> None:
     text = "very " * 70 + ", a big black cat sits here"
     tokens = layout(clip, text)
     assert tokens.positions(at(text, "cat")) == (77 + 4,)
@@ -112,7 +112,7 @@ def test_scheduled_words(clip: Clip) -> None:
         scheduled_positions(layouts, at(gone, "fox"), "fox")
 
 
-def test_words_put_together_by_a_schedule_keep_to_their_parts(clip: Clip) -> None:
+def test_words_joined_by_a_schedule_keep_their_sources(clip: Clip) -> None:
     text = "a [cat|dog]fish"
     layouts = [layout(clip, resolved) for _, resolved in schedule(text, 2)]
     assert layouts[0].positions(at(text, "dog")) == ()

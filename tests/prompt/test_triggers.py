@@ -1,4 +1,4 @@
-"""Triggers that a LoRA's file names are put before its subject's words, in its own variant alone."""
+"""Triggers from a LoRA's file are inserted before its subject's words, only in its own variant."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def texts(prompt: str, **options: object) -> list[str]:
     return [v.text for v in analyze(prompt, activation_text=TEXTS, **options).variants]  # type: ignore[arg-type]
 
 
-def test_a_missing_trigger_stands_before_its_words_in_its_own_variant() -> None:
+def test_a_missing_trigger_is_added_before_its_words_in_its_own_variant() -> None:
     prompt = "a ball and a ball on sand <lora:sun:1:words=ball> <lora:moon:1:words=ball:nth=2>"
     assert texts(prompt) == [
         "a ball and a ball on sand",
@@ -48,7 +48,7 @@ def test_a_missing_trigger_stands_before_its_words_in_its_own_variant() -> None:
     ],
     ids=["both there", "tags say none", "nothing known, or a description", "syntax", "elsewhere in the prompt"],
 )
-def test_nothing_is_added_where_nothing_is_missing(prompt: str) -> None:
+def test_nothing_is_added_if_nothing_is_missing(prompt: str) -> None:
     read = analyze(prompt, activation_text=TEXTS)
     assert {v.text for v in read.variants} == {read.text}
     assert read.warnings == ()
@@ -64,7 +64,7 @@ def test_a_given_trigger_is_the_only_one() -> None:
     assert texts("a <lora:sun:1> ball and a <lora:none:1> fish", overrides=given)[1] == "a ohwx ball and a fish"
 
 
-def test_triggers_of_tags_that_stand_elsewhere_go_before_their_words() -> None:
+def test_triggers_of_tags_elsewhere_go_before_their_words() -> None:
     behind = "a ball and a ball on sand <lora:sun:1:trigger=sks:words=ball> <lora:moon:1:trigger=zwx:words=ball:nth=2>"
     read = analyze(behind)
     assert [v.text for v in read.variants[1:]] == ["a sks ball and a ball on sand", "a ball and a zwx ball on sand"]

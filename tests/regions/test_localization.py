@@ -8,9 +8,9 @@ from torch import Tensor
 from clora.attention.maps import AttentionMaps
 from clora.conditioning.plan import ImagePlan
 from clora.engine.composer import Composer, Step
+from clora.prompt.region import NAMED, Region
 from clora.regions.localization import localize, missing_concepts, region_share
 from clora.regions.masks import MaskOptions
-from clora.regions.region import NAMED, Region
 from clora.settings import Settings
 from tests.plans import plan_of
 from tests.toy import toy

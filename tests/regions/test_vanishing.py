@@ -10,7 +10,7 @@ import torch
 from clora.conditioning.plan import ImagePlan
 from clora.engine.composer import Composer, Step, Updated
 from clora.engine.record import Record
-from clora.regions.region import NAMED
+from clora.prompt.region import NAMED, Region
 from clora.regions.vanishing import VanishingSubjects, vanished
 from clora.settings import Settings
 from clora.settings.schedule import schedule
@@ -18,6 +18,11 @@ from tests.plans import plan_of
 from tests.toy import toy
 
 PLAN = plan_of([[(2,), (5,)]] * 3, [(), (), ()], "subject", labels=['"cat" (tom)', '"fish" (tigerfish)'])
+
+
+def placed_at(*regions: Region | None) -> ImagePlan:
+    concepts = [dataclasses.replace(one, region=region) for one, region in zip(PLAN.concepts, regions, strict=True)]
+    return dataclasses.replace(PLAN, concepts=tuple(concepts))
 
 
 def masks(cat: int, fish: int) -> torch.Tensor:
@@ -32,42 +37,42 @@ def masks(cat: int, fish: int) -> torch.Tensor:
 def test_sentences() -> None:
     assert vanished(masks(100, 4), PLAN) == []  # 2 % is enough
     assert vanished(masks(100, 3), PLAN) == [
-        'The subject "fish" (tigerfish) has hardly a place in the picture (1.5 % of it): try another seed, a stronger '
+        'The subject "fish" (tigerfish) covers only 1.5 % of the image: try another seed, a stronger '
         "update, or place=left."
     ]
     assert [one.partition(":")[0] for one in vanished(masks(0, 1), PLAN)] == [
-        'The subject "cat" (tom) has no place in the picture',
-        'The subject "fish" (tigerfish) has hardly a place in the picture (0.5 % of it)',
+        'The subject "cat" (tom) covers nothing of the image',
+        'The subject "fish" (tigerfish) covers only 0.5 % of the image',
     ]
 
 
 def test_a_subject_with_a_place_is_not_told_to_take_one() -> None:
-    placed = dataclasses.replace(PLAN, places=(None, NAMED["left"]))
+    placed = placed_at(None, NAMED["left"])
     told = vanished(masks(0, 0), placed)
     assert ["place=left" in one for one in told] == [True, False]
 
 
 def test_a_subject_with_a_place_is_judged_by_what_was_found_there() -> None:
     """The mask is the place itself, so it is large whatever is drawn there."""
-    placed = dataclasses.replace(PLAN, places=(NAMED["left"], NAMED["right"]))
+    placed = placed_at(NAMED["left"], NAMED["right"])
     found = torch.zeros(3, 10, 20)
     found[1, :5, 0] = 1  # 5 of the 100 cells of its half are enough
     found[2, :4, 19] = 1
     told = vanished(masks(100, 100), placed, found)
     assert told == [
-        'The subject "fish" (tigerfish) was hardly found in its place (right), 4.0 % of it: try another seed, another '
+        'The subject "fish" (tigerfish) covers only 4.0 % of its place (right): try another seed, another '
         "place, or a stronger update."
     ]
     found[2] = 0
     assert "was not found in its place (right)" in vanished(masks(100, 100), placed, found)[0]
     # One without a place is judged by its mask as ever.
-    half = dataclasses.replace(PLAN, places=(NAMED["left"], None))
+    half = placed_at(NAMED["left"], None)
     assert vanished(masks(100, 100), half, found) == []
-    assert "hardly a place in the picture" in vanished(masks(100, 1), half, found)[0]
+    assert "of the image" in vanished(masks(100, 1), half, found)[0]
 
 
 def test_the_composer_warns_though_the_mask_is_the_place() -> None:
-    placed = dataclasses.replace(PLAN, places=(NAMED["left"], NAMED["right"]))
+    placed = placed_at(NAMED["left"], NAMED["right"])
     # Nothing exceeds the whole range of a map, so nothing is found.
     told = run(placed, mask_threshold=1.0)[0].warnings
     assert [("was not found in its place (left)" in one, "(right)" in one) for one in told] == [
@@ -97,7 +102,7 @@ def test_it_looks_once_at_the_end_of_the_updates(values: dict[str, float], at: i
 def test_pictures_of_a_batch_are_told_apart() -> None:
     watch = VanishingSubjects(Settings(), schedule(Settings(), 2))
     told = watch.look(0, [masks(90, 90), masks(0, 90)], [PLAN, PLAN])
-    assert [one[:40] for one in told] == ['Picture 2 of the batch: The subject "cat']
+    assert [one[:40] for one in told] == ['Image 2 of the batch: The subject "cat" ']
 
 
 def run(one: ImagePlan = PLAN, **values: object) -> tuple[Composer, Record, list[Step], int]:

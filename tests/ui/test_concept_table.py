@@ -107,7 +107,7 @@ def test_a_place_is_shown_as_it_is_written() -> None:
     fixed = report("a <lora:one:1:place=left> cat and a <lora:two:1> dog").rows
     assert ("one", "place") not in Cells(table_html(fixed)).values
     wrong = report("a <lora:one:1> cat and a <lora:two:1> dog", corrections=read_corrections("one: place=50 0 60 50"))
-    assert "outside the picture" in wrong.problem
+    assert "beyond the image" in wrong.problem
 
 
 def noted(name: str) -> LoraNotes:

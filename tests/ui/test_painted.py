@@ -12,7 +12,7 @@ from PIL import Image
 
 from clora.errors import CLoRAError
 from clora.prompt import WordsOverride, analyze
-from clora.regions.region import Painted
+from clora.prompt.region import Painted
 from clora.ui.corrected_prompt import written_into
 from clora.ui.request import read_corrections, write_corrections
 
@@ -39,8 +39,8 @@ def test_a_painted_place_is_read_and_stretched_over_the_picture(mode: str) -> No
     assert torch.equal(grid, torch.tensor([[1.0, 1.0, 0.0, 0.0]]).expand(6, 4))
     other = WordsOverride(painted=row.painted)
     found = analyze("a <lora:cat:1> cat and a <lora:dog:1:place=left> dog", overrides={"cat": row, "dog": other})
-    assert found.concepts[0].place is row.painted
-    assert found.concepts[1].place is not row.painted  # what the tag says goes first
+    assert found.concepts[0].region is row.painted
+    assert found.concepts[1].region is not row.painted  # what the tag says goes first
 
 
 def test_a_speck_has_one_cell() -> None:
@@ -61,7 +61,7 @@ def test_an_array_is_a_mask_too() -> None:
         (np.ones((4, 4, 3)), r"the shape \(4, 4, 3\)"),
         (np.full((4, 4), 255), "from 0 to 1"),
         (np.full((4, 4), np.nan), "from 0 to 1"),
-        (np.zeros((4, 4)), "nothing painted"),
+        (np.zeros((4, 4)), "region is empty"),
     ],
 )
 def test_what_is_no_mask_is_a_sentence(mask: np.ndarray, sentence: str) -> None:

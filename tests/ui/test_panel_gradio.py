@@ -187,7 +187,7 @@ def _choices(update: dict[str, Any]) -> list[str]:
 def test_the_prompt_is_read(page: dict[str, Any], name: str) -> None:
     ((cost, message, table, *_),) = page[name]
     assert "2 concepts will be composed" in cost
-    assert "times a plain picture's time" in cost
+    assert "times the time of a plain picture" in cost
     assert message == ""
     assert table.count('<tr data-words="cat"') == table.count('<tr data-words="dog"') == 1
     assert "<td>2</td></tr>" in table  # the token of the first one
@@ -239,7 +239,7 @@ def test_generating_reads_the_prompt_while_clora_is_on(page: dict[str, Any]) -> 
     ("name", "sentence"),
     [
         ("read wrong", "did you mean &quot;cat&quot;?"),
-        ("read nothing", "steps aside"),
+        ("read nothing", "is inactive for this prompt"),
         ("read with wrong setting", "refine_at"),
     ],
 )

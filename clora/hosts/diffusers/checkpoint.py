@@ -91,7 +91,8 @@ def load_pipeline(
 def _from_folder(folder: Path, dtype: torch.dtype) -> Pipeline:
     if not (folder / "model_index.json").is_file():
         raise CLoRAError(
-            f"The folder {folder} has no model_index.json: choose a folder in diffusers layout, or a checkpoint file."
+            f"The folder {folder} has no model_index.json: choose the folder of a diffusers pipeline or a checkpoint "
+            "file."
         )
     try:
         kind = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
@@ -216,7 +217,7 @@ def _predicts_v(pipe: Pipeline) -> bool:
 
 
 def _fitted(checkpoint: _Checkpoint, pipe: Pipeline, prediction: str) -> Pipeline:
-    """Set what the file implies: SD 2.x base models draw 512 pixels, `ztsnr` files were trained up to pure noise."""
+    """Set what follows from the file: SD 2.x base models draw 512 pixels, `ztsnr` files start at pure noise."""
     if checkpoint.kind == "sd2" and prediction == "epsilon":
         pipe.unet.register_to_config(sample_size=64)
     return _scheduled(pipe, prediction, **({"rescale_betas_zero_snr": True} if "ztsnr" in checkpoint.names else {}))

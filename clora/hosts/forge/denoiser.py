@@ -142,7 +142,7 @@ def _alias(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def _cloned_norm_inputs(unet: nn.Module) -> Iterator[None]:
-    """Give every norm a copy of its input for autograd, because the transformer blocks then add to x in place."""
+    """Give every norm a copy of its input for autograd: the transformer blocks add to x in place afterwards."""
 
     def clone(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (args[0].clone(), *args[1:])

@@ -58,7 +58,7 @@ class ForgeModel(ForgeEngine):
             )
         weights = list(self.unet.parameters())
         if any(type(weight) not in _PLAIN for weight in weights):
-            # Forge's layers of such weights have no in_features, by which LoRAs find a layer, so LoRAs would do nothing.
+            # Forge's layers of such weights have no in_features, by which LoRAs find a layer.
             raise CLoRAError(
                 "CLoRA cannot apply LoRAs to this UNet's packed weights (nf4, fp4 or gguf): choose another file of the "
                 "checkpoint, and set Diffusion in Low Bits to Automatic or float8."

@@ -1,11 +1,11 @@
-"""One class per LoRA format. A new format: write its class, put it into FORMATS."""
+"""One class per LoRA format. To add a format, write its class and add it to FORMATS."""
 
 from __future__ import annotations
 
 from collections.abc import Set
 from typing import Protocol
 
-from .base import Additive, Before, Bias, Delta, Full, ScaleOf, ShapeError, Tensors, fit
+from .base import Additive, Before, Bias, Delta, Full, ScaleOf, ShapeError, Tensors, check_shapes
 from .dora import DoRA
 from .glora import GLoRA
 from .ia3 import IA3
@@ -16,17 +16,17 @@ from .orthogonal import BOFT, OFT
 
 
 class Format(Protocol):
-    """What a format's class offers the reader."""
+    """What the reader needs from a format's class."""
 
     @property
     def keys(self) -> Set[str]:
-        """The suffixes it uses."""
+        """The suffixes of the tensors it uses."""
 
     def reads(self, tensors: Tensors) -> bool:
-        """True when a module's tensors are of this format."""
+        """True if a module's tensors have this format."""
 
     def read(self, tensors: Tensors, layer: Layer, strength: float, scale_of: ScaleOf, dyn: int | None) -> Delta:
-        """The delta those tensors make."""
+        """The delta that the tensors make on the layer."""
 
 
 FORMATS: tuple[Format, ...] = (LowRank, LoHa, LoKr, GLoRA, IA3, OFT, BOFT, Full)
@@ -38,6 +38,7 @@ __all__ = [
     "Bias",
     "Delta",
     "Layer",
+    "ScaleOf",
     "ShapeError",
     "cast_outside_autograd",
     "kind_of",
@@ -48,14 +49,14 @@ __all__ = [
 def read_deltas(
     tensors: Tensors, layer: Layer, *, strength: float, scale_of: ScaleOf, dyn: int | None = None
 ) -> tuple[tuple[Delta, ...], set[str]]:
-    """The deltas that a module's tensors make on a layer, and the suffixes used; `()` where no format is known.
+    """The deltas that a module's tensors make on a layer, and the suffixes used; `()` if no format matches.
 
-    Raises ShapeError where the tensors do not fit the layer.
+    Raises: ShapeError if the tensors do not fit the layer.
     """
-    fit(all(tensor.numel() > 0 for tensor in tensors.values()))
+    check_shapes(all(tensor.numel() > 0 for tensor in tensors.values()))
     try:
         return _read(tensors, layer, strength, scale_of, dyn)
-    except (IndexError, KeyError, RuntimeError, ValueError) as error:  # what shapes that make no sense lead to
+    except (IndexError, KeyError, RuntimeError, ValueError) as error:  # raised by inconsistent shapes
         raise ShapeError from error
 
 

@@ -1,4 +1,4 @@
-"""The two forms of every LoRA format: on activations (exact, per row) and dense (merged weight)."""
+"""Base classes. Every LoRA format has two forms: on activations (exact, per row) and dense (merged weight)."""
 
 from __future__ import annotations
 
@@ -17,26 +17,29 @@ ScaleOf = Callable[[int], float]
 
 
 class ShapeError(Exception):
-    """Tensors that do not fit the layer; becomes a CLoRAError that names the LoRA and the base model."""
+    """The tensors do not fit the layer; `apply_lora` makes it a CLoRAError that names the LoRA and the base model."""
 
 
-def fit(condition: bool) -> None:
-    """Raise ShapeError unless the tensors of a format fit together and fit their layer."""
+def check_shapes(condition: bool) -> None:
+    """Check a condition on the shapes of a format's tensors.
+
+    Raises: ShapeError if it does not hold.
+    """
     if not condition:
         raise ShapeError
 
 
 class Before(Protocol):
-    """The layer as the earlier LoRAs of the same set left it; at the first one, the host's own layer."""
+    """The layer with the earlier LoRAs of the same set; for the first LoRA, the host's own layer."""
 
     def linear(self, x: Tensor) -> Tensor:
-        """x under the weight so far, without bias."""
+        """The layer applied to x with the weight so far, without bias."""
 
     def without_bias(self, y: Tensor) -> Tensor:
-        """The output so far less the layer's bias."""
+        """The output so far minus the layer's bias."""
 
     def remember(self, like: Tensor, make: Callable[[Move, Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """`make(move, weight so far)`, computed once per dtype and kept for this place in this set."""
+        """`make(move, weight so far)`, computed once per dtype and kept for this delta in this set."""
 
 
 class Delta(ABC):
@@ -51,7 +54,7 @@ class Delta(ABC):
 
     @classmethod
     def reads(cls, tensors: Tensors) -> bool:
-        """True when a module's tensors are of this format."""
+        """True if a module's tensors have this format."""
         return cls.needs <= tensors.keys()
 
     @abstractmethod
@@ -60,16 +63,16 @@ class Delta(ABC):
 
     @abstractmethod
     def merge(self, weight: Tensor) -> Tensor:
-        """The dense path: the weight so far with this LoRA merged, in the dtype of `weight`."""
+        """The dense form: the weight so far with this LoRA merged, in the dtype of `weight`."""
 
-    def thin(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
-        """(down (rank, in, *kernel), up (out, rank)) in the dtype of `like` where the change is up(down(x)), strength
-        and scale included, with a pointwise `up`; None for every other form."""
+    def low_rank_factors(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
+        """(down (rank, in, *kernel), up (out, rank)) in the dtype of `like`, if the change is up(down(x)) with strength
+        and scale included and `up` pointwise; None for every other form."""
         return None
 
 
 class Additive(Delta):
-    """A format whose change of the weight does not depend on the weight: y + strength * h(x)."""
+    """A format whose change does not depend on the weight: y + strength * h(x)."""
 
     def __init__(self, layer: Layer, strength: float) -> None:
         super().__init__(layer, strength)
@@ -90,18 +93,18 @@ class Additive(Delta):
 
     @abstractmethod
     def weight(self, move: Move) -> Tensor:
-        """dW in the layer's weight shape at strength 1; `move` brings a stored tensor to device and dtype."""
+        """dW in the layer's weight shape at strength 1; `move` casts a stored tensor to device and dtype."""
 
 
 class Bias(Delta):
-    """`diff_b`, `b_norm`: the bias moves by strength * diff. The order of LoRAs does not matter to it."""
+    """`diff_b`, `b_norm`: strength * diff is added to the bias, so the order of LoRAs does not matter."""
 
     needs = frozenset()
     keys = frozenset({"diff_b", "b_norm"})
 
     def __init__(self, layer: Layer, strength: float, diff: Tensor) -> None:
         super().__init__(layer, strength)
-        fit(diff.numel() == layer.shape[0])
+        check_shapes(diff.numel() == layer.shape[0])
         self._diff = diff.reshape(-1)
         self._casts = Casts()
 
@@ -115,34 +118,34 @@ class Bias(Delta):
         return y + self.layer.per_channel(diff, y)
 
     def merge(self, weight: Tensor) -> Tensor:
-        """The weight stays; see `merge_bias`."""
+        """The weight unchanged; see `merge_bias`."""
         return weight
 
     def merge_bias(self, bias: Tensor | None) -> Tensor:
-        """The bias (out,) with this change; a layer without bias gets one."""
+        """The bias (out,) with this change, also for a layer without a bias."""
         diff = self.strength * self._diff
         return diff if bias is None else bias + diff.to(bias)
 
 
 class Full(Additive):
-    """`diff` (LyCORIS full, extracted differences) and `w_norm`: the difference of the weight itself, dense."""
+    """`diff` (LyCORIS full, extracted differences) and `w_norm`: a dense difference of the weight."""
 
     needs = frozenset({"diff"})
     keys = frozenset({"diff", "w_norm", "alpha"})
 
     def __init__(self, layer: Layer, strength: float, diff: Tensor) -> None:
         super().__init__(layer, strength)
-        fit(diff.numel() == torch.Size(layer.shape).numel() and (diff.shape[:1] == layer.shape[:1]))
+        check_shapes(diff.numel() == torch.Size(layer.shape).numel() and (diff.shape[:1] == layer.shape[:1]))
         self._diff = diff
 
     @classmethod
     def reads(cls, tensors: Tensors) -> bool:
-        """True when there is a `diff` or, on a norm, a `w_norm`."""
+        """True if there is a `diff` or, for a norm, a `w_norm`."""
         return "diff" in tensors or "w_norm" in tensors
 
     @classmethod
     def read(cls, tensors: Tensors, layer: Layer, strength: float, scale_of: ScaleOf, dyn: int | None) -> Delta:
-        """The delta of one module; alpha plays no part."""
+        """The delta of one module; alpha is not used."""
         return cls(layer, strength, tensors["diff" if "diff" in tensors else "w_norm"])
 
     def weight(self, move: Move) -> Tensor:

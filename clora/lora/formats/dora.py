@@ -5,26 +5,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Additive, Before, Delta, Move, fit
+from .base import Additive, Before, Delta, Move, check_shapes
 
 
 class DoRA(Delta):
     """W + s (m (W + dW) / |W + dW| - W), the norm per output channel or per input channel.
 
-    The strength interpolates between W and the trained weight, as the WebUI, ComfyUI and LyCORIS' functional form do
-    (LyCORIS' module keeps dW at full strength and scales the magnitude alone, so that 0 is not off). At strength 1 all
-    agree. The norm is taken once of the dense weight; the rest runs on activations.
+    The strength interpolates between W and the trained weight, as in the WebUI, ComfyUI and LyCORIS' functional form.
+    (LyCORIS' module keeps dW at full strength and scales only the magnitude, so that strength 0 does not turn it off.)
+    At strength 1 all agree. The norm is computed once from the dense weight; the rest runs on activations.
     """
 
     needs = frozenset()
     keys = frozenset({"dora_scale", "magnitude"})
 
     def __init__(self, inner: Additive, magnitude: Tensor, *, peft: bool = False) -> None:
-        """`magnitude`: (out, 1, ...), (out,) or (1, in, 1, ...); PEFT's is per output: (out,) or (1, out, 1, 1)."""
+        """magnitude: (out, 1, ...), (out,) or (1, in, 1, ...); PEFT's is per output: (out,) or (1, out, 1, 1)."""
         super().__init__(inner.layer, inner.strength)
         out, features = self.layer.shape[0], self.layer.shape[1]
         self._on_out = peft or magnitude.ndim == 1 or magnitude.shape[0] == out
-        fit(magnitude.numel() == (out if self._on_out else features))
+        check_shapes(magnitude.numel() == (out if self._on_out else features))
         self._inner, self._magnitude = inner, magnitude.reshape(-1)
 
     def forward(self, x: Tensor, y: Tensor, before: Before) -> Tensor:
@@ -39,7 +39,7 @@ class DoRA(Delta):
         return torch.add(y, full - bare, alpha=self.strength)
 
     def merge(self, weight: Tensor) -> Tensor:
-        """The dense form."""
+        """W + s (m (W + dW) / |W + dW| - W)."""
 
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(weight)

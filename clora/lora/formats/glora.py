@@ -1,11 +1,11 @@
-"""GLoRA (arXiv 2306.07967): the weight is mixed with itself before it is changed."""
+"""GLoRA (arXiv 2306.07967): a low-rank product with the weight itself, plus a low-rank difference."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from .base import Before, Delta, ScaleOf, Tensors, fit
+from .base import Before, Delta, ScaleOf, Tensors, check_shapes
 from .layer import Casts, Layer
 from .lowrank import LowRank
 
@@ -18,13 +18,13 @@ class GLoRA(Delta):
 
     def __init__(self, layer: Layer, strength: float, tensors: Tensors, scale_of: ScaleOf, dyn: int | None) -> None:
         super().__init__(layer, strength)
-        fit(layer.kind != "norm" and not layer.grouped and all(tensors[key].ndim > 1 for key in self.needs))
+        check_shapes(layer.kind != "norm" and not layer.grouped and all(tensors[key].ndim > 1 for key in self.needs))
         a1, a2, b1, b2 = (tensors[key] for key in ("a1", "a2", "b1", "b2"))
         if not (b1.shape[0] == layer.shape[0] and b1.shape[1] == b2.shape[0]):
-            a1, a2, b1, b2 = a2, a1, b2, b1  # files of LyCORIS before 2.0 name the factors the other way round
+            a1, a2, b1, b2 = a2, a1, b2, b1  # files of LyCORIS before 2.0 swap the names of the factors
         features = layer.shape[1]
-        fit(b1.shape[1] == b2.shape[0] and a1.numel() == features * a1.shape[1])
-        fit(a1.shape[0] == features and a2.numel() == features * a1.shape[1])
+        check_shapes(b1.shape[1] == b2.shape[0] and a1.numel() == features * a1.shape[1])
+        check_shapes(a1.shape[0] == features and a2.numel() == features * a1.shape[1])
         self._scale = scale_of(b2.shape[0])
         self._a = (a1.flatten(1)[:, :dyn], a2.flatten(1)[:dyn])
         self._b = LowRank(layer, strength, b2, b1, tensors.get("bm"), self._scale, dyn)
@@ -45,5 +45,5 @@ class GLoRA(Delta):
     def merge(self, weight: Tensor) -> Tensor:
         """W + s (W A + B)."""
         up, down = (part.to(weight) for part in self._a)
-        turned = torch.einsum("oi...,ij->oj...", weight, up @ down)
-        return self._b.merge(weight + self.strength * self._scale * turned)
+        product = torch.einsum("oi...,ij->oj...", weight, up @ down)
+        return self._b.merge(weight + self.strength * self._scale * product)

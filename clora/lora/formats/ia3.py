@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .base import Before, Delta, Move, ScaleOf, Tensors, fit
+from .base import Before, Delta, Move, ScaleOf, Tensors, check_shapes
 from .layer import Casts, Layer
 
 
 class IA3(Delta):
-    """W (1 + s w), w per output channel, or per input channel where `on_input` is set."""
+    """W (1 + s w), w per output channel, or per input channel if `on_input` is set."""
 
     needs = frozenset({"weight", "on_input"})
     keys = needs | {"alpha"}
 
     def __init__(self, layer: Layer, strength: float, factor: Tensor, on_input: bool) -> None:
         super().__init__(layer, strength)
-        fit(layer.kind != "norm" and not layer.grouped and factor.numel() == layer.shape[1 if on_input else 0])
+        check_shapes(layer.kind != "norm" and not layer.grouped and factor.numel() == layer.shape[1 if on_input else 0])
         self._factor, self._on_input = factor.reshape(-1), on_input
         self._casts = Casts()
 
     @classmethod
     def read(cls, tensors: Tensors, layer: Layer, strength: float, scale_of: ScaleOf, dyn: int | None) -> Delta:
-        """The delta of one module; neither alpha nor rank plays a part."""
+        """The delta of one module; alpha and rank are not used."""
         return cls(layer, strength, tensors["weight"], bool(tensors["on_input"].reshape(-1)[:1].any()))
 
     def _vector(self, move: Move) -> tuple[Tensor]:

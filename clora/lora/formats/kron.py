@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Additive, Delta, Move, ScaleOf, Tensors, fit
+from .base import Additive, Delta, Move, ScaleOf, Tensors, check_shapes
 from .layer import Layer
 
 
 class LoKr(Additive):
-    """kron(w1, w2): w1 (a, c), w2 (b, d, *kernel) with a*b = out, c*d = in; either may be a product of two.
+    """kron(w1, w2): w1 (a, c), w2 (b, d, *kernel) with a*b = out, c*d = in; either may be a product of two factors.
 
-    On activations: x is seen as (c, d) channels, w2 acts on d, w1 mixes the c groups. dW is never built.
+    On activations, x is viewed as (c, d) channels: w2 acts on d, then w1 mixes the c groups. dW is never built.
     """
 
     needs = frozenset()
@@ -20,11 +20,13 @@ class LoKr(Additive):
 
     def __init__(self, layer: Layer, strength: float, tensors: Tensors, scale: float, dyn: int | None) -> None:
         super().__init__(layer, strength)
-        fit(layer.kind != "norm" and all(t.ndim >= 2 for key, t in tensors.items() if key in self.keys - {"alpha"}))
+        check_shapes(
+            layer.kind != "norm" and all(t.ndim >= 2 for key, t in tensors.items() if key in self.keys - {"alpha"})
+        )
         self._tensors, self._scale, self._dyn = dict(tensors), scale, dyn
         t = self._tensors
         a, c = t["lokr_w1"].shape[:2] if "lokr_w1" in t else (t["lokr_w1_a"].shape[0], t["lokr_w1_b"].shape[1])
-        fit(layer.shape[0] % a == 0 and layer.shape[1] % c == 0)
+        check_shapes(layer.shape[0] % a == 0 and layer.shape[1] % c == 0)
         self._inner = (layer.shape[0] // a, layer.shape[1] // c, *layer.shape[2:])
         self._groups = (a, c)
         self._check()
@@ -32,26 +34,26 @@ class LoKr(Additive):
     def _check(self) -> None:
         t, (b, d) = self._tensors, self._inner[:2]
         if "lokr_w1" not in t:
-            fit(t["lokr_w1_a"].shape[1] == t["lokr_w1_b"].shape[0])
+            check_shapes(t["lokr_w1_a"].shape[1] == t["lokr_w1_b"].shape[0])
         if "lokr_w2" in t:
-            fit(t["lokr_w2"].numel() == torch.Size(self._inner).numel())
-            fit(t["lokr_w2"].shape[0] == b)
+            check_shapes(t["lokr_w2"].numel() == torch.Size(self._inner).numel())
+            check_shapes(t["lokr_w2"].shape[0] == b)
         elif "lokr_t2" in t:  # w2_a (rank, b), w2_b (rank, d), t2 (rank, rank, *kernel)
             w2_a, w2_b = t["lokr_w2_a"], t["lokr_w2_b"]
-            fit(w2_a.shape[1:] == (b,) and w2_b.shape[1:] == (d,))
-            fit(t["lokr_t2"].shape == (w2_a.shape[0], w2_b.shape[0], *self._inner[2:]))
+            check_shapes(w2_a.shape[1:] == (b,) and w2_b.shape[1:] == (d,))
+            check_shapes(t["lokr_t2"].shape == (w2_a.shape[0], w2_b.shape[0], *self._inner[2:]))
         else:
-            fit(t["lokr_w2_a"].shape == (b, t["lokr_w2_b"].shape[0]))
-            fit(t["lokr_w2_b"].shape[1:].numel() == torch.Size(self._inner[1:]).numel())
+            check_shapes(t["lokr_w2_a"].shape == (b, t["lokr_w2_b"].shape[0]))
+            check_shapes(t["lokr_w2_b"].shape[1:].numel() == torch.Size(self._inner[1:]).numel())
 
     @classmethod
     def reads(cls, tensors: Tensors) -> bool:
-        """True when both halves are there, whole or as a product."""
+        """True if both halves are present, whole or as a product."""
         return all(f"lokr_w{n}" in tensors or {f"lokr_w{n}_a", f"lokr_w{n}_b"} <= tensors.keys() for n in (1, 2))
 
     @classmethod
     def read(cls, tensors: Tensors, layer: Layer, strength: float, scale_of: ScaleOf, dyn: int | None) -> Delta:
-        """The delta of one module; with both halves whole there is no rank and the scale is 1."""
+        """The delta of one module; if both halves are whole there is no rank, and the scale is 1."""
         scale = 1.0
         if "lokr_w1" not in tensors:
             scale = scale_of(tensors["lokr_w1_b"].shape[0])
@@ -60,7 +62,7 @@ class LoKr(Additive):
         return cls(layer, strength, tensors, scale, dyn)
 
     def _halves(self, move: Move) -> tuple[Tensor, Tensor]:
-        """(w1 times the scale, w2), each multiplied out: both are small next to dW."""
+        """(w1 times the scale, w2), each multiplied out: both are small compared with dW."""
         t, dyn = self._tensors, self._dyn
         if "lokr_w1" in t:
             w1 = move(t["lokr_w1"]).reshape(self._groups)

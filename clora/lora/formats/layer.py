@@ -1,7 +1,7 @@
-"""What a LoRA needs to know of the layer it changes: shape, kind, and how a weight acts on an activation.
+"""What a LoRA needs to know about the layer it changes: shape, kind, and how a weight acts on an activation.
 
-Layers are recognised by what they offer (`weight`, `in_features`, `kernel_size`, `num_groups`), never by class:
-Forge's Linear is no torch.nn.Linear, and A1111 patches the classes of torch.
+Layers are recognised by their attributes (`weight`, `in_features`, `kernel_size`, `num_groups`), never by class:
+Forge's Linear is not a torch.nn.Linear, and A1111 patches the classes of torch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CONV: dict[int, Callable[..., Tensor]] = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d
 
 
 def kind_of(module: nn.Module) -> Kind | None:
-    """The kind of a layer a LoRA can change, None for every other module."""
+    """The kind of a layer that a LoRA can change; None for every other module."""
     weight = getattr(module, "weight", None)
     if not isinstance(weight, Tensor):
         return None
@@ -49,7 +49,7 @@ class Layer:
 
     @property
     def weight(self) -> Tensor:
-        """The host's weight as it is now, in its storage dtype."""
+        """The host's current weight, in its storage dtype."""
         weight: Tensor = getattr(self.module, self._weight)
         return weight if self._rows is None else weight[self._rows]
 
@@ -61,7 +61,7 @@ class Layer:
 
     @property
     def grouped(self) -> bool:
-        """True for a convolution with groups, where low-rank forms act through their dense weight."""
+        """True for a convolution with groups; low-rank forms then use their dense weight."""
         return int(getattr(self.module, "groups", 1)) != 1 and self.kind == "conv"
 
     def per_channel(self, vector: Tensor, like: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class Layer:
         return vector.reshape(1, -1, *[1] * (like.ndim - 2))
 
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
-        """x under this layer with another weight of the layer's own rank and without bias."""
+        """The layer applied to x with another `weight` (of the same number of axes) and without bias."""
         if self.kind == "linear":
             return F.linear(x, weight)
         if self.kind == "conv":
@@ -83,7 +83,7 @@ class Layer:
         return F.layer_norm(x, shape, weight, None, float(module.eps))  # type: ignore[arg-type]
 
     def pointwise(self, x: Tensor, matrix: Tensor) -> Tensor:
-        """A matrix (out, in) acting on the channels of x at every position."""
+        """A matrix (out, in) applied to the channels of x at every position."""
         if self.kind == "linear":
             return F.linear(x, matrix)
         return _CONV[x.ndim](x, matrix.reshape(*matrix.shape[:2], *[1] * (x.ndim - 2)))
@@ -99,13 +99,13 @@ class Layer:
 
 
 class Casts:
-    """Tensors made once per (device, dtype) and kept; made in float32, or float64 where that is computed in."""
+    """Tensors made once per (device, dtype) and kept. They are computed in float32, or in float64 for float64."""
 
     def __init__(self) -> None:
         self._made: dict[Hashable, tuple[Tensor, ...]] = {}
 
     def get(self, like: Tensor, make: Callable[[Callable[[Tensor], Tensor]], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """`make(move)` cast to the device and dtype of `like`; `move` brings a tensor to the working dtype there."""
+        """`make(move)` cast to the device and dtype of `like`; `move` casts a tensor to the working dtype."""
         key = (like.device, like.dtype)
         made = self._made.get(key)
         if made is None:
@@ -116,7 +116,7 @@ class Casts:
 def cast_outside_autograd(
     like: Tensor, make: Callable[[Callable[[Tensor], Tensor]], tuple[Tensor, ...]]
 ) -> tuple[Tensor, ...]:
-    """Run `make` without gradient, autocast or inference mode, so that its tensors may later be saved for backward."""
+    """Run `make` without gradient, autocast and inference mode, so that its tensors can later be saved for backward."""
     work = torch.float64 if like.dtype == torch.float64 else torch.float32
 
     def move(tensor: Tensor) -> Tensor:

@@ -1,16 +1,16 @@
-"""LoRA and LoCon (arXiv 2106.09685, LyCORIS arXiv 2309.14859): products of thin matrices; and LoHa."""
+"""LoRA and LoCon (arXiv 2106.09685, LyCORIS arXiv 2309.14859): products of low-rank factors; and LoHa."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from .base import Additive, Delta, Move, ScaleOf, Tensors, fit
+from .base import Additive, Delta, Move, ScaleOf, Tensors, check_shapes
 from .layer import Layer
 
 
 class LowRank(Additive):
-    """scale * up @ down, on convolutions with the kernel in `down`, or in `mid` between two 1x1 (CP, Tucker)."""
+    """scale * up @ down; on convolutions the kernel is in `down`, or in `mid` between two 1x1 layers (CP, Tucker)."""
 
     needs = frozenset({"lora_up", "lora_down"})
     keys = frozenset({"lora_up", "lora_down", "lora_mid", "alpha"})
@@ -27,16 +27,16 @@ class LowRank(Additive):
     ) -> None:
         """down (rank, in, *kernel) or (rank, in) with mid (rank, rank, *kernel); up (out, rank)."""
         super().__init__(layer, strength)
-        fit(layer.kind != "norm" and down.ndim > 1 and up.ndim > 1)
+        check_shapes(layer.kind != "norm" and down.ndim > 1 and up.ndim > 1)
         rank = down.shape[0]
-        fit(up.numel() == layer.shape[0] * up.shape[1])
+        check_shapes(up.numel() == layer.shape[0] * up.shape[1])
         up = up.reshape(layer.shape[0], -1)
         if mid is None:
-            fit(up.shape[1] == rank and down.shape[1:].numel() == torch.Size(layer.shape[1:]).numel())
+            check_shapes(up.shape[1] == rank and down.shape[1:].numel() == torch.Size(layer.shape[1:]).numel())
             down = down.reshape(rank, *layer.shape[1:])
         else:
-            fit(down.numel() == rank * layer.shape[1])
-            fit(mid.shape == (up.shape[1], rank, *layer.shape[2:]))
+            check_shapes(down.numel() == rank * layer.shape[1])
+            check_shapes(mid.shape == (up.shape[1], rank, *layer.shape[2:]))
             down, mid = down.reshape(rank, -1), mid[:dyn, :dyn]
         self._down, self._up, self._mid, self._scale = down[:dyn], up[:, :dyn], mid, scale
 
@@ -44,7 +44,7 @@ class LowRank(Additive):
     def read(cls, tensors: Tensors, layer: Layer, strength: float, scale_of: ScaleOf, dyn: int | None) -> Delta:
         """The delta of one module, scale = alpha / rank of the file (`dyn` does not change it, as in the WebUI)."""
         down = tensors["lora_down"]
-        fit(down.ndim > 1)
+        check_shapes(down.ndim > 1)
         scale = scale_of(down.shape[0])
         return cls(layer, strength, down, tensors["lora_up"], tensors.get("lora_mid"), scale, dyn)
 
@@ -55,11 +55,11 @@ class LowRank(Additive):
         layer = self.layer
         down, up, *mid = self._casts.get(x, self._factors)
         z = layer.apply(layer.pointwise(x, down), mid[0]) if mid else layer.apply(x, down)
-        # The scale acts on the thin middle: cheap, and no small factor is rounded away in fp16.
+        # The scale acts on the low-rank activation: it is small, and no small factor is rounded to 0 in fp16.
         return layer.pointwise(z if self._scale == 1 else z * self._scale, up)
 
-    def thin(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Both factors, where there is no core between them."""
+    def low_rank_factors(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Both factors; None if there is a core between them."""
         if self._mid is not None or self.layer.grouped:
             return None
         down, up = self._casts.get(like, self._factors)
@@ -80,7 +80,7 @@ class LowRank(Additive):
 class LoHa(Additive):
     """(w1_a @ w1_b) * (w2_a @ w2_b), a Hadamard product (FedPara, arXiv 2108.06098).
 
-    It equals a plain low-rank product of rank r1 * r2 (row-wise Khatri-Rao), used where that is less work than dW.
+    It equals a plain low-rank product of rank r1 * r2 (row-wise Khatri-Rao), which is used if it costs less than dW.
     """
 
     needs = frozenset({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"})
@@ -88,7 +88,7 @@ class LoHa(Additive):
 
     def __init__(self, layer: Layer, strength: float, tensors: Tensors, scale: float, dyn: int | None) -> None:
         super().__init__(layer, strength)
-        fit(layer.kind != "norm" and all(tensors[key].ndim >= 2 for key in self.needs))
+        check_shapes(layer.kind != "norm" and all(tensors[key].ndim >= 2 for key in self.needs))
         self._scale = scale
         self._tucker = "hada_t1" in tensors
         self._halves = tuple(self._half(tensors, number, dyn) for number in (1, 2))
@@ -104,25 +104,25 @@ class LoHa(Additive):
     def _half(self, tensors: Tensors, number: int, dyn: int | None) -> tuple[Tensor, ...]:
         a, b = tensors[f"hada_w{number}_a"], tensors[f"hada_w{number}_b"].flatten(1)
         if self._tucker:  # a (rank, out), b (rank, in), core (rank, rank, *kernel)
-            fit(f"hada_t{number}" in tensors and a.ndim == 2)
+            check_shapes(f"hada_t{number}" in tensors and a.ndim == 2)
             core = tensors[f"hada_t{number}"]
-            fit(a.shape[1] == self.layer.shape[0] and b.shape[1] == self.layer.shape[1])
-            fit(core.shape == (a.shape[0], b.shape[0], *self.layer.shape[2:]))
+            check_shapes(a.shape[1] == self.layer.shape[0] and b.shape[1] == self.layer.shape[1])
+            check_shapes(core.shape == (a.shape[0], b.shape[0], *self.layer.shape[2:]))
             return a[:dyn], b[:dyn], core[:dyn, :dyn]
         a = a.flatten(1)
-        fit(a.shape == (self.layer.shape[0], b.shape[0]))
-        fit(b.shape[1] == torch.Size(self.layer.shape[1:]).numel())
+        check_shapes(a.shape == (self.layer.shape[0], b.shape[0]))
+        check_shapes(b.shape[1] == torch.Size(self.layer.shape[1:]).numel())
         return a[:, :dyn], b[:dyn]
 
     def change(self, x: Tensor) -> Tensor:
-        """The delta's output, at rank r1 * r2 where that is less work, else through dW."""
+        """The delta's output, through the factors of rank r1 * r2 if that costs less, otherwise through dW."""
         if not self.on_activations:
             return super().change(x)
         down, up = self._casts.get(x, self._khatri_rao)
         return self.layer.pointwise(self.layer.apply(x, down), up)
 
-    def thin(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
-        """The factors at rank r1 * r2, where that is less work."""
+    def low_rank_factors(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The factors of rank r1 * r2; None if dW costs less."""
         if not self.on_activations:
             return None
         down, up = self._casts.get(like, self._khatri_rao)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Before, Delta, Move, ScaleOf, Tensors, fit
+from .base import Before, Delta, Move, ScaleOf, Tensors, check_shapes
 from .layer import Casts, Layer
 
 
 class OFT(Delta):
-    """Block-diagonal rotation; strength s goes linearly to it: W + s (rescale R W - W), as in the WebUI."""
+    """Block-diagonal rotation, interpolated linearly by the strength s as in the WebUI: W + s (rescale R W - W)."""
 
     needs = frozenset()
     keys = frozenset({"oft_blocks", "oft_diag", "rescale", "alpha"})
@@ -29,11 +29,11 @@ class OFT(Delta):
         limit: float | None,
         cayley: bool = True,
     ) -> None:
-        """blocks (number, size, size); rescale (out,); limit: greatest norm of the skew matrices, None = no limit."""
+        """blocks (number, size, size); rescale (out,); limit: the largest norm of the skew matrices, None: no limit."""
         super().__init__(layer, strength)
-        fit(layer.kind != "norm" and blocks.ndim == self.axes and blocks.shape[-1] == blocks.shape[-2])
-        fit(blocks.shape[-3] * blocks.shape[-1] == layer.shape[0])
-        fit(rescale is None or rescale.numel() == layer.shape[0])
+        check_shapes(layer.kind != "norm" and blocks.ndim == self.axes and blocks.shape[-1] == blocks.shape[-2])
+        check_shapes(blocks.shape[-3] * blocks.shape[-1] == layer.shape[0])
+        check_shapes(rescale is None or rescale.numel() == layer.shape[0])
         self._blocks, self._limit, self._cayley = blocks, limit, cayley
         self._rescale = None if rescale is None else rescale.reshape(-1)
         self._casts = Casts()
@@ -46,7 +46,7 @@ class OFT(Delta):
 
     @classmethod
     def read(cls, tensors: Tensors, layer: Layer, strength: float, scale_of: ScaleOf, dyn: int | None) -> Delta:
-        """The delta of one module; `alpha` is the constraint here (times the width), 0 or none: no limit."""
+        """The delta of one module; `alpha` times the width is the limit here; no alpha or 0 means no limit."""
         alpha = float(tensors["alpha"].reshape(-1)[0]) if "alpha" in tensors and tensors["alpha"].numel() else 0.0
         cayley = "oft_blocks" in tensors
         blocks = tensors["oft_blocks" if cayley else "oft_diag"]
@@ -69,32 +69,32 @@ class OFT(Delta):
     def _prepared(self, move: Move) -> tuple[Tensor, ...]:
         return (self._rotations(move), *(() if self._rescale is None else (move(self._rescale),)))
 
-    def _turn(self, z: Tensor, rotation: Tensor, rescale: Tensor | None) -> Tensor:
-        """z (..., out) turned on its last axis, at full strength s = 1 or interpolated to self.strength."""
+    def _rotate(self, z: Tensor, rotation: Tensor, rescale: Tensor | None) -> Tensor:
+        """z (..., out) rotated on its last axis, interpolated by `self.strength`."""
         blocks = z.reshape(*z.shape[:-1], *rotation.shape[:2])
-        turned = torch.einsum("knm,...kn->...km", rotation, blocks).flatten(-2)
+        rotated = torch.einsum("knm,...kn->...km", rotation, blocks).flatten(-2)
         if rescale is not None:
-            turned = turned * rescale
-        return torch.lerp(z, turned, self.strength)
+            rotated = rotated * rescale
+        return torch.lerp(z, rotated, self.strength)
 
     def forward(self, x: Tensor, y: Tensor, before: Before) -> Tensor:
         """bias + R (y - bias)."""
         rotation, *rescale = self._casts.get(y, self._prepared)
         bare = before.without_bias(y)
         axis = self.layer.channel_axis
-        turned = self._turn(bare.movedim(axis, -1), rotation, rescale[0] if rescale else None)
-        return y + (turned.movedim(-1, axis) - bare)
+        rotated = self._rotate(bare.movedim(axis, -1), rotation, rescale[0] if rescale else None)
+        return y + (rotated.movedim(-1, axis) - bare)
 
     def merge(self, weight: Tensor) -> Tensor:
         """R W."""
         rotation, *rescale = self._prepared(lambda tensor: tensor.to(weight))
-        return self._turn(weight.movedim(0, -1), rotation, rescale[0] if rescale else None).movedim(-1, 0)
+        return self._rotate(weight.movedim(0, -1), rotation, rescale[0] if rescale else None).movedim(-1, 0)
 
 
 class BOFT(OFT):
-    """A product of butterfly stages; the strength interpolates each stage to the identity (as LyCORIS does).
+    """A product of butterfly stages; the strength interpolates between the identity and each stage, as in LyCORIS.
 
-    The rescale is interpolated too, so that strength 0 is off.
+    The rescale is interpolated too, so that strength 0 means off.
     """
 
     axes = 4
@@ -110,14 +110,16 @@ class BOFT(OFT):
     ) -> None:
         """blocks (stages, number, size, size): stage i mixes channels within size * 2**i."""
         super().__init__(layer, strength, blocks, rescale, limit, cayley)
-        fit(blocks.shape[-1] % 2 == 0 and layer.shape[0] % (2 ** (blocks.shape[0] - 1) * blocks.shape[-1]) == 0)
+        check_shapes(
+            blocks.shape[-1] % 2 == 0 and layer.shape[0] % (2 ** (blocks.shape[0] - 1) * blocks.shape[-1]) == 0
+        )
 
-    def _turn(self, z: Tensor, rotation: Tensor, rescale: Tensor | None) -> Tensor:
+    def _rotate(self, z: Tensor, rotation: Tensor, rescale: Tensor | None) -> Tensor:
         size, lead = rotation.shape[-1], z.shape[:-1]
         eye = torch.eye(size, dtype=z.dtype, device=z.device)
         for stage, blocks in enumerate(rotation):
             stride = 2**stage * (size // 2)
-            # (groups, 2, stride) channels interleaved, so that blocks of neighbours span the whole group
+            # (groups, 2, stride) channels interleaved, so that each block mixes channels of the whole group
             mixed = z.reshape(*lead, -1, 2, stride).transpose(-1, -2).reshape(*lead, -1, size)
             mixed = torch.einsum("kij,...kj->...ki", torch.lerp(eye, blocks, self.strength), mixed)
             z = mixed.reshape(*lead, -1, stride, 2).transpose(-1, -2).reshape(*lead, -1)

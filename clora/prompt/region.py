@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,11 +45,11 @@ class Painted:
     def __post_init__(self) -> None:
         mask = torch.as_tensor(self.mask).float()  # numpy arrays are welcome
         if mask.ndim != 2 or not mask.numel():
-            raise CLoRAError(f"A painted place is a mask (H, W); this one has the shape {tuple(mask.shape)}.")
+            raise CLoRAError(f"A painted region must be a mask (H, W), but this one has the shape {tuple(mask.shape)}.")
         if not bool(((mask >= 0) & (mask <= 1)).all()):
-            raise CLoRAError("A painted place has values from 0 to 1: divide a picture's values by 255.")
+            raise CLoRAError("A painted region must have values from 0 to 1: divide an image's values by 255.")
         if not bool(mask.any()):
-            raise CLoRAError("A painted place has nothing painted in it: set the subject's part to 1.")
+            raise CLoRAError("The painted region is empty: set the subject's part of the mask to 1.")
         object.__setattr__(self, "mask", mask)
 
     def grid(self, height: int, width: int) -> Tensor:
@@ -75,20 +74,6 @@ NAMED = {
 }
 
 
-def allowed_masks(regions: Sequence[Region | None], shape: tuple[int, int], how: str) -> list[Tensor | None]:
-    """Where each concept may be drawn, (h, w) of 0 and 1, None for everywhere; empty if no concept has a region.
-
-    With `how` "replace" a region belongs to its concept alone, so concepts without one get what is left.
-    """
-    if not any(regions):
-        return []
-    own = [region.grid(*shape) if region else None for region in regions]
-    if how != "replace":
-        return own
-    left = 1 - torch.stack([mask for mask in own if mask is not None]).amax(dim=0)
-    return [left if mask is None else mask for mask in own]
-
-
 def _inside(start: float, size: float, cells: int) -> Tensor:
     centres = (torch.arange(cells) + 0.5) / cells
     inside = ((centres >= start) & (centres < start + size)).float()
@@ -98,9 +83,9 @@ def _inside(start: float, size: float, cells: int) -> Tensor:
 
 
 def parse_region(text: str, where: str) -> Box:
-    """A box from a name, or from x y width height in percent. `where` names the place of the text for the error.
+    """A box from a name, or from x y width height in percent. `where` says for the message where the text was written.
 
-    Errors: CLoRAError for anything else, and for a box that is empty or reaches outside the picture.
+    Raises: CLoRAError for anything else, and for a box that is empty or extends beyond the image.
     """
     if text.strip().lower() in NAMED:
         return NAMED[text.strip().lower()]
@@ -109,12 +94,12 @@ def parse_region(text: str, where: str) -> Box:
         x, y, width, height = (float(word) / 100.0 for word in words)
     except ValueError:
         raise CLoRAError(
-            f'"{text}" is no place of {where}: write {", ".join(NAMED)}, or four numbers in percent: x y width height.'
+            f'Unknown place "{text}" in {where}: write {", ".join(NAMED)}, or four percentages: x y width height.'
         ) from None
     slack = 1e-9
     if not (width > 0 and height > 0 and x >= 0 and y >= 0 and x + width <= 1 + slack and y + height <= 1 + slack):
         raise CLoRAError(
-            f'The place "{text}" of {where} is empty or reaches outside the picture: x and y are its left top corner, '
-            "and x + width and y + height are at most 100."
+            f'The place "{text}" in {where} is empty or extends beyond the image: x and y are its top left corner, and '
+            "x + width and y + height must be at most 100."
         )
     return Box(x, y, width, height)

@@ -1,4 +1,4 @@
-"""The user's notes beside a LoRA file, as WebUIs write them, and whatever else may lie there."""
+"""The user's metadata beside a LoRA file, as WebUIs write it, and other files of that name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from clora.lora.user_metadata import LoraNotes, read_notes
 
 
-def test_notes_as_a_webui_writes_them(tmp_path: Path) -> None:
+def test_metadata_as_a_webui_writes_it(tmp_path: Path) -> None:
     written = {
         "description": "", "sd version": "SD1", "activation text": " sks  ball, ", "preferred weight": 0.7,
         "negative text": "", "notes": "",
@@ -25,6 +25,6 @@ def test_notes_as_a_webui_writes_them(tmp_path: Path) -> None:
     [b"", b"{", b"[]", b"3", b"\xff", b"[" * 100000, b'{"activation text": 3, "preferred weight": "much"}',
      b'{"preferred weight": NaN}', b'{"preferred weight": [1]}', b'{"preferred weight": 1e999}'],
 )  # fmt: skip
-def test_other_files_are_no_notes(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_ignored(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "sun.json").write_bytes(content)
     assert read_notes(tmp_path / "sun.safetensors") == LoraNotes()

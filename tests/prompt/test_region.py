@@ -11,8 +11,8 @@ from clora.conditioning.plan import ImagePlan, PlannedConcept
 from clora.errors import CLoRAError
 from clora.guidance.update import LatentUpdate, region_losses
 from clora.prompt import WordsOverride, analyze
+from clora.prompt.region import NAMED, Box, parse_region
 from clora.regions.masks import MaskOptions, confine_masks, cut_masks, even_masks
-from clora.regions.region import NAMED, Box, parse_region
 from clora.settings import Settings
 from tests.plans import plan_of
 from tests.toy import ToyDenoiser, toy
@@ -55,10 +55,10 @@ def test_cells_of_a_box() -> None:
 def test_places_come_from_tag_or_panel() -> None:
     text = "a <lora:cat:1:place=left> cat and a <lora:dog:1> dog"
     panel = {"cat": WordsOverride(place="top"), "dog": WordsOverride(place="10 0 40 60")}
-    assert [c.place for c in analyze(text).concepts] == [LEFT, None]
+    assert [c.region for c in analyze(text).concepts] == [LEFT, None]
     # What the tag says goes first.
-    assert [c.place for c in analyze(text, overrides=panel).concepts] == [LEFT, Box(0.1, 0.0, 0.4, 0.6)]
-    with pytest.raises(CLoRAError, match="two places"):
+    assert [c.region for c in analyze(text, overrides=panel).concepts] == [LEFT, Box(0.1, 0.0, 0.4, 0.6)]
+    with pytest.raises(CLoRAError, match="different place="):
         analyze("a <lora:cat:1:place=left><lora:ink:1:place=right> cat and a <lora:dog:1> dog")
 
 
@@ -86,10 +86,10 @@ def two_maps() -> list[torch.Tensor]:
 def test_a_subject_without_a_place_is_looked_for_outside_the_others() -> None:
     options = MaskOptions(0.5, "range", overlap="argmax")
     assert cut_masks(two_maps(), options)[2].sum() == 0
-    found = cut_masks(two_maps(), options, places=(RIGHT, None))
+    found = cut_masks(two_maps(), options, regions=(RIGHT, None))
     assert found[2].tolist() == [[0, 1, 0, 0]] * 4
     assert torch.equal(
-        cut_masks(two_maps(), options, places=(RIGHT, None), how="multiply"), cut_masks(two_maps(), options)
+        cut_masks(two_maps(), options, regions=(RIGHT, None), how="multiply"), cut_masks(two_maps(), options)
     )
 
 
