@@ -29,7 +29,7 @@ from clora.guidance.classifier_free import guide
 from clora.hosts.diffusers import Sampling, Text, TextEncoding, components_of, sample
 from clora.lora.library import LoraLibrary
 from clora.models.denoiser import Row
-from clora.models.lora import lora_tables
+from clora.models.lora import lora_targets
 from clora.prompt import LoraUse, PromptTokens, ResolvedText
 from clora.settings import Settings
 
@@ -166,7 +166,7 @@ def plain_tokens(tokenizer: Any, text: str) -> PromptTokens:
 def prepare_case(pipe: Any, case: GoldenCase, library: LoraLibrary, errors: Errors) -> BatchConditioning:
     """Encode the recorded prompts with our text encoding, and compare the embeddings and token ids."""
     prompts, negatives = case.kwargs["prompt_list"], case.kwargs["negative_prompt_list"]
-    tables = lora_tables(components_of(pipe))
+    tables = lora_targets(components_of(pipe))
     sets = tuple(tuple(library.applied(use, tables) for use in case.uses(v)) for v in range(len(prompts)))
     encoding = TextEncoding(pipe, case.kwargs.get("clip_skip") or 0)
     rows = [Row(0, v, half) for v in range(len(prompts)) for half in (False, True)]

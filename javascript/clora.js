@@ -1,11 +1,10 @@
-// CLoRA's table of concepts: a changed cell is told to the page, and a clicked row selects its subject words in the
-// prompt, so that one sees what is meant.
+// CLoRA's table of concepts: sends changed cells to the server, and selects a clicked row's subject words in the prompt.
 (function () {
     "use strict";
 
     const CELL = ".clora-table [data-key]";
-    let changes = 0, unsettled = 0; // changed cells so far, and the one that the page has not answered yet
-    let left = null; // the cell that had the focus last, until another part of the page gets it
+    let changes = 0, pending = 0; // number of changed cells so far, and of the one that the server has not answered yet
+    let lastCell = null; // the cell that had the focus last, until another part of the page gets it
 
     function all(element, name, kinds) {
         const root = typeof gradioApp === "function" ? gradioApp() : document;
@@ -16,50 +15,50 @@
     const part = (element, name) => all(element, name, ["textarea", "input"])[0];
     const texts = (element, name) => all(element, name, ["p"]).map((one) => one.textContent).join("\n");
 
-    function place(text, words) {
-        const found = words.match(/^(.*?)(?: \((\d+)\.\))?$/);
+    function findWords(text, words) {
+        const parsed = words.match(/^(.*?)(?: \((\d+)\.\))?$/);
         let at = -1;
-        // Words inside tags do not count: they are blanked out at the same length.
+        // Words inside tags do not count: tags are replaced by blanks of the same length.
         const plain = text.replace(/<[^<>]*>/g, (tag) => " ".repeat(tag.length));
-        for (let n = Number(found[2] || 1); n > 0; n--) {
-            at = plain.indexOf(found[1], at + 1);
+        for (let n = Number(parsed[2] || 1); n > 0; n--) {
+            at = plain.indexOf(parsed[1], at + 1);
             if (at < 0) return null;
         }
-        return [at, at + found[1].length];
+        return [at, at + parsed[1].length];
     }
 
     document.addEventListener("click", (event) => {
         const row = event.target.closest && event.target.closest(".clora-table tbody tr");
         if (!row || !row.dataset.words || event.target.closest(`${CELL}, .clora-take`)) return;
         const box = part(row, "prompt");
-        const range = box && place(box.value, row.dataset.words);
+        const range = box && findWords(box.value, row.dataset.words);
         if (!range) return;
         box.focus();
         box.setSelectionRange(...range);
     });
 
-    // The corrections come back from the server: until then Generate would send the old ones, so it waits.
-    function settle(cell) {
+    // The new corrections come from the server. Until then Generate would send the old ones, so it waits.
+    function waitForAnswer(cell) {
         const box = part(cell, "clora_corrections");
         const shown = () => box.value + texts(cell, "clora_message");
         const before = shown(), until = Date.now() + 1500, mine = ++changes;
-        unsettled = mine;
-        const look = setInterval(() => {
+        pending = mine;
+        const poll = setInterval(() => {
             if (shown() === before && Date.now() < until) return;
-            clearInterval(look);
-            if (unsettled === mine) unsettled = 0;
+            clearInterval(poll);
+            if (pending === mine) pending = 0;
         }, 30);
     }
 
     document.addEventListener("click", (event) => {
         const button = event.target.closest && event.target.closest("#txt2img_generate, #img2img_generate");
-        if (!button || !unsettled) return;
+        if (!button || !pending) return;
         event.stopImmediatePropagation();
         event.preventDefault();
         setTimeout(() => button.click(), 30);
     }, true);
 
-    // Ctrl+Enter generates, and a cell that is being written in counts from there on.
+    // Ctrl+Enter generates; leaving the cell first commits what was typed.
     document.addEventListener("keydown", (event) => {
         const cell = event.key === "Enter" && event.target.closest && event.target.closest(CELL);
         if (cell && (event.ctrlKey || event.metaKey)) cell.blur();
@@ -69,8 +68,8 @@
         const cell = event.target.closest && event.target.closest(CELL);
         const box = cell && part(cell, "clora_cell");
         if (!box) return;
-        settle(cell);
-        // The time makes the same change a new value, which the page would else not notice.
+        waitForAnswer(cell);
+        // The time makes a repeated change a new value; otherwise gradio would not notice it.
         const {lora, key} = cell.dataset;
         box.value = JSON.stringify({lora, key, value: cell.value, at: Date.now()});
         box.dispatchEvent(new Event("input", {bubbles: true}));
@@ -84,21 +83,21 @@
         cell.dispatchEvent(new Event("change", {bubbles: true}));
     });
 
-    // The answer replaces the table, and with it the cell that a keyboard user has just gone to.
+    // The answer replaces the table, including the cell that a keyboard user has just moved to.
     document.addEventListener("focusin", (event) => {
-        left = event.target.closest && event.target.closest(CELL);
+        lastCell = event.target.closest && event.target.closest(CELL);
     });
 
     function restoreFocus() {
-        if (!left || left.isConnected || document.activeElement !== document.body) return;
-        const {lora, key} = left.dataset;
-        const again = [...document.querySelectorAll(CELL)].find(
-            (cell) => cell.dataset.lora === lora && cell.dataset.key === key && cell.offsetParent
+        if (!lastCell || lastCell.isConnected || document.activeElement !== document.body) return;
+        const {lora, key} = lastCell.dataset;
+        const cell = [...document.querySelectorAll(CELL)].find(
+            (one) => one.dataset.lora === lora && one.dataset.key === key && one.offsetParent
         );
-        if (again) again.focus({preventScroll: true}); // generating may have scrolled to the picture
+        if (cell) cell.focus({preventScroll: true}); // generating may have scrolled to the picture
     }
 
-    // Settings change by hand, by a preset, by pasted parameters, many at once: the server is asked once for all.
+    // A preset or pasted parameters change many settings at once: the server is asked once for all of them.
     const touched = {};
     document.addEventListener("clora-touched", (event) => {
         const tab = event.detail;
@@ -109,7 +108,7 @@
         }, 250);
     });
 
-    // A table that is wider than its place says so, and fades where it goes on.
+    // A table that is wider than the panel shows a hint, and fades at the edge where it continues.
     const watched = new WeakSet();
 
     function mark(scroll) {
@@ -131,8 +130,8 @@
         });
     }
 
-    // Each tab begins as its user wants it; the page is built once for all. A button that is pressed before gradio
-    // listens does nothing, so it is pressed until the answer is there.
+    // Each tab starts with the user's presets and options; the page itself is built once for all. A click before gradio is
+    // ready has no effect, so it is repeated until there is an answer.
     function begin(tab, tries) {
         const find = (end) => gradioApp().querySelector(`#${tab}_clora_${end}`);
         if (!find("begin") || find("preset_said .clora-begun") || !tries) return;

@@ -1,4 +1,4 @@
-"""The documents say what the code says: every setting and preset, quoted messages, files and figures."""
+"""The documents agree with the code: settings, presets, quoted messages, links and figures."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
-
 from clora.settings import BY_NAME, PRESETS, SETTINGS, Settings
 from research.figures.settings_strips import STRIPS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+DOCUMENTS = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "clora").rglob("*.md")]
 SETTINGS_PAGE = (DOCS / "settings.md").read_text("utf-8")
 
 
@@ -22,12 +20,12 @@ def test_every_setting_has_a_heading_with_its_default() -> None:
     assert sorted(headings) == sorted((s.label, s.name, s.text(s.default)) for s in SETTINGS)
 
 
-def test_every_preset_is_told_with_all_that_it_changes() -> None:
+def test_every_preset_is_listed_with_all_that_it_changes() -> None:
     rows = dict(re.findall(r"^\| `([\w-]+)` \|(.+)$", SETTINGS_PAGE, re.MULTILINE))
     assert set(rows) == set(PRESETS)
     for name in PRESETS:
-        told = dict(re.findall(r"`(\w+)` ([\w.-]+)", rows[name].split("|")[-2]))
-        assert told == {key: BY_NAME[key].text(value) for key, value in Settings(name).changed().items()}
+        listed = dict(re.findall(r"`(\w+)` ([\w.-]+)", rows[name].split("|")[-2]))
+        assert listed == {key: BY_NAME[key].text(value) for key, value in Settings(name).changed().items()}
 
 
 def test_every_strip_is_shown_and_draws_values_of_its_setting() -> None:
@@ -38,10 +36,23 @@ def test_every_strip_is_shown_and_draws_values_of_its_setting() -> None:
         assert BY_NAME[strip.setting].default in parsed
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_linked_files_exist(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8")):
-        assert target.startswith("http") or (page.parent / target).exists(), f"{page.name} links to {target}"
+def anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_lead_to_files_and_headings() -> None:
+    assert len(DOCUMENTS) > 10
+    broken = []
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)\s]+)", document.read_text("utf-8")):
+            name, _, anchor = target.partition("#")
+            file = document.parent / name if name else document
+            found = file.exists() and (not anchor or file.suffix != ".md" or anchor in anchors(file))
+            if not target.startswith("http") and not found:
+                broken.append(f"{document.name} links to {target}")
+    assert broken == []
 
 
 def test_every_document_is_linked_from_the_readme() -> None:
@@ -56,7 +67,7 @@ def test_settings_figures_are_small() -> None:
 
 
 def texts_of_the_code() -> str:
-    """All texts in the code, f-strings with "{}" for what is put in, each on a line."""
+    """All texts in the code, one per line, with "{}" for the expressions in f-strings."""
     found = []
     for path in (ROOT / "clora").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from clora.pictures import concept_color, heat, loss_curve, map_strip, masks_overlay, side_by_side
-from clora.pictures.labels import Plate, ink
+from clora.pictures.labels import Label, text_image
 from clora.prompt.region import NAMED, Box
 
 
@@ -22,7 +22,7 @@ def halves(height: int = 16, width: int = 24) -> torch.Tensor:
 
 
 def drawn(concept: int, overlay: Image.Image) -> np.ndarray:
-    """Where a picture (H, W) has the colour of a concept: its line and its plate."""
+    """Where a picture (H, W) has the colour of a concept: its line and its label."""
     return _same(np.asarray(overlay), concept_color(concept))
 
 
@@ -94,7 +94,7 @@ def test_overlapping_outlines_are_both_there() -> None:
         assert drawn(concept, apart).sum() > 0.9 * drawn(0, one).sum()
 
 
-def plates(overlay: Image.Image, bare: Image.Image) -> list[tuple[int, int, int, int]]:
+def label_bounds(overlay: Image.Image, bare: Image.Image) -> list[tuple[int, int, int, int]]:
     """Left, top, right and bottom of what each concept's label changed."""
     changed = (np.asarray(overlay) != np.asarray(bare)).any(axis=2)
     found = []
@@ -115,7 +115,7 @@ def plates(overlay: Image.Image, bare: Image.Image) -> list[tuple[int, int, int,
 )  # fmt: skip
 def test_labels_lie_apart_and_inside(masks: torch.Tensor) -> None:
     names = ["sks ball (sunball)", "sks ball (moonball)", "sks star (alienstar)"]
-    found = plates(masks_overlay(GREY, masks, names), masks_overlay(GREY, masks, [""] * 3))
+    found = label_bounds(masks_overlay(GREY, masks, names), masks_overlay(GREY, masks, [""] * 3))
     for number, (left, top, right, bottom) in enumerate(found):
         assert 0 < left < right < 511
         assert 0 < top < bottom < 511
@@ -138,15 +138,15 @@ def test_a_label_stands_by_its_region_and_not_on_it(row: int, above: bool) -> No
         assert bottom <= ys.min() < ys.max() < bottom + 40
 
 
-def test_what_was_not_found_is_named_all_the_same() -> None:
+def test_a_missing_subject_is_labelled_too() -> None:
     masks = halves()
     masks[2] = 0
     named = masks_overlay(GREY, masks, ["cat (black)", "dog (brown)"])
-    plate = drawn(1, named)
-    assert not plate[:400].any()
-    assert plate[400:].sum() > 300, "the missing concept is named at the lower edge"
+    label = drawn(1, named)
+    assert not label[:400].any()
+    assert label[400:].sum() > 300, "the missing concept is named at the lower edge"
     dark = (np.asarray(named) < 20).all(axis=2)[400:].sum()
-    assert dark > 2 * plate[400:].sum(), "its plate is dark, with letters in its colour"
+    assert dark > 2 * label[400:].sum(), "its label is dark, with text in its colour"
 
 
 def line_of(overlay: Image.Image, column: int) -> np.ndarray:
@@ -154,7 +154,7 @@ def line_of(overlay: Image.Image, column: int) -> np.ndarray:
     return drawn(0, overlay)[:, column]
 
 
-def test_a_place_that_is_the_mask_is_dashed_and_shows_what_was_found() -> None:
+def test_a_region_that_is_the_mask_is_dashed_and_shows_what_was_found() -> None:
     place, other = NAMED["left"], NAMED["right"]
     masks = of(place.grid(32, 32), other.grid(32, 32))
     found = of(disc(16, 8, 5), torch.zeros(32, 32))
@@ -171,7 +171,7 @@ def test_a_place_that_is_the_mask_is_dashed_and_shows_what_was_found() -> None:
     assert not drawn(1, overlay)[16:-16, 272:-16].any()
 
 
-def test_a_mask_within_a_place_has_its_own_line_and_the_places_dashes() -> None:
+def test_a_mask_within_a_region_has_its_own_line_and_the_regions_dashes() -> None:
     place = Box(0.0, 0.25, 0.75, 0.5)
     overlay = masks_overlay(GREY, of(disc(16, 8, 4)), [""], (place,), of(disc(16, 8, 4)))
     assert 0.3 < drawn(0, overlay)[129, :384].mean() < 0.7
@@ -180,7 +180,7 @@ def test_a_mask_within_a_place_has_its_own_line_and_the_places_dashes() -> None:
     assert (drawn(0, overlay) & solid).sum() == solid.sum()
 
 
-def test_two_of_one_place_have_dashes_both() -> None:
+def test_two_concepts_with_one_region_both_have_dashes() -> None:
     place = NAMED["middle"]
     overlay = masks_overlay(GREY, of(place.grid(32, 32), place.grid(32, 32)), ["", ""], (place, place))
     first, second = (drawn(concept, overlay).sum() for concept in (0, 1))
@@ -188,18 +188,18 @@ def test_two_of_one_place_have_dashes_both() -> None:
 
 
 @pytest.mark.parametrize(("found", "told"), [(disc(16, 8, 5), "place: left"), (disc(16, 8, 1), ", not found there")])
-def test_the_label_says_the_place_and_whether_it_holds_the_subject(
+def test_the_label_names_the_region_and_whether_the_subject_was_found(
     found: torch.Tensor, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts: list[str] = []
     darks: list[bool] = []
 
-    def plate(text: str, *values: Any, dark: bool) -> Plate:
+    def label(text: str, *values: Any, dark: bool) -> Label:
         texts.append(text)
         darks.append(dark)
-        return Plate(text, *values, dark=dark)
+        return Label(text, *values, dark=dark)
 
-    monkeypatch.setattr("clora.pictures.overlay.Plate", plate)
+    monkeypatch.setattr("clora.pictures.overlay.Label", label)
     masks_overlay(GREY, of(NAMED["left"].grid(32, 32)), ["cat (tom)"], (NAMED["left"],), of(found))
     assert texts[0].startswith("cat (tom)\nplace: left")
     assert texts[0].endswith(told)
@@ -279,6 +279,6 @@ def test_the_curve_falls_and_marks_refine_steps() -> None:
 
 
 def test_names_are_cut_to_their_width() -> None:
-    assert ink("a" * 100, 20, 120).width <= 120
-    assert ink("short", 20, 500).tobytes() == ink("short", 20).tobytes()
-    assert ink("w" * 9, 40, 10).width > 0
+    assert text_image("a" * 100, 20, 120).width <= 120
+    assert text_image("short", 20, 500).tobytes() == text_image("short", 20).tobytes()
+    assert text_image("w" * 9, 40, 10).width > 0

@@ -1,22 +1,22 @@
-"""The rooms of the code: what each may import, and that links in the documents lead somewhere."""
+"""The rooms of the code, and what each of them may import."""
 
 from __future__ import annotations
 
 import ast
-import re
 import sys
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "clora"
 OUTER = ("hosts", "pictures", "ui", "webui", "cli", "page", "evaluate")
 CORE = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in OUTER]
 PICTURES = sorted((PACKAGE / "pictures").glob("*.py"))
-BESIDE = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] != "hosts"]
+PANEL = sorted((PACKAGE / "ui").glob("*.py"))
+GRADIO_MODULES = {"panel", "controls", "preset_bar", "prompt_reader"}
+"""The modules of clora/ui that build gradio components or answer their events; the others are data and HTML."""
+NOT_HOSTS = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] != "hosts"]
+WEBUI_PACKAGES = {"modules", "modules_forge", "backend", "networks"}
 STANDARD = {*sys.stdlib_module_names, "torch", "numpy", "safetensors", "clora", "__future__"}
-DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *PACKAGE.rglob("*.md")]
 
 
 def imported(path: Path) -> set[str]:
@@ -35,35 +35,84 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("path", CORE, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_the_core_needs_torch_numpy_and_safetensors_only(path: Path) -> None:
-    names = imported(path)
-    assert {name for name in names if name.split(".")[0] not in STANDARD} == set()
-    assert not {f"clora.{room}" for room in OUTER} & names
+def foreign(path: Path, *more: str) -> set[str]:
+    """Packages that a file imports besides the core's and `more`."""
+    return {name for name in imported(path) if name.split(".")[0] not in {*STANDARD, *more}}
 
 
-@pytest.mark.parametrize("path", PICTURES, ids=lambda p: p.name)
-def test_pictures_need_pillow_besides_and_no_host(path: Path) -> None:
-    names = imported(path)
-    assert {name for name in names if name.split(".")[0] not in {*STANDARD, "PIL"}} == set()
-    assert not {f"clora.{room}" for room in OUTER if room != "pictures"} & names
+def rooms(path: Path) -> set[str]:
+    """The outer rooms that a file imports, besides its own."""
+    own = path.relative_to(PACKAGE).parts[0]
+    return {room for room in OUTER if room != own and f"clora.{room}" in imported(path)}
 
 
-@pytest.mark.parametrize("path", BESIDE, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_only_the_hosts_adapters_import_a_webui(path: Path) -> None:
-    assert not {"modules", "modules_forge", "backend", "networks"} & {name.split(".")[0] for name in imported(path)}
+def test_the_core_needs_torch_numpy_and_safetensors_only() -> None:
+    wrong = {str(path): foreign(path) | rooms(path) for path in CORE}
+    assert {path: names for path, names in wrong.items() if names} == {}
+
+
+def test_pictures_need_pillow_besides_and_no_host() -> None:
+    wrong = {path.name: foreign(path, "PIL") | rooms(path) for path in PICTURES}
+    assert {path: names for path, names in wrong.items() if names} == {}
+
+
+def test_the_panel_imports_no_host_and_only_its_components_import_gradio() -> None:
+    assert {path.stem for path in PANEL if "gradio" in imported(path)} == GRADIO_MODULES
+    wrong = {path.name: foreign(path, "gradio", "PIL") | (rooms(path) - {"pictures"}) for path in PANEL}
+    assert {path: names for path, names in wrong.items() if names} == {}
+
+
+def test_only_the_hosts_adapters_import_a_webui() -> None:
+    wrong = {str(path): WEBUI_PACKAGES & {name.split(".")[0] for name in imported(path)} for path in NOT_HOSTS}
+    assert {path: names for path, names in wrong.items() if names} == {}
+
+
+def test_the_page_and_the_command_line_import_each_other_in_one_direction_only() -> None:
+    assert [path.name for path in (PACKAGE / "page").glob("*.py") if "cli" in rooms(path)] == []
 
 
 def test_the_rooms_are_found() -> None:
     assert {"probe.py", "composer.py"} <= {path.name for path in CORE}
     assert {"overlay.py", "heat.py"} <= {path.name for path in PICTURES}
-    assert {"script.py", "main.py"} <= {path.name for path in BESIDE}
+    assert {"report.py", "panel.py"} <= {path.name for path in PANEL}
+    assert {"script.py", "main.py"} <= {path.name for path in NOT_HOSTS}
     api = imported(PACKAGE / "hosts" / "host_api.py")
     assert {"modules", "clora.errors"} <= api
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
-def test_links_lead_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text("utf-8")):
-        if not target.startswith("http"):
-            assert (path.parent / target).exists(), f"{path.name} links to {target}"
+FLOORS = (
+    "errors",
+    "settings",
+    "lora",
+    "prompt",
+    "models",
+    "conditioning",
+    "attention",
+    "regions",
+    "guidance",
+    "fusion",
+    "engine",
+    "embedded",
+    "pictures",
+    "hosts",
+    "ui",
+    "webui",
+    "page",
+    "evaluate",
+    "cli",
+)
+"""The rooms from the lowest floor up: none imports a room above it."""
+
+
+def test_no_room_imports_a_floor_above() -> None:
+    assert sorted(FLOORS) == sorted(
+        {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")} - {"__init__"}
+    )
+    upward = []
+    for path in PACKAGE.rglob("*.py"):
+        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        for name in imported(path):
+            room = name.removeprefix("clora.")
+            if own in FLOORS and room in FLOORS and FLOORS.index(room) > FLOORS.index(own):
+                upward.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert upward == []

@@ -1,5 +1,7 @@
-"""`python -m clora.cli` is the command `clora`."""
+"""`python -m clora.cli` runs the command `clora`."""
+
+import sys
 
 from .main import main
 
-main()
+sys.exit(main())

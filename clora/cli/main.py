@@ -14,11 +14,14 @@ from ..errors import CLoRAError
 from ..evaluate.command import add_options, run_evaluate
 from ..settings import PRESETS, SETTINGS, Settings
 
+CLI_SETTINGS = tuple(setting for setting in SETTINGS if not setting.webui_only)
+"""Settings with a command line option; the others have an effect in a WebUI only."""
+
 
 class Progress:
-    """A progress bar over the sampler's steps that says the phase: refine, update or fuse.
+    """A progress bar over the sampler's steps with the phase: refine, update or fuse.
 
-    It appears with the first event: a mistake that ends the run before has nothing above its sentence.
+    It appears with the first event, so that an error before sampling is printed without a bar above it.
     """
 
     def __init__(self, steps: int, title: str) -> None:
@@ -40,32 +43,36 @@ class Progress:
             self._bar.update()
 
     def close(self) -> None:
-        """End the bar."""
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The arguments; one option for every entry of the settings table."""
+    """The arguments of all commands; one option for every setting that has an effect outside a WebUI."""
     parser = argparse.ArgumentParser(prog="clora", description="Compose several LoRAs in one picture.")
     commands = parser.add_subparsers(dest="command", required=True)
     compose = commands.add_parser("compose", help="compose the LoRAs of a prompt into a picture")
     compose.add_argument("prompt", help='for instance "a <lora:cat:1> cat and a <lora:dog:0.8> dog"')
     compose.add_argument("--negative", default="", help="negative prompt")
-    compose.add_argument("--out", type=Path, default=Path("outputs/clora.png"), help="the picture to write (PNG)")
-    demo = commands.add_parser("demo", help="compose the README's prompt with CLoRA and with a plain merge")
-    demo.add_argument("--prompt", default=DEMO_PROMPT, help="another prompt")
+    compose.add_argument("--out", type=Path, default=Path("outputs/clora.png"), help="output file (PNG)")
+    demo = commands.add_parser("demo", help="compose the README's prompt with CLoRA and with plain merge")
+    demo.add_argument("--prompt", default=DEMO_PROMPT, help="the prompt; default: the README's")
     demo.add_argument("--negative", default="", help="negative prompt")
-    demo.add_argument("--out", type=Path, default=Path("outputs/demo.png"), help="the side-by-side picture to write")
+    demo.add_argument("--out", type=Path, default=Path("outputs/demo.png"), help="output file (PNG)")
     for command in (compose, demo):
         _add_common(command)
-    serve = commands.add_parser("serve", help="a page for the browser, on this machine")
-    serve.add_argument("--port", type=int, default=7861, help="default: 7861")
-    serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
-    serve.add_argument("--presets", type=Path, default=Path("clora-presets.json"), help="the file with your own "
-                       "presets; a WebUI's has the same form")  # fmt: skip
+    serve = commands.add_parser("serve", help="serve a page for the browser")
+    serve.add_argument("--port", type=int, default=7861, help="port; default: 7861")
+    serve.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="default: 127.0.0.1, this machine only; 0.0.0.0: all",
+    )
+    serve.add_argument("--presets", type=Path, default=Path("clora-presets.json"), help="file of your presets, "
+                       "in the same format as a WebUI's; default: clora-presets.json")  # fmt: skip
     _add_model(serve)
-    evaluate = commands.add_parser("evaluate", help="compare methods as the paper does, with your model and LoRAs")
+    evaluate = commands.add_parser("evaluate", help="run the paper's evaluation with your model and LoRAs")
     _add_model(evaluate)
     add_options(evaluate)
     return parser
@@ -74,42 +81,46 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", type=Path, help="a diffusers folder or an SD checkpoint (.safetensors); "
                          "default: the embedded model")  # fmt: skip
-    command.add_argument("--lora-dir", type=Path, action="append", help="folder with LoRA files; may be repeated")
-    command.add_argument("--device", help="cpu, cuda, ...; default: cuda where there is one")
+    command.add_argument(
+        "--lora-dir",
+        type=Path,
+        action="append",
+        help="folder with LoRA files, may be repeated; default: the embedded model's",
+    )
+    command.add_argument("--device", help="cpu, cuda, ...; default: cuda if available")
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
     _add_model(command)
-    command.add_argument("--seed", type=int, default=0, help="of the noise the picture begins with; default: 0")
+    command.add_argument("--seed", type=int, default=0, help="seed of the initial noise; default: 0")
     command.add_argument("--steps", type=int, default=30, help="sampler steps; default: 30")
     command.add_argument("--guidance", type=float, help="classifier-free guidance scale; "
                          f"default: 7.5, and {EMBEDDED_GUIDANCE} for the embedded model")  # fmt: skip
     command.add_argument("--width", type=int, default=0, help="pixels; default: the model's own size")
     command.add_argument("--height", type=int, default=0, help="pixels; default: the model's own size")
     command.add_argument("--prediction", choices=("epsilon", "v_prediction", "sample"), help="what the model predicts")
-    command.add_argument("--preset", default="default", choices=sorted(PRESETS), help="where settings start from")
+    command.add_argument(
+        "--preset", default="default", choices=sorted(PRESETS), help="the preset that the settings start from"
+    )
     group = command.add_argument_group("settings")
-    for setting in OFFERED:
+    for setting in CLI_SETTINGS:
         text = f"{setting.help} ({setting.allowed}; default {setting.text(setting.default)})"
         group.add_argument(f"--{setting.name.replace('_', '-')}", dest=f"set_{setting.name}", metavar="V", help=text)
 
 
-OFFERED = tuple(setting for setting in SETTINGS if not setting.webui_only)
-
-
 def settings_of(options: argparse.Namespace) -> Settings:
-    """The settings that the command line names, on top of its preset."""
-    given = {s.name: getattr(options, f"set_{s.name}") for s in OFFERED}
+    """The settings of the command line: its preset, changed by its options."""
+    given = {s.name: getattr(options, f"set_{s.name}") for s in CLI_SETTINGS}
     return Settings(preset=options.preset, **{name: value for name, value in given.items() if value is not None})
 
 
 def check_output(path: Path) -> None:
-    """Errors: CLoRAError for a place where no picture can be written."""
+    """Raises: CLoRAError for a path to which no PNG can be written."""
     if path.suffix.lower() != ".png":
-        raise CLoRAError(f"The picture {path} must end in .png: its parameters are stored in PNG text.")
+        raise CLoRAError(f"The output file {path} must end in .png: the parameters are stored as PNG text.")
     parent = next((p for p in path.absolute().parents if p.exists()), None)
     if parent is None or not parent.is_dir() or path.is_dir():
-        raise CLoRAError(f"The picture cannot be written to {path}: name a file in a folder.")
+        raise CLoRAError(f"The picture cannot be written to {path}: choose another file.")
 
 
 def render(pipe: Any, options: argparse.Namespace, settings: Settings, title: str) -> Any:
@@ -131,7 +142,7 @@ def render(pipe: Any, options: argparse.Namespace, settings: Settings, title: st
 
 
 def run_compose(options: argparse.Namespace) -> int:
-    """`clora compose`: the picture, the masks over it, and its parameters as PNG text."""
+    """`clora compose`: write the picture with its parameters as PNG text, and its masks."""
     from ..hosts.diffusers.checkpoint import load_pipeline
     from .output import write_composed
 
@@ -164,7 +175,7 @@ def run_demo(options: argparse.Namespace) -> int:
 
 
 def run_serve(options: argparse.Namespace) -> int:
-    """`clora serve`: the page, until it is interrupted."""
+    """`clora serve`: serve the page until interrupted."""
     from ..page.serve import serve
     from ..page.session import Session, lora_folders
 
@@ -177,7 +188,7 @@ COMMANDS = {"compose": run_compose, "demo": run_demo, "serve": run_serve, "evalu
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of `clora`. Returns 0, or 2 after a user's mistake, told in one sentence."""
+    """Entry point of `clora`. Returns 0, or 2 after a CLoRAError, whose text it prints."""
     options = build_parser().parse_args(arguments)
     try:
         return COMMANDS[options.command](options)

@@ -1,4 +1,4 @@
-"""The model in the package and its LoRAs: where they lie, and what they are drawn with."""
+"""The embedded model and its LoRAs: paths, default guidance and demo prompt."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from pathlib import Path
 EMBEDDED_ASSETS = Path(__file__).parent / "assets"
 EMBEDDED_MODEL = EMBEDDED_ASSETS / "model"
 EMBEDDED_LORAS = EMBEDDED_ASSETS / "loras"
-EMBEDDED_GUIDANCE = 3.5  # it knows little, so the 7.5 of real models makes it glare
+EMBEDDED_GUIDANCE = 3.5  # the usual 7.5 oversaturates the pictures of this small model
 DEMO_PROMPT = "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on grass"

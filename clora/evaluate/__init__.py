@@ -1,1 +1,1 @@
-"""`clora evaluate`: the paper's protocol for a user's own checkpoint, LoRAs and prompts (docs/evaluate.md)."""
+"""`clora evaluate`: the paper's evaluation with a user's checkpoint, LoRAs and prompts (docs/evaluate.md)."""

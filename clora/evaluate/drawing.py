@@ -1,4 +1,4 @@
-"""Draws the pictures of a work list, with the time and memory each took; here, or on the workers of a Ray cluster."""
+"""Draws the pictures of a work list and measures time and memory, in this process or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..errors import CLoRAError
 from ..hosts.diffusers import components_of, compose
 from ..hosts.diffusers.checkpoint import load_pipeline
 from ..lora.library import LoraLibrary
-from ..models.lora import lora_tables
+from ..models.lora import lora_targets
 from ..prompt import LoraUse
 from .work import Item, Studio
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture as PNG, the seconds of its whole call, and the peak of allocated CUDA memory in bytes (None: CPU)."""
+    """A picture as PNG, the seconds of the whole call, and the peak of allocated CUDA memory in bytes (None: CPU)."""
 
     png: bytes
     seconds: float
@@ -37,18 +37,18 @@ class Drawn:
 
 
 class Drawer:
-    """Holds a pipeline and draws. The first LoRAs are tried on the model at once: all mistakes come before sampling."""
+    """Holds a pipeline and draws. All LoRAs are matched with the model at once, so that errors come before sampling."""
 
     def __init__(self, studio: Studio, uses: Sequence[LoraUse]) -> None:
         self.studio = studio
         self.pipe: Any = load_pipeline(studio.model, device=studio.device, prediction=studio.prediction)
         library = LoraLibrary(dict(studio.files))
         for use in uses:
-            if warning := library.applied(use, lora_tables(components_of(self.pipe))).warning:
+            if warning := library.applied(use, lora_targets(components_of(self.pipe))).warning:
                 print(warning, file=sys.stderr)
 
     def draw(self, item: Item) -> Drawn:
-        """Draw one picture. Errors: CLoRAError naming the picture."""
+        """Draw one picture. Raises: CLoRAError naming the picture."""
         cuda = self.pipe.device.type == "cuda"
         if cuda:
             torch.cuda.reset_peak_memory_stats(self.pipe.device)
@@ -57,8 +57,8 @@ class Drawer:
             picture = self._picture(item)
         except torch.cuda.OutOfMemoryError as error:
             raise CLoRAError(
-                f"The memory of the GPU is too small for {item.title}: leave that method out, or give it fewer rows at "
-                'once, as in "small:rows_per_forward=2".'
+                f"Out of GPU memory while drawing {item.title}: omit this method, or limit its rows, as in "
+                '"small:rows_per_forward=2".'
             ) from error
         except CLoRAError as error:
             raise CLoRAError(f"While drawing {item.title}: {error}") from error
@@ -78,23 +78,23 @@ class Drawer:
 
 
 def draw_here(studio: Studio, uses: Sequence[LoraUse], items: Sequence[Item]) -> Iterator[tuple[Item, Drawn]]:
-    """Draw one after another in this process."""
+    """Draw the pictures one after another in this process."""
     drawer = Drawer(studio, uses)
     for item in items:
         yield item, drawer.draw(item)
 
 
 class Worker:
-    """A drawer in another process: it loads at its first picture and sends a user's mistake back as text."""
+    """A drawer in another process. It loads the model at its first picture and returns a CLoRAError as text."""
 
     def __init__(self, studio: Studio, uses: Sequence[LoraUse]) -> None:
-        self._given = studio, uses
+        self._arguments = studio, uses
         self._drawer: Drawer | None = None
 
     def draw(self, item: Item) -> Drawn | str:
-        """The picture, or the sentence that says why there is none."""
+        """The picture, or the error message."""
         try:
-            self._drawer = self._drawer or Drawer(*self._given)
+            self._drawer = self._drawer or Drawer(*self._arguments)
             return self._drawer.draw(item)
         except CLoRAError as error:
             return str(error)
@@ -103,10 +103,11 @@ class Worker:
 def draw_with_ray(
     studio: Studio, uses: Sequence[LoraUse], items: Sequence[Item], address: str | None
 ) -> Iterator[tuple[Item, Drawn]]:
-    """Draw on the workers of a Ray cluster, one for each GPU (one in all without GPUs), in the order they finish.
+    """Draw on a Ray cluster with one worker per GPU (one worker without GPUs); yields pictures as they finish.
 
-    `address` is a running cluster's ("auto": the one of this machine), None starts Ray on this machine. Workers load
-    the model once and find it and the LoRAs by the same paths. Errors: CLoRAError where Ray is not installed.
+    `address` is that of a running cluster ("auto": this machine's), None starts Ray on this machine. Each worker loads
+    the model once; model and LoRAs must have the same paths on all machines.
+    Raises: CLoRAError if Ray is not installed, or with a worker's error.
     """
     ray = import_ray()
     if not ray.is_initialized():
@@ -132,9 +133,9 @@ def draw_with_ray(
 
 
 def import_ray() -> Any:
-    """The ray package. Errors: CLoRAError where it is not installed."""
+    """The ray package. Raises: CLoRAError if it is not installed."""
     try:
         import ray
     except ImportError as error:
-        raise CLoRAError("--ray needs the package ray: run `pip install ray`, or leave --ray out.") from error
+        raise CLoRAError("--ray needs the package ray: run `pip install ray`, or omit --ray.") from error
     return ray

@@ -1,4 +1,4 @@
-"""One evaluation from the command line's options: what is checked before anything is drawn, and what is written."""
+"""One evaluation from the command line's options: checks, plan, run and report."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from .summary import summarize
 from .work import Contents, Planner, Studio, Work, uses_of
 
 INTERRUPTED = 130
-"""Exit code after Ctrl+C, as shells have it."""
+"""Exit code after Ctrl+C, as in shells."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for: `uses` are all LoRAs of all prompts, `source` the prompt list's name."""
+    """What a run draws: `uses` are all LoRAs of all prompts, `source` is the name of the prompt list."""
 
     studio: Studio
     work: Work
@@ -43,7 +43,11 @@ class Plan:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Draw, measure, report. Returns the exit code. Errors: CLoRAError, before anything is drawn where it can be."""
+    """Draw, measure and report; returns the exit code.
+
+    Raises: CLoRAError. Options, prompts, files and extractors are checked before anything is drawn; errors that only
+    sampling shows (a size that the model cannot draw, memory) come with the picture concerned.
+    """
     check(options)
     store = Store(options.out)
     plan = make_plan(options, store)
@@ -53,42 +57,51 @@ def evaluate(options: argparse.Namespace) -> int:
         scores = run.scores()
     except KeyboardInterrupt:
         done, total = len(plan.work.items) - len(run.missing()), len(plan.work.items)
-        told = f"{done} of {total} pictures are in {options.out}; the same command goes on from there."
-        print(f"Interrupted: {told}", file=sys.stderr)
+        print(
+            f"Interrupted: {done} of {total} pictures are in {options.out}. The same command continues from there.",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     names = [method.name for method in plan.work.methods]
-    found = summarize(scores, names)
+    summary = summarize(scores, names)
     setup = make_setup(options, plan, names)
-    print(markdown(setup, plan.work, found))
-    everything = json.dumps(as_json(setup, plan.work, scores, found), indent=1, ensure_ascii=False)
-    for name, text in (("report.json", everything), ("report.html", html(setup, plan.work, scores, found))):
+    print(markdown(setup, plan.work, summary))
+    everything = json.dumps(as_json(setup, plan.work, scores, summary), indent=1, ensure_ascii=False)
+    for name, text in (("report.json", everything), ("report.html", html(setup, plan.work, scores, summary))):
         (options.out / name).write_text(text, "utf-8")
         print(options.out / name, file=sys.stderr)
     return 0
 
 
 def check(options: argparse.Namespace) -> None:
-    """Errors: CLoRAError for options that no run could have."""
+    """Raises: CLoRAError for invalid options."""
     for name in ("seeds", "references", "steps"):
         if getattr(options, name) < 1:
             raise CLoRAError(f"--{name} is {getattr(options, name)}: use 1 or more.")
     if options.limit < 0:
         raise CLoRAError(f"--limit is {options.limit}: use 0 for all prompts, or a number of prompts.")
     if "{words}" not in options.reference_prompt:
-        raise CLoRAError('--reference-prompt must hold {words}, the place of the LoRA\'s own words, as in "a {words}".')
+        raise CLoRAError(
+            '--reference-prompt must contain {words}, which stands for the LoRA\'s words, as in "a {words}".'
+        )
     if options.prompts is None and options.mapping is None:
-        raise CLoRAError("Name your prompts with --prompts, or the LoRAs for this project's list with --mapping.")
+        raise CLoRAError(
+            "There are no prompts: use --prompts, or --mapping to fill this project's list with your LoRAs."
+        )
     if options.ray is not None:
         import_ray()
 
 
 def make_plan(options: argparse.Namespace, store: Store) -> Plan:
-    """Prompts read, LoRA files opened, every picture named."""
+    """Read the prompts, open the LoRA files and list all pictures. Raises: CLoRAError."""
     methods = read_methods(options.methods)
     path = options.prompts or TEMPLATES
     prompts, skipped = load_prompts(path, load_mapping(options.mapping))
     if skipped:
-        print(f"{skipped} prompts are skipped: the mapping names no LoRA for one of their slots.", file=sys.stderr)
+        print(
+            f"Warning: {skipped} prompts are skipped, because the mapping has no LoRA for one of their slots.",
+            file=sys.stderr,
+        )
     prompts = in_turn(prompts, options.limit)
     library = LoraLibrary(options.lora_dir or [EMBEDDED_LORAS])
     compositions = [read_prompt(prompt, library) for prompt in prompts]
@@ -96,7 +109,7 @@ def make_plan(options: argparse.Namespace, store: Store) -> Plan:
     studio = make_studio(options, {use.name: library.path(use.name).absolute() for use in uses})
     model = studio.model or EMBEDDED_MODEL
     if not model.exists():
-        raise CLoRAError(f"The model {model} does not exist: check its folder and its name.")
+        raise CLoRAError(f"The model {model} does not exist: check the path.")
     contents = Contents(store.content_of(model), {name: store.content_of(file) for name, file in studio.files.items()})
     plain = [plain_text(one) for one in compositions]
     texts = [(p.id, p.kind, p.text, text) for p, text in zip(prompts, plain, strict=True)]
@@ -107,7 +120,7 @@ def make_plan(options: argparse.Namespace, store: Store) -> Plan:
 
 
 def in_turn(prompts: Sequence[Prompt], limit: int) -> list[Prompt]:
-    """The first prompts of every kind in turn, `limit` in all (0: all), in their own order."""
+    """At most `limit` prompts (0: all), chosen from every kind in turn, in their original order."""
     kinds: dict[str, list[Prompt]] = {}
     for prompt in prompts:
         kinds.setdefault(prompt.kind, []).append(prompt)
@@ -118,15 +131,15 @@ def in_turn(prompts: Sequence[Prompt], limit: int) -> list[Prompt]:
 
 
 def _check_references(work: Work) -> None:
-    """Errors: CLoRAError where two subjects would have the same references: nothing could tell them apart."""
+    """Raises: CLoRAError if two subjects of a prompt have the same references, which makes them indistinguishable."""
     for case in work.cases:
         prompts = [subject.prompt for subject in case.subjects]
         if len(set(prompts)) < len(prompts):
-            raise CLoRAError(f'The prompt "{case.id}" composes one LoRA with itself: name different LoRAs.')
+            raise CLoRAError(f'The prompt "{case.id}" composes a LoRA with itself: use different LoRAs.')
 
 
 def make_studio(options: argparse.Namespace, files: Mapping[str, Path]) -> Studio:
-    """What all pictures share. A device for Ray's workers need not be on this machine."""
+    """What all pictures share. With Ray the device need not exist on this machine."""
     guidance = options.guidance
     if guidance is None:
         guidance = 7.5 if options.model else EMBEDDED_GUIDANCE
@@ -139,13 +152,13 @@ def make_studio(options: argparse.Namespace, files: Mapping[str, Path]) -> Studi
 
 
 def load_readers(options: argparse.Namespace, store: Store) -> Readers:
-    """The models that look at pictures, on the CPU until all are drawn: so mistakes in their names come first."""
+    """The extractors and the segmenter. They are loaded on the CPU before drawing, so that errors come early."""
     features = {"dino": load_dino(options.dino, store.content_of), "clip": load_clip(options.clip, store.content_of)}
     return Readers(features, ClipSeg(options.segmenter, store.content_of) if options.segmenter else None)
 
 
 def make_setup(options: argparse.Namespace, plan: Plan, methods: Sequence[str]) -> Setup:
-    """How the run was made, for its report."""
+    """The facts about the run, for its report."""
     notes = paper.differences(plan.studio, options.dino, options.clip, methods, options.seeds, options.references)
     return Setup(
         plan.studio, plan.source, plan.skipped, options.references, options.dino, options.clip, options.segmenter,

@@ -1,4 +1,4 @@
-"""Pictures and texts -> feature vectors, with models of `transformers`, `timm` or `open_clip`."""
+"""Feature vectors of pictures and texts, by models of `transformers`, `timm` or `open_clip`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .pretrained import Hash, identity, load
 
 
 class Features(Protocol):
-    """An extractor. `identity` names its weights, so that vectors of other weights are not taken for its own."""
+    """An extractor. `identity` identifies its weights, so that stored vectors of other weights are not reused."""
 
     identity: str
 
     def to(self, device: str) -> Features:
-        """Move the model."""
+        """Move the model to a device."""
 
     def image(self, pictures: Sequence[Image.Image]) -> Tensor:
         """RGB pictures of any size -> (B, D) float32 on the CPU."""
 
     def text(self, texts: Sequence[str]) -> Tensor:
-        """Texts, cut to the model's length -> (B, D) float32 on the CPU, D as for pictures."""
+        """Texts, truncated to the model's length -> (B, D) float32 on the CPU, D as for pictures."""
 
 
 class TransformersDino:
@@ -37,10 +37,10 @@ class TransformersDino:
         self.model, self.processor = load(source, "DINO", AutoModel, AutoImageProcessor)
         self.identity = identity("dino", source, content, self.model)
         if not hasattr(self.model.config, "patch_size"):
-            raise CLoRAError(f'The DINO model "{source}" has no patches, hence no CLS token: name a DINO ViT.')
+            raise CLoRAError(f'The DINO model "{source}" is not a vision transformer: use a DINO ViT.')
 
     def to(self, device: str) -> TransformersDino:
-        """Move the model."""
+        """Move the model to a device."""
         self.model.to(device)
         return self
 
@@ -52,7 +52,7 @@ class TransformersDino:
         return hidden[:, 0].float().cpu()
 
     def text(self, texts: Sequence[str]) -> Tensor:
-        """DINO reads no text."""
+        """Not supported: DINO has no text encoder."""
         raise NotImplementedError
 
 
@@ -66,7 +66,7 @@ class TransformersClip:
         self.identity = identity("clip", source, content, self.model)
 
     def to(self, device: str) -> TransformersClip:
-        """Move the model."""
+        """Move the model to a device."""
         self.model.to(device)
         return self
 
@@ -85,13 +85,13 @@ class TransformersClip:
 
 
 def embedding(found: Any) -> Tensor:
-    """What CLIP returns, (B, D) float32 on the CPU: a tensor, or in newer transformers an output that holds it."""
+    """CLIP's embedding, (B, D) float32 on the CPU; newer versions of transformers wrap the tensor in an object."""
     tensor: Tensor = getattr(found, "pooler_output", found)
     return tensor.float().cpu()
 
 
 def load_dino(source: str, content: Hash) -> Features:
-    """The extractor for DINO: a folder or hub id of transformers, or `timm:NAME[@WEIGHTS]`. Errors: CLoRAError."""
+    """The extractor for DINO: a folder or hub id of transformers, or `timm:NAME[@WEIGHTS]`. Raises: CLoRAError."""
     if source.startswith("timm:"):
         from .other_features import TimmDino
 
@@ -100,7 +100,7 @@ def load_dino(source: str, content: Hash) -> Features:
 
 
 def load_clip(source: str, content: Hash) -> Features:
-    """The extractor for CLIP: a folder or hub id of transformers, or `open_clip:NAME@WEIGHTS`. Errors: CLoRAError."""
+    """The extractor for CLIP: a folder or hub id of transformers, or `open_clip:NAME@WEIGHTS`. Raises: CLoRAError."""
     if source.startswith("open_clip:"):
         from .other_features import OpenClip
 

@@ -1,4 +1,4 @@
-"""The methods that are compared: names, or settings of the user's own as `NAME:key=value,...`."""
+"""The methods to compare: built-in names, or own settings as `NAME:key=value,...`."""
 
 from __future__ import annotations
 
@@ -20,29 +20,31 @@ KNOWN = {
     "paper": Settings(preset="paper"),
 }
 DEFAULT = ("merge", "composite", "switch", "clora")
-_INDIFFERENT = {"rows_per_forward"}  # changes memory and time, not the picture
+_NO_EFFECT_ON_PICTURES = {"rows_per_forward"}  # changes memory and time only
 
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the tables."""
+    """A method: one row of the tables."""
 
     name: str
     settings: Settings
 
     def deciding(self) -> dict[str, Any]:
-        """The settings that decide a picture, all of them, so that another default means another picture."""
-        names = [s.name for s in SETTINGS if not s.webui_only and s.name not in _INDIFFERENT]
+        """All settings that affect a picture; defaults too, so that a changed default changes the picture's key."""
+        names = [s.name for s in SETTINGS if not s.webui_only and s.name not in _NO_EFFECT_ON_PICTURES]
         return {name: getattr(self.settings, name) for name in names}
 
 
 def read_methods(texts: Iterable[str]) -> tuple[Method, ...]:
-    """The methods of the command line. Errors: CLoRAError for unknown names or settings, and for a name twice."""
+    """The methods of the command line. Raises: CLoRAError for unknown or repeated names and for invalid settings."""
     methods = tuple(map(_read, texts))
     names = [method.name for method in methods]
     for name in names:
         if names.count(name) > 1:
-            raise CLoRAError(f'The method "{name}" is named twice: give each its own name, as in "mine:step_size=10".')
+            raise CLoRAError(
+                f'The method "{name}" is named twice: use a different name for each, as in "mine:step_size=10".'
+            )
     return methods
 
 
@@ -51,17 +53,19 @@ def _read(text: str) -> Method:
     if not colon:
         if name not in KNOWN:
             raise CLoRAError(
-                f'There is no method "{name}": use {", ".join(KNOWN)}, or settings of your own as in '
+                f'There is no method "{name}": use {", ".join(KNOWN)}, or your own settings as in '
                 f'"{name or "mine"}:step_size=10,mask_threshold=0.4".'
             )
         return Method(name, KNOWN[name])
     if not re.fullmatch(r"[\w.-]+", name):
-        raise CLoRAError(f'The method "{text}" needs a name of letters, digits, "_", "-" or "." before its colon.')
+        raise CLoRAError(
+            f'The method "{text}" needs a name before the colon, made of letters, digits, "_", "-" and ".".'
+        )
     values: dict[str, Any] = {}
     for pair in re.split(r",(?=\s*[a-z][\w-]*\s*=)", given):  # a value may hold commas: refine_at=0.0,0.2
         key, equals, value = (part.strip() for part in pair.partition("="))
         if not equals:
-            raise CLoRAError(f'"{pair}" in the method "{text}" is no setting: write key=value.')
+            raise CLoRAError(f'"{pair}" in the method "{text}" is not a setting: write key=value.')
         values[key.replace("-", "_")] = value
     base = values.pop("preset", "default")
     try:

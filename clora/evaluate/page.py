@@ -1,4 +1,4 @@
-"""The report as a page: text in one file, pictures by links beside it."""
+"""The report as an HTML page; pictures are linked files beside it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TITLES = {"dino": "DINO", "clip": "CLIP-I"}
 
 
 def html(setup: Setup, work: Work, scores: Sequence[Score], found: Mapping[str, Any]) -> str:
-    """The whole page. Every text of the user's is escaped."""
+    """The whole page. All text from the user is escaped."""
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>clora evaluate</title><style>{_STYLE.read_text('utf-8')}</style><h1>clora evaluate</h1>",
@@ -65,9 +65,9 @@ def _table(table: Table) -> str:
 
 
 def _best(table: Table) -> dict[int, str]:
-    """The best cell of each column of this run, where several methods can be compared.
+    """The best cell of each column, if the run has several methods.
 
-    A leak's own and others' similarities say something only by their difference.
+    Of the leak only the difference between own and others' similarity can be compared.
     """
     own = [cells for _, papers, cells in table.rows if not papers]
     found: dict[int, str] = {}
@@ -84,10 +84,10 @@ def _best(table: Table) -> dict[int, str]:
 def _legend(work: Work) -> str:
     seeds = _seeds(work)
     text = (
-        f"For each prompt: the first {SHOWN_REFERENCES} reference pictures of each LoRA alone, then a row for each of "
-        f"the seeds {', '.join(map(str, seeds))} with a picture of each method. Below a picture stand its similarities "
-        "to each LoRA's references by DINO, in the prompt's order. In the leak matrix a row is a subject's crop and a "
-        "column a LoRA's references: the diagonal should be the largest of each row."
+        f"For each prompt: the first {SHOWN_REFERENCES} reference pictures of each LoRA alone, then one row for each "
+        f"of the seeds {', '.join(map(str, seeds))} with one picture per method. Below each picture are its DINO "
+        "similarities to each LoRA's references, in the order of the prompt. In the leak matrix a row is a subject's "
+        "crop and a column a LoRA's references: the diagonal should be the largest value of each row."
     )
     return f"<p class=small>{escape(text)}</p>"
 

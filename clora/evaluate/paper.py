@@ -1,4 +1,4 @@
-"""The paper's figures, for comparison, and how a run differs from what they were measured on."""
+"""The paper's results, for comparison, and how a run differs from the paper's setup."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def _three(name: str, *values: float) -> dict[str, float]:
     return {f"{name}_{part}": value for part, value in zip(("min", "avg", "max"), values, strict=True)}
 
 
-# Table -> method as the paper calls it -> measure -> value. SD 1.5, 512 x 512 pixels, 50 steps; two LoRAs for time and
-# memory. The instance level is told in percent there.
+# Table -> method as the paper calls it -> measure -> value. SD 1.5, 512 x 512 pixels, 50 steps; time and memory with
+# two LoRAs. The paper gives the instance level in percent.
 FIGURES: Mapping[str, Mapping[str, Mapping[str, float]]] = {
     "Whole picture": {
         "CLoRA": {
@@ -55,36 +55,33 @@ FIGURES: Mapping[str, Mapping[str, Mapping[str, float]]] = {
 
 HEADLINE = "These numbers are not the paper's."
 SCALE = (
-    "CLIP-T is the raw cosine similarity, which is 0.2 to 0.4 for real pictures; the paper's 0.8 are evidently on "
-    "another scale, which it does not tell."
+    "CLIP-T is the raw cosine similarity, which is 0.2 to 0.4 for real pictures; the paper's values near 0.8 are "
+    "on a different scale, which it does not describe."
 )
-CHOICE = (
-    f"Which checkpoints of DINO and CLIP the paper measured with is not known here: {DINO} and {CLIP} are this "
-    "project's choice."
-)
+CHOICE = f"It is not known which DINO and CLIP checkpoints the paper used: {DINO} and {CLIP} are this project's choice."
 OWN = (
-    "Prompts, LoRAs and checkpoint are yours, not the authors': compare the methods of this run with each other, "
-    "and with the paper only in which of them is ahead."
+    "Prompts, LoRAs and checkpoint are yours, not the authors': compare the methods of this run with each other, and "
+    "compare only their order with the paper."
 )
 
 
 def differences(
     studio: Studio, dino: str, clip: str, methods: Sequence[str], seeds: int, references: int
 ) -> list[str]:  # fmt: skip
-    """Sentences on what in this run is not as in the paper."""
+    """Sentences about the differences between this run and the paper."""
     found: list[str] = []
     if studio.model is None:
-        found.append("The model is the embedded one, which knows a small world drawn by this project.")
+        found.append("The model is the embedded one, which was trained on simple pictures drawn by this project.")
     if dino != DINO:
         found.append(f"DINO is {dino}, not {DINO}.")
     if clip != CLIP:
         found.append(f"CLIP is {clip}, not {CLIP}.")
     if studio.steps != STEPS:
-        found.append(f"Pictures have {studio.steps} steps, not {STEPS}.")
+        found.append(f"The number of steps is {studio.steps}, not {STEPS}.")
     if seeds < SEEDS:
-        found.append(f"Prompts have {seeds} seeds, not {SEEDS}.")
+        found.append(f"There are {seeds} seeds per prompt, not {SEEDS}.")
     if references < REFERENCES:
-        found.append(f"LoRAs have {references} reference pictures, not {REFERENCES}.")
+        found.append(f"There are {references} reference pictures per LoRA, not {REFERENCES}.")
     if "paper" not in methods:
         found.append("The paper's own settings (method paper) are not among the methods.")
     return found

@@ -1,4 +1,4 @@
-"""Pretrained models of `transformers`: loaded quietly, and named so that others are not taken for them."""
+"""Pretrained models of `transformers`: loading without progress output, and an identity for stored results."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Hash = Callable[[Path], str]
 
 
 def load(source: str, what: str, model: Any, processor: Any) -> tuple[Any, Any]:
-    """A pretrained model in float32 and its processor, by folder or hub id. Errors: CLoRAError."""
+    """A pretrained model in float32 and its processor, from a folder or hub id. Raises: CLoRAError."""
     try:
         with quiet():
             found = model.from_pretrained(source, torch_dtype=torch.float32).eval()
             return found, processor.from_pretrained(source)
-    except Exception as error:  # what can go wrong is a library's affair: files, network, formats, shapes
+    except Exception as error:  # the library raises many types: files, network, formats, shapes
         reason = " ".join(str(error).split())[:160].rstrip(" .,:;")
         raise CLoRAError(
-            f'The {what} model "{source}" cannot be loaded ({reason}): name a folder or a hub id that can be reached.'
+            f'The {what} model "{source}" cannot be loaded ({reason}): use an existing folder or a reachable hub id.'
         ) from error
 
 
 def identity(kind: str, source: str, content: Hash, model: Any) -> str:
-    """Names a model: by its files where it is a folder or file, else by its id and the hub's revision."""
+    """Identifies a model: by the content of its files, or by its hub id and revision."""
     path = Path(source).expanduser()
     if path.exists():
         return digest([kind, content(path)])

@@ -1,4 +1,4 @@
-"""What is composed: a user's own prompts, or the list in `prompts.json` filled with the user's LoRAs."""
+"""The prompts: the user's own, or the list in `prompts.json` filled with the user's LoRAs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..prompt import Composition, analyze, parse_attention, schedule
 
 TEMPLATES = Path(__file__).with_name("prompts.json")
 STYLE = "style"
-"""A slot whose name begins so is a style of the whole picture; its LoRA has role=style and no words."""
+"""Prefix of slots for a style of the whole picture; their LoRA has role=style and no words."""
 _SLOT = re.compile(r"\{(\w+)\}")
 _KEYS = {"id", "kind", "text", "slots"}
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt with LoRA tags. `where` names its place for messages."""
+    """A prompt with LoRA tags. `where` is its location for messages."""
 
     id: str
     kind: str
@@ -33,23 +33,23 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Slot:
-    """A user's LoRA for a placeholder; `trigger` is put in front of the class word in this LoRA's own variant."""
+    """A user's LoRA for a placeholder; `trigger` is put before the class word in this LoRA's own variant."""
 
     lora: str
     weight: float = 1.0
     trigger: str = ""
 
     def tag(self, arguments: Sequence[str]) -> str:
-        """The LoRA tag with further arguments, for instance "words=cat"."""
+        """The LoRA tag with further arguments, such as "words=cat"."""
         trigger = [f"trigger={self.trigger}"] if self.trigger else []
         return f"<lora:{':'.join([self.lora, f'{self.weight:g}', *arguments, *trigger])}>"
 
 
 def load_prompts(path: Path, mapping: Mapping[str, Slot]) -> tuple[list[Prompt], int]:
-    """The prompts of a file and how many were skipped because `mapping` lacks one of their slots.
+    """The prompts of a file, and how many were skipped because `mapping` lacks one of their slots.
 
-    A `.json` file holds a list of {id, kind, text, slots}; any other file a prompt on each line, in which empty lines
-    and those that begin with # do not count. Errors: CLoRAError.
+    A `.json` file contains a list of {id, kind, text, slots}; any other file one prompt per line, where empty lines
+    and lines starting with # are ignored. Raises: CLoRAError if the file cannot be used.
     """
     text = _read(path)
     if path.suffix.lower() != ".json":
@@ -60,7 +60,7 @@ def load_prompts(path: Path, mapping: Mapping[str, Slot]) -> tuple[list[Prompt],
     usable = [entry for entry in entries if set(entry["slots"]) <= set(mapping)]
     names = [entry["id"] for entry in entries]
     if len(set(names)) < len(names):
-        raise CLoRAError(f"The prompt list {path} names an id twice: give every prompt its own.")
+        raise CLoRAError(f"The prompt list {path} contains an id twice: ids must be unique.")
     filled = [
         Prompt(e["id"], e["kind"], fill(e["text"], e["slots"], mapping), f'"{e["id"]}" of {path.name}') for e in usable
     ]
@@ -69,15 +69,15 @@ def load_prompts(path: Path, mapping: Mapping[str, Slot]) -> tuple[list[Prompt],
 
 def _any(prompts: list[Prompt], path: Path, skipped: int) -> tuple[list[Prompt], int]:
     if not prompts:
-        why = "the mapping fills none of its prompts: name LoRAs for more slots" if skipped else "it holds no prompt"
+        why = "the mapping fills none of its prompts, add LoRAs for more slots" if skipped else "it contains no prompt"
         raise CLoRAError(f"There is nothing to evaluate in {path}: {why}.")
     return prompts, skipped
 
 
 def fill(text: str, slots: Mapping[str, str], mapping: Mapping[str, Slot]) -> str:
-    """A template with a LoRA tag and the class word for every {slot}; `slots` gives the class words.
+    """A template with every {slot} replaced by a LoRA tag and the class word from `slots`.
 
-    The tag says which occurrence of its word is meant where the text holds the word more than once.
+    The tag has nth= if the text contains the word more than once.
     """
     plain = _SLOT.sub(lambda match: "" if match.group(1).startswith(STYLE) else slots[match.group(1)], text)
     seen = 0  # length of `plain` up to the current slot
@@ -104,7 +104,7 @@ def _count(word: str, text: str) -> int:
 
 
 def load_mapping(path: Path | None) -> dict[str, Slot]:
-    """Slot -> LoRA from a JSON or TOML file of {slot: {lora, weight, trigger}} or {slot: name}. Errors: CLoRAError."""
+    """Slot -> LoRA from a JSON or TOML file of {slot: {lora, weight, trigger}} or {slot: name}. Raises: CLoRAError."""
     if path is None:
         return {}
     text = _read(path)
@@ -116,14 +116,16 @@ def _slot(name: str, value: Any, path: Path) -> Slot:
     entry = {"lora": value} if isinstance(value, str) else value
     known = {"lora", "weight", "trigger"}
     if not isinstance(entry, dict) or not set(entry) <= known or not isinstance(entry.get("lora"), str):
-        raise CLoRAError(f'The slot "{name}" in {path} must be a LoRA\'s name, or a table of lora, weight and trigger.')
+        raise CLoRAError(
+            f'The slot "{name}" in {path} must be the name of a LoRA, or an object with lora, weight and trigger.'
+        )
     try:
         slot = Slot(entry["lora"].strip(), float(entry.get("weight", 1.0)), str(entry.get("trigger", "")).strip())
     except (TypeError, ValueError):
-        raise CLoRAError(f'The weight of the slot "{name}" in {path} is no number.') from None
+        raise CLoRAError(f'The weight of the slot "{name}" in {path} is not a number.') from None
     if not slot.lora or re.search(r"[:<>]", slot.lora + slot.trigger):
         raise CLoRAError(
-            f'The slot "{name}" in {path} needs the name of a LoRA, and neither it nor its trigger may hold :, < or >.'
+            f'The slot "{name}" in {path} needs the name of a LoRA; name and trigger must not contain ":", "<" or ">".'
         )
     return slot
 
@@ -132,9 +134,9 @@ def _entry(item: Any, path: Path) -> dict[str, Any]:
     good = isinstance(item, dict) and set(item) == _KEYS and isinstance(item["slots"], dict)
     if not good or not all(isinstance(value, str) for value in (item["id"], item["text"], *item["slots"].values())):
         shown = str(item)[:60]
-        raise CLoRAError(f"A prompt of {path} lacks one of id, kind, text and slots, or has more: {shown}.")
+        raise CLoRAError(f"A prompt in {path} must have exactly the fields id, kind, text and slots: {shown}.")
     if set(_SLOT.findall(item["text"])) != set(item["slots"]):
-        raise CLoRAError(f'The slots of the prompt "{item["id"]}" in {path} are not those of its text.')
+        raise CLoRAError(f'The slots of the prompt "{item["id"]}" in {path} do not match those in its text.')
     return {**item, "kind": str(item["kind"])}
 
 
@@ -142,16 +144,16 @@ def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CLoRAError(f"The file {path} cannot be read: name an existing text file.") from error
+        raise CLoRAError(f"The file {path} cannot be read: check the path, it must be a text file.") from error
 
 
 def _json(text: str, path: Path, kind: type) -> Any:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise CLoRAError(f"The file {path} is not sound JSON: {error}.") from error
+        raise CLoRAError(f"The file {path} is not valid JSON: {error}.") from error
     if not isinstance(found, kind):
-        raise CLoRAError(f"The file {path} must hold a JSON {'list' if kind is list else 'table'}.")
+        raise CLoRAError(f"The file {path} must contain a JSON {'list' if kind is list else 'object'}.")
     return found
 
 
@@ -163,12 +165,12 @@ def _toml(text: str, path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = toml.loads(text)
     except toml.TOMLDecodeError as error:
-        raise CLoRAError(f"The file {path} is not sound TOML: {error}.") from error
+        raise CLoRAError(f"The file {path} is not valid TOML: {error}.") from error
     return found
 
 
 def read_prompt(prompt: Prompt, library: LoraLibrary) -> Composition:
-    """What a prompt composes, its LoRA files opened. Errors: CLoRAError naming the prompt's place."""
+    """What a prompt composes; its LoRA files are opened. Raises: CLoRAError with the prompt's location."""
     try:
         composition = analyze(prompt.text, activation_text=library.trigger_phrases)
         for variant in (composition.merged, *composition.variants):
@@ -179,11 +181,11 @@ def read_prompt(prompt: Prompt, library: LoraLibrary) -> Composition:
     except CLoRAError as error:
         raise CLoRAError(f"In {prompt.where}: {error}") from error
     if not composition.composes:
-        raise CLoRAError(f"In {prompt.where}: two concept LoRAs or more are needed; remove the prompt or name them.")
+        raise CLoRAError(f"In {prompt.where}: at least two concept LoRAs are needed; add one, or remove the prompt.")
     return composition
 
 
 def plain_text(composition: Composition) -> str:
-    """The prompt as CLIP-T reads it: as it stands at the last step, without LoRA tags, triggers and emphasis."""
+    """The prompt for CLIP-T: its text at the last step, without LoRA tags, triggers and emphasis."""
     _, text = schedule(composition.text, 100)[-1]
     return " ".join(" ".join(s.text for s in parse_attention(text) if not s.is_break).split())

@@ -1,4 +1,4 @@
-"""What a run tells: tables in Markdown, and everything as JSON."""
+"""The report of a run: tables in Markdown, and all results as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .work import Studio, Work
 
 @dataclass(frozen=True)
 class Setup:
-    """How a run was made, for its report. `notes` are sentences on what is not as in the paper."""
+    """The facts about a run. `notes` are sentences about its differences from the paper."""
 
     studio: Studio
     prompts: str
@@ -28,16 +28,16 @@ class Setup:
     notes: tuple[str, ...]
 
     def facts(self, work: Work) -> dict[str, str]:
-        """Names and values for the head of the report."""
+        """Names and values for the top of the report."""
         s = self.studio
         size = f"{s.width} x {s.height} pixels" if s.width and s.height else "the model's own size"
         return {
             "model": str(s.model) if s.model else "the embedded model",
             "prompts": f"{len(work.cases)} of {self.prompts}"
-            + (f", {self.skipped} skipped for slots without a LoRA" if self.skipped else ""),
+            + (f", {self.skipped} skipped (slots without a LoRA)" if self.skipped else ""),
             "methods": ", ".join(method.name for method in work.methods),
             "seeds": f"{work.seeds[0]} to {work.seeds[-1]}",
-            "reference pictures": f"{self.references} of each LoRA and sub-prompt",
+            "reference pictures": f"{self.references} per LoRA and reference prompt",
             "sampling": f"{s.steps} steps, guidance {s.guidance:g}, {size}, on {s.device}",
             "DINO": self.dino,
             "CLIP": self.clip,
@@ -55,7 +55,7 @@ class Table:
 
 
 def tables(group: str, methods: Mapping[str, Any]) -> Iterator[Table]:
-    """The tables of one group of prompts; the paper's figures stand below those of all prompts."""
+    """The tables of one group of prompts; the tables of all prompts have the paper's results below."""
     for title, measures in TABLES:
         shown = [m for m in measures if m in COST or any(m.name in own for own in methods.values())]
         if not shown:
@@ -73,15 +73,15 @@ def _cell(value: Mapping[str, float] | None, measure: Measure) -> str:
 
 
 def extent(methods: Mapping[str, Any]) -> str:
-    """How many prompts and pictures a group's tables stand for."""
+    """The number of prompts and pictures behind a group's tables."""
     first = next(iter(methods.values()))
     numbers = ((first["prompts"], "prompt"), (first["pictures"], "picture"))
-    told = [f"{number} {noun}{'' if number == 1 else 's'}" for number, noun in numbers]
-    return f"{told[0]}, {told[1]} of each method"
+    counts = [f"{number} {noun}{'' if number == 1 else 's'}" for number, noun in numbers]
+    return f"{counts[0]}, {counts[1]} per method"
 
 
 def banner(setup: Setup) -> list[str]:
-    """The sentences that stand above all numbers."""
+    """The sentences shown above all numbers."""
     return [paper.HEADLINE, *setup.notes, paper.OWN]
 
 
@@ -101,7 +101,7 @@ def markdown(setup: Setup, work: Work, found: Mapping[str, Any]) -> str:
 
 
 def as_json(setup: Setup, work: Work, scores: Sequence[Score], found: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything: the setup, means with intervals by group and method, the paper's figures, every picture's numbers."""
+    """All results: setup, means with intervals by group and method, the paper's results, and every picture's scores."""
     return {
         "note": banner(setup),
         "setup": setup.facts(work),
@@ -131,6 +131,6 @@ def _rounded(values: Any) -> Any:
 
 
 def mean_matrix(scores: Sequence[Score], kind: str) -> list[list[float]] | None:
-    """The leak matrix of one case and method, mean over seeds: crops in rows, LoRAs in columns."""
+    """The leak matrix of one case and method, averaged over seeds: crops in rows, LoRAs in columns."""
     matrices = [score.matrix[kind] for score in scores if score.matrix is not None]
     return _rounded(np.mean(matrices, axis=0)) if matrices else None

@@ -1,4 +1,4 @@
-"""Runs a work list: draws what is missing, finds crops, computes vectors, scores; all that is finished is kept."""
+"""Runs a work list: draws missing pictures, finds crops, computes vectors and scores. Finished results are stored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .work import Case, Item, Studio, Work
 
 @dataclass(frozen=True)
 class Readers:
-    """The models that look at pictures: features by kind ("dino", "clip"), and the segmenter if there is one."""
+    """The models that read pictures: extractors by kind ("dino", "clip"), and the segmenter, if there is one."""
 
     features: Mapping[str, Features]
     segmenter: ClipSeg | None
@@ -30,7 +30,7 @@ class Readers:
 
 @contextmanager
 def bar(total: int, title: str, unit: str) -> Iterator[Any]:
-    """A progress bar; with nothing to do, none."""
+    """A progress bar, hidden if there is nothing to do."""
     from tqdm import tqdm
 
     with tqdm(total=total, desc=title, unit=unit, leave=True, disable=not total) as shown:
@@ -38,18 +38,18 @@ def bar(total: int, title: str, unit: str) -> Iterator[Any]:
 
 
 class Run:
-    """One evaluation in one folder."""
+    """One evaluation, whose results are stored in one folder."""
 
     def __init__(self, store: Store, studio: Studio, work: Work, readers: Readers) -> None:
         self.store, self.studio, self.work, self.readers = store, studio, work, readers
         self._cases = {case.id: case for case in work.cases}
 
     def missing(self) -> list[Item]:
-        """The pictures that are not drawn yet."""
+        """The pictures that are not yet drawn."""
         return [item for item in self.work.items if not self.store.has_picture(item.key)]
 
     def draw(self, uses: Sequence[LoraUse], ray: str | None = None) -> None:
-        """Draw what is missing. `ray` is a cluster's address, "local" to start Ray here, None to do without."""
+        """Draw the missing pictures. `ray` is a cluster's address, "local" to start Ray here, None for no Ray."""
         items = self.missing()
         if not items:
             return
@@ -70,9 +70,9 @@ class Run:
             torch.cuda.empty_cache()
 
     def scores(self) -> list[Score]:
-        """The score of every composition, all pictures drawn."""
+        """The score of every composition; all pictures must be drawn."""
         if self.readers.segmenter is not None:
-            self._find(self.readers.segmenter.to(self.studio.device))
+            self._find_boxes(self.readers.segmenter.to(self.studio.device))
         vectors = {kind: Vectors(self.store, self.readers.features[kind].to(self.studio.device)) for kind in KINDS}
         views = list(dict.fromkeys(self._views()))
         with bar(sum(len(one.missing(views)) for one in vectors.values()), "features", "vector") as shown:
@@ -103,8 +103,8 @@ class Run:
         assert self.readers.segmenter is not None
         return f"{self.readers.segmenter.identity}|{key}|{words}"
 
-    def _find(self, segmenter: ClipSeg) -> None:
-        """The boxes of every subject in every composition that were not looked for yet."""
+    def _find_boxes(self, segmenter: ClipSeg) -> None:
+        """Find the boxes of all subjects that are not yet stored."""
         wanted = {key: list(dict.fromkeys(s.words for s in case.subjects)) for case, key in self._composed()}
         missing = {
             key: [text for text in words if self._box_key(key, text) not in self.store.boxes]

@@ -1,4 +1,4 @@
-"""Feature vectors -> the paper's numbers: similarity to each LoRA's references, to the text, and the leak matrix."""
+"""The paper's scores from feature vectors: similarity to each LoRA's references and the text, and the leak matrix."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ KINDS = ("dino", "clip")
 
 @dataclass(frozen=True)
 class Score:
-    """The numbers of one composed picture; lists and matrices are in the order of the case's subjects.
+    """The scores of one composed picture; lists and matrices are in the order of the case's subjects.
 
     `whole[kind]` (L,) is the picture's mean cosine similarity to each LoRA's references. `matrix[kind]` (L, L) is the
-    same for the crop of subject i and the references of subject j, None without a segmenter; `found` is the part of
-    the subjects that the segmenter found. `text` is the cosine similarity to the prompt. `memory` is in bytes.
+    same for the crop of subject i and the references of subject j, None without a segmenter; `found` is the share of
+    subjects that the segmenter found. `text` is the cosine similarity to the prompt. `memory` is in bytes.
     """
 
     case: Case
@@ -40,19 +40,19 @@ class Score:
 
 
 def similarity(view: Vector, references: Vector) -> float:
-    """Mean of the cosine similarities of a unit vector (D,) to unit vectors (N, D): the mean of similarities."""
+    """Mean of the cosine similarities of a unit vector (D,) to unit vectors (N, D)."""
     return float((references @ view).mean())
 
 
 def leak(matrix: Matrix) -> tuple[float, float]:
-    """Means on the diagonal (each crop and its own LoRA) and off it (each crop and the others' LoRAs)."""
+    """Means on the diagonal (each crop with its own LoRA) and off it (each crop with the other LoRAs)."""
     count = len(matrix)
     own = float(np.trace(matrix)) / count
     return own, float(matrix.sum() - np.trace(matrix)) / (count * (count - 1))
 
 
 def candidates(words: Sequence[str], boxes: Mapping[str, Sequence[Box]]) -> list[tuple[list[int], list[Box | None]]]:
-    """For subjects that share their words: their numbers, and as many boxes, the largest; None is the whole picture."""
+    """Subjects grouped by equal words: their indices and as many of the largest boxes; None is the whole picture."""
     groups: dict[str, list[int]] = {}
     for number, word in enumerate(words):
         groups.setdefault(word.casefold(), []).append(number)
@@ -64,13 +64,13 @@ def candidates(words: Sequence[str], boxes: Mapping[str, Sequence[Box]]) -> list
 
 
 def assign(table: Matrix) -> tuple[int, ...]:
-    """The column for each row of a square table such that their sum is largest."""
+    """The assignment of columns to the rows of a square table with the largest sum."""
     rows = range(len(table))
     return max(permutations(rows), key=lambda order: sum(table[i, j] for i, j in zip(rows, order, strict=True)))
 
 
 class Scorer:
-    """Scores every picture of a work list whose vectors are computed."""
+    """Scores the pictures of a work list; all vectors must be computed."""
 
     def __init__(self, work: Work, vectors: Mapping[str, Vectors]) -> None:
         self.work, self.vectors = work, vectors
@@ -82,7 +82,7 @@ class Scorer:
         }
 
     def score(self, case: Case, method: str, seed: int, boxes: Mapping[str, Sequence[Box]] | None) -> Score:
-        """The score of one picture. `boxes` are the segmenter's by words, None without one."""
+        """The score of one picture. `boxes` are the segmenter's boxes by words, None without a segmenter."""
         key = self.work.composed[case.id, method, seed]
         store = self.vectors["dino"].store
         entry = store.pictures.get(key) or {}
@@ -98,7 +98,7 @@ class Scorer:
         return np.array([similarity(vector, self.references[kind, s.prompt]) for s in case.subjects], np.float32)
 
     def _instances(self, case: Case, key: str, boxes: Mapping[str, Sequence[Box]]) -> tuple[dict[str, Matrix], float]:
-        """Crops go to subjects of the same words so that DINO's similarities are largest in sum."""
+        """Among subjects with equal words, crops are assigned so that the sum of DINO similarities is largest."""
         chosen: dict[int, View] = {}
         found = 0
         for numbers, own in candidates([s.words for s in case.subjects], boxes):
@@ -108,7 +108,7 @@ class Scorer:
             if len(numbers) > 1:
                 rows = np.stack([self._row("dino", case, view)[numbers] for view in views])
                 order = assign(rows.T.astype(np.float64))
-            chosen |= {number: views[place] for number, place in zip(numbers, order, strict=True)}
+            chosen |= {number: views[index] for number, index in zip(numbers, order, strict=True)}
         count = len(case.subjects)
         matrix = {
             kind: np.stack([self._row(kind, case, chosen[i]) for i in range(count)]).astype(np.float64)

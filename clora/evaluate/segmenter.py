@@ -1,4 +1,4 @@
-"""Where a subject is in a picture, by a model that has no part in composing it: boxes for the instance level."""
+"""Boxes of subjects in a picture, for the instance level, by a model that is not used for composing."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .pretrained import Hash, identity, load
 Box: TypeAlias = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels, the last two exclusive."""
 THRESHOLD = 0.4
-"""Probability from which a place belongs to the words (CLIPSeg's maps rarely come near 1)."""
-SMALLEST = 0.01
-"""Part of the picture's places below which a patch counts as noise."""
+"""Probability above which a cell belongs to the words (CLIPSeg's maps rarely come near 1)."""
+MIN_PATCH = 0.01
+"""Fraction of the cells below which a patch counts as noise."""
 MARGIN = 0.05
-"""Part of a box's width and height added on each side."""
+"""Fraction of a box's width and height added on each side."""
 
 
 class ClipSeg:
@@ -32,18 +32,20 @@ class ClipSeg:
         self.model: Any
         self.model, self.processor = load(source, "segmenting", CLIPSegForImageSegmentation, CLIPSegProcessor)
         if self.model.config.model_type != "clipseg":
-            raise CLoRAError(f'The segmenter "{source}" is no CLIPSeg model: name one, as CIDAS/clipseg-rd64-refined.')
+            raise CLoRAError(
+                f'The segmenter "{source}" is not a CLIPSeg model: use one, such as CIDAS/clipseg-rd64-refined.'
+            )
         self.threshold = threshold
         self.identity = f"{identity('clipseg', source, content, self.model)}@{threshold:g}"
 
     def to(self, device: str) -> ClipSeg:
-        """Move the model."""
+        """Move the model to a device."""
         self.model.to(device)
         return self
 
     @torch.inference_mode()
     def boxes(self, picture: Image.Image, words: Sequence[str]) -> list[list[Box]]:
-        """For each of the words the boxes of its patches in pixels of `picture`, the largest patch first."""
+        """For each text the boxes of its patches in pixels of `picture`, the largest patch first."""
         length = self.model.config.text_config.max_position_embeddings
         given = self.processor.tokenizer(
             list(words), return_tensors="pt", padding=True, truncation=True, max_length=length
@@ -59,12 +61,12 @@ def boxes_of(mask: Tensor, size: tuple[int, int]) -> list[Box]:
     """Boxes, with a margin, of the patches of a mask (h, w), the largest first, in a picture of `size` (W, H)."""
     labels = connected(mask)
     counts = torch.bincount(labels.flatten())
-    order = [int(i) for i in counts.argsort(descending=True) if i and counts[i] >= SMALLEST * mask.numel()]
+    order = [int(i) for i in counts.argsort(descending=True) if i and counts[i] >= MIN_PATCH * mask.numel()]
     return [_box(labels == label, size) for label in order]
 
 
 def connected(mask: Tensor) -> Tensor:
-    """Number of the patch of each place of a mask (h, w), from 1, 0 outside; neighbours share an edge."""
+    """The patch number (from 1, 0 outside) of each cell of a mask (h, w); neighbours share an edge."""
     height, width = mask.shape
     outside = height * width + 1
     labels = torch.arange(1, outside).reshape(height, width).where(mask, torch.tensor(0))
@@ -73,7 +75,7 @@ def connected(mask: Tensor) -> Tensor:
         padded = torch.nn.functional.pad(low[None], (1, 1, 1, 1), value=outside)[0]
         around = torch.stack([low, padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
         spread = around.amin(0).where(mask, torch.tensor(0))
-        # Along the chain of smallest labels at once: a place takes the label of the place its label names.
+        # Pointer jumping: a cell takes the label of the cell that its label refers to.
         flat = torch.cat([torch.zeros(1, dtype=spread.dtype), spread.flatten()])
         spread = flat[flat[spread]]
         if torch.equal(spread, labels):
@@ -86,9 +88,9 @@ def _box(patch: Tensor, size: tuple[int, int]) -> Box:
     """The box of a patch (h, w) in pixels, widened and inside the picture."""
     found = []
     for axis, length in ((0, size[0]), (1, size[1])):
-        places = patch.any(axis).nonzero().flatten()
+        cells = patch.any(axis).nonzero().flatten()
         cell = length / patch.shape[1 - axis]
-        low, high = float(places[0]) * cell, float(places[-1] + 1) * cell
+        low, high = float(cells[0]) * cell, float(cells[-1] + 1) * cell
         margin = MARGIN * (high - low)
         found.append((max(0, int(low - margin)), min(length, math.ceil(high + margin))))
     (left, right), (top, bottom) = found

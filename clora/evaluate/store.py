@@ -1,4 +1,4 @@
-"""What is finished, in a folder: every item is written down at once, so that a run can go on after an interrupt."""
+"""The folder of a run: every result is written at once, so that an interrupted run can continue."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..errors import CLoRAError
 
 
 def digest(value: Any) -> str:
-    """A short name for anything JSON can hold."""
+    """A short hash of any JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:20]
 
 
 class Log:
-    """A file of JSON lines, each with a key; the last line of a key counts, a line cut short does not."""
+    """A file of JSON lines with keys; the last line of a key counts, and truncated lines are ignored."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,7 +42,7 @@ class Log:
         return self._known.get(key)
 
     def put(self, key: str, entry: dict[str, Any]) -> None:
-        """Append an entry and hand it to the system before returning."""
+        """Append an entry and close the file before returning."""
         full = {"key": key, **entry}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(("\n" if self._cut else "") + json.dumps(full) + "\n")
@@ -57,7 +57,7 @@ class Store:
         try:
             (folder / "pictures").mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CLoRAError(f"The folder {folder} cannot be written: name another with --out.") from error
+            raise CLoRAError(f"The folder {folder} cannot be written: choose another with --out.") from error
         self.folder = folder
         self.pictures = Log(folder / "pictures.jsonl")
         self.boxes = Log(folder / "boxes.jsonl")
@@ -65,22 +65,22 @@ class Store:
         self.hashes = Log(folder / "hashes.jsonl")
 
     def path(self, key: str) -> Path:
-        """Where the picture of a key is."""
+        """The path of a picture."""
         return self.folder / "pictures" / f"{key}.png"
 
     def has_picture(self, key: str) -> bool:
-        """Whether a picture is drawn: its line stands in the log and its file is there."""
+        """Whether a picture is drawn: it has a line in the log, and its file exists."""
         return key in self.pictures and self.path(key).is_file()
 
     def put_picture(self, key: str, picture: Image.Image, entry: dict[str, Any]) -> None:
-        """Save a picture, whole or not at all, and then its line."""
+        """Save a picture atomically, then write its line in the log."""
         unfinished = self.path(key).with_suffix(".part")
         picture.save(unfinished, format="PNG")
         os.replace(unfinished, self.path(key))
         self.pictures.put(key, entry)
 
     def picture(self, key: str) -> Image.Image:
-        """A picture, RGB."""
+        """Load a picture as RGB."""
         with Image.open(self.path(key)) as image:
             picture: Image.Image = image.convert("RGB")
         return picture
@@ -88,14 +88,14 @@ class Store:
     def content_of(self, path: Path) -> str:
         """A hash of a file's bytes, or of all files below a folder.
 
-        A file is read again only after its size or time has changed. Errors: CLoRAError.
+        A file is read again only if its size or time has changed. Raises: CLoRAError if it cannot be read.
         """
         try:
             if path.is_dir():
                 return digest([[str(p.relative_to(path)), self._file(p)] for p in _files(path)])
             return self._file(path)
         except OSError as error:
-            raise CLoRAError(f"{path} cannot be read: check its name and its rights.") from error
+            raise CLoRAError(f"{path} cannot be read: check the path and its permissions.") from error
 
     def _file(self, path: Path) -> str:
         real = path.resolve()
@@ -113,7 +113,7 @@ class Store:
 
 
 def _files(folder: Path) -> Iterable[Path]:
-    """The files of a model's folder that decide what it computes; hidden ones and pictures do not."""
+    """The files of a model's folder that affect its output: all but hidden files, pictures and Markdown."""
     found = (path for path in folder.rglob("*") if path.is_file())
     kept = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
     return sorted(path for path in kept if path.suffix.lower() not in (".png", ".jpg", ".md"))

@@ -1,4 +1,4 @@
-"""Scores -> the tables' numbers: by group of prompts and method, means with intervals over prompts."""
+"""The numbers of the tables: means with intervals, by group of prompts and method."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Value = Callable[[Score], "float | None"]
 
 @dataclass(frozen=True)
 class Measure:
-    """One column: its name in the JSON, its heading, the value of a picture (None: it has none) and how it is told."""
+    """One column: its name in the JSON, its heading, its value for a picture (or None), and its number format."""
 
     name: str
     label: str
@@ -70,7 +70,7 @@ MEASURES = tuple(measure for _, measures in TABLES for measure in measures)
 
 
 def group_of(score: Score) -> str:
-    """The group of a picture by its number of LoRA concepts, as the paper divides them."""
+    """The group of a picture by its number of concepts, as in the paper."""
     count = len(score.case.subjects)
     return "2 LoRAs" if count == 2 else "3 to 5 LoRAs" if count <= 5 else "6 LoRAs and more"
 
@@ -90,7 +90,7 @@ def summarize(scores: Sequence[Score], methods: Sequence[str]) -> dict[str, Any]
 
 
 def _method(scores: Sequence[Score]) -> dict[str, Any]:
-    told: dict[str, Any] = {"prompts": len({s.case.id for s in scores}), "pictures": len(scores)}
+    numbers: dict[str, Any] = {"prompts": len({s.case.id for s in scores}), "pictures": len(scores)}
     for measure in MEASURES:
         by_prompt: dict[str, list[float]] = {}
         for score in scores:
@@ -98,12 +98,12 @@ def _method(scores: Sequence[Score]) -> dict[str, Any]:
             if value is not None:
                 by_prompt.setdefault(score.case.id, []).append(value)
         if by_prompt:
-            told[measure.name] = interval(list(by_prompt.values()))
-    return told
+            numbers[measure.name] = interval(list(by_prompt.values()))
+    return numbers
 
 
 def interval(groups: Sequence[Sequence[float]]) -> dict[str, float]:
-    """Mean over all pictures, and the 95 % interval of drawing prompts with replacement (fixed seed)."""
+    """Mean over all pictures, with the 95 % bootstrap interval over prompts (fixed seed)."""
     sums = np.array([sum(group) for group in groups])
     counts = np.array([len(group) for group in groups], float)
     drawn = np.random.default_rng(0).integers(len(groups), size=(_RESAMPLES, len(groups)))

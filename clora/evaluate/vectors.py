@@ -1,4 +1,4 @@
-"""Feature vectors of pictures, crops and texts, each computed once and kept."""
+"""Feature vectors of pictures, crops and texts, each computed once and stored."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class View:
-    """A picture of the store, whole or (`box`) a part of it."""
+    """A picture of the store, or the part of it in `box`."""
 
     picture: str
     box: Box | None = None
 
     @property
     def name(self) -> str:
-        """For keys."""
+        """Its name in keys."""
         return self.picture if self.box is None else f"{self.picture}@{','.join(map(str, self.box))}"
 
 
 def encode(vector: Vector) -> str:
-    """A vector as text."""
+    """A vector as base64 text."""
     return base64.b64encode(np.ascontiguousarray(vector, "<f4").tobytes()).decode("ascii")
 
 
 def decode(text: str) -> Vector:
-    """The vector of a text."""
+    """The vector of a base64 text."""
     return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
 
 
 class Vectors:
-    """Vectors of one extractor, of length 1, kept in a store."""
+    """The vectors of one extractor, normalized to length 1, kept in a store."""
 
     def __init__(self, store: Store, features: Features) -> None:
         self.store, self.features = store, features
@@ -53,11 +53,11 @@ class Vectors:
         return f"{self.features.identity}|{name}"
 
     def missing(self, views: Iterable[View]) -> list[View]:
-        """The views whose vectors are not there yet, each once."""
+        """The views whose vectors are not yet stored, without duplicates."""
         return [view for view in dict.fromkeys(views) if self._key(view.name) not in self.store.vectors]
 
     def compute(self, views: Iterable[View], tick: Ticker) -> None:
-        """Compute what is missing, in batches; `tick` hears how many are done."""
+        """Compute the missing vectors in batches; `tick` is called with the number done."""
         views = self.missing(views)
         for start in range(0, len(views), BATCH):
             batch = views[start : start + BATCH]
@@ -67,11 +67,11 @@ class Vectors:
             tick(len(batch))
 
     def view(self, view: View) -> Vector:
-        """The vector (D,) of a view that was computed."""
+        """The stored vector (D,) of a view."""
         return self._get(view.name)
 
     def views(self, views: Sequence[View]) -> Vector:
-        """Vectors (N, D)."""
+        """The stored vectors (N, D) of views."""
         return np.stack([self.view(view) for view in views])
 
     def text(self, text: str) -> Vector:

@@ -1,4 +1,4 @@
-"""The work list of the paper's protocol: each LoRA's references, and compositions by every method and seed."""
+"""The work list of the paper's evaluation: each LoRA's references, and compositions by every method and seed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .methods import KNOWN, Method
 from .store import digest
 
 REFERENCE_SEED = 1_000_000
-"""Seed of a LoRA's first reference picture: far from those of compositions, so that none begin from the same noise."""
+"""Seed of a LoRA's first reference picture, far from those of compositions, so that none share noise."""
 
 
 @dataclass(frozen=True)
 class Studio:
-    """What all pictures of a run share. `model` None is the embedded one; `files` are LoRA files by name."""
+    """What all pictures of a run share. `model` None is the embedded model; `files` are LoRA files by name."""
 
     model: Path | None
     files: Mapping[str, Path]
@@ -34,7 +34,7 @@ class Studio:
 
 @dataclass(frozen=True)
 class Item:
-    """One picture to draw; `title` names it for messages."""
+    """One picture to draw; `title` is its name in messages."""
 
     key: str
     title: str
@@ -66,7 +66,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Work:
-    """Everything to draw. `items` go prompt by prompt and seed by seed, so that an interrupt leaves methods even."""
+    """Everything to draw. `items` are ordered by prompt and seed, so that an interrupted run has all methods alike."""
 
     cases: tuple[Case, ...]
     methods: tuple[Method, ...]
@@ -78,13 +78,13 @@ class Work:
 
 @dataclass(frozen=True)
 class Contents:
-    """Hashes of the files that decide pictures: the model's, and each LoRA's by name."""
+    """Hashes of the files that affect pictures: the model's, and each LoRA's by name."""
 
     model: str
     loras: Mapping[str, str]
 
     def key(self, studio: Studio, item: Mapping[str, Any], uses: Sequence[LoraUse]) -> str:
-        """Names one picture by all that decides it, files by their content."""
+        """The key of a picture: a hash of everything that affects it, files by their content."""
         shared = {name: value for name, value in asdict(studio).items() if name not in ("model", "files")}
         shared["device"] = studio.device.split(":")[0]
         loras = {use.name: self.loras[use.name] for use in uses}
@@ -92,7 +92,7 @@ class Contents:
 
 
 def reference_prompt(concept: Concept, template: str) -> str:
-    """The sub-prompt of a concept: its LoRAs' tags, its triggers and its own words, in `template`'s {words}."""
+    """A concept's reference prompt: `template` with {words} replaced by its LoRA tags, trigger words and words."""
     tags = "".join(_tag(use) for use in concept.loras)
     return template.replace("{words}", tags + " " + " ".join([*concept.triggers, concept.words]))
 
@@ -103,14 +103,14 @@ def _tag(use: LoraUse) -> str:
 
 
 def uses_of(composition: Composition) -> tuple[LoraUse, ...]:
-    """Every LoRA that has a part in a composition."""
+    """Every LoRA of a composition."""
     around = (*composition.styles, *composition.background, *composition.off)
     own = [use for concept in composition.concepts for use in (*concept.loras, *concept.styles)]
     return tuple(dict.fromkeys((*own, *around)))
 
 
 class Planner:
-    """Makes the work list."""
+    """Builds the work list."""
 
     def __init__(self, studio: Studio, contents: Contents, references: int, template: str) -> None:
         self.studio, self.contents, self.references, self.template = studio, contents, references, template
@@ -143,7 +143,7 @@ class Planner:
         for number in range(self.references):
             title = f"reference {number + 1} of {concept.label}"
             seed = REFERENCE_SEED + number
-            # One LoRA is rendered plainly, whatever the method: only the method's name decides.
+            # A single LoRA is rendered without CLoRA, whatever the method.
             given = {"prompt": prompt, "seed": seed, "settings": "plain"}
             key = self.contents.key(self.studio, given, concept.loras)
             yield Item(key, title, prompt, seed, KNOWN["merge"])

@@ -142,7 +142,9 @@ def frozen(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def host_layout(engine: Any, text: ResolvedText, embeddings: Any, comma_backtrack: int) -> PromptTokens:
+def host_layout(
+    engine: Any, text: ResolvedText, embeddings: Any, *, chunk_length: int, comma_backtrack: int
+) -> PromptTokens:
     """A text's chunks by a host's text engine, with the characters of the text that each token stands for.
 
     Raises: CLoRAError if the host's own chunks differ, because positions would then point at other words.
@@ -154,7 +156,8 @@ def host_layout(engine: Any, text: ResolvedText, embeddings: Any, comma_backtrac
 
     layout = encode_layout(
         text, lambda piece: list(engine.tokenize([piece])[0]), bos=engine.id_start, eos=engine.id_end,
-        pad=engine.id_end, comma_id=engine.comma_token, comma_backtrack=comma_backtrack, embedding_at=embedding_at,
+        pad=engine.id_end, chunk_length=chunk_length, comma_id=engine.comma_token, comma_backtrack=comma_backtrack,
+        embedding_at=embedding_at,
     )  # fmt: skip
     chunks, _ = engine.tokenize_line(str(text))
     if [tuple(int(token) for token in chunk.tokens) for chunk in chunks] != list(layout.chunks):

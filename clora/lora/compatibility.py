@@ -1,12 +1,9 @@
-"""Which base model a LoRA was made for and which one is loaded, for the error if the two do not fit."""
+"""Which base model a LoRA was made for, by its metadata or its tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from .file import LoraFile
 from .keys import flat
-from .target import Target
 
 _BY_WIDTH = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL", 1280: "the SDXL refiner"}
 """Width of the text embeddings -> base model."""
@@ -29,28 +26,17 @@ _BY_KEY = (("double_blocks", "Flux"), ("single_transformer_blocks", "Flux"), ("j
 """Part of a module's name -> base model."""
 
 
-def loaded_family(tables: Mapping[str, Mapping[str, Target]]) -> str | None:
-    """The base model of the loaded UNet, by the width of its cross-attention; None if unknown or without a UNet."""
-    width = _loaded_width(tables)
-    return None if width is None else _BY_WIDTH.get(width)
+def base_model_of_width(width: int) -> str | None:
+    """The base model whose text embeddings have this width, None if unknown."""
+    return _BY_WIDTH.get(width)
 
 
-def describe_loaded(tables: Mapping[str, Mapping[str, Target]]) -> str:
-    """The loaded model in words."""
-    width = _loaded_width(tables)
-    if width is None:
-        return "a model without cross-attention"
+def describe_width(width: int) -> str:
+    """A model with text embeddings of this width, in words."""
     return _BY_WIDTH.get(width, f"a model with text embeddings of width {width}")
 
 
-def _loaded_width(tables: Mapping[str, Mapping[str, Target]]) -> int | None:
-    for name, target in tables.get("unet", {}).items():
-        if name.endswith(_WIDTH_KEY):
-            return target.layer().shape[1]
-    return None
-
-
-def declared_family(lora: LoraFile) -> str | None:
+def declared_base_model(lora: LoraFile) -> str | None:
     """The base model that a LoRA's metadata names, None if it names no known one."""
     for key in _METADATA_KEYS:
         text = lora.metadata.get(key, "").casefold()
@@ -62,7 +48,7 @@ def declared_family(lora: LoraFile) -> str | None:
 
 def describe_lora(lora: LoraFile) -> str:
     """The base model of a LoRA in words, by its metadata or else by its tensors."""
-    family = declared_family(lora)
+    family = declared_base_model(lora)
     if family:
         return family
     for key, tensors in lora.tensors.items():
@@ -72,5 +58,5 @@ def describe_lora(lora: LoraFile) -> str:
                 return family
         down = tensors.get("lora_down")
         if name.endswith(_WIDTH_KEY) and down is not None and down.ndim > 1:
-            return _BY_WIDTH.get(down.shape[1], f"a model with text embeddings of width {down.shape[1]}")
+            return describe_width(down.shape[1])
     return "another model"

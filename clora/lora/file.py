@@ -163,7 +163,7 @@ def _aliases(paths: Iterable[Path]) -> dict[str, Path]:
 def _opened(path: Path) -> BinaryIO:
     try:
         if path.is_dir():
-            raise CLoRAError(f'"{path.name}" is a folder, not a LoRA file: name the .safetensors file inside it.')
+            raise CLoRAError(f'"{path.name}" is a folder, not a LoRA file: use the .safetensors file inside it.')
         return path.open("rb")
     except (OSError, ValueError) as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else "cannot be opened"

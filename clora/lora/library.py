@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .file import LoraFile, find_lora, no_such_lora, read_lora
 from .resolve import AppliedLora, resolve_lora
-from .target import Tables
+from .target import LoraTargets
 from .use import LoraUse
 
 Source = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
@@ -54,6 +54,6 @@ class LoraLibrary:
         phrase = self.file(name).metadata.get("modelspec.trigger_phrase", "").strip()
         return (phrase,) if phrase else ()
 
-    def applied(self, use: LoraUse, tables: Tables) -> AppliedLora:
+    def applied(self, use: LoraUse, model: LoraTargets) -> AppliedLora:
         """The LoRA of a tag, resolved on the layers of a model with the tag's strengths."""
-        return resolve_lora(self.file(use.name), tables, te=use.te, unet=use.unet, dyn=use.dyn)
+        return resolve_lora(self.file(use.name), model, te=use.te, unet=use.unet, dyn=use.dyn)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from ..errors import CLoRAError
-from .compatibility import declared_family, describe_loaded, describe_lora, loaded_family
+from .compatibility import declared_base_model, describe_lora
 from .file import LoraFile
 from .formats import Delta, ScaleOf, ShapeError, read_deltas
 from .keys import aliases, locate_module
 from .scale import Scales
-from .target import Tables, Target
+from .target import LoraTargets, Tables, Target
 
 logger = logging.getLogger(__name__)
 _LATENT = 4  # channels of a latent
@@ -50,21 +50,21 @@ class AppliedLora:
         )
 
 
-def resolve_lora(lora: LoraFile, tables: Tables, *, te: float, unet: float, dyn: int | None = None) -> AppliedLora:
+def resolve_lora(lora: LoraFile, model: LoraTargets, *, te: float, unet: float, dyn: int | None = None) -> AppliedLora:
     """Resolve a LoRA on the loaded model; the model is not changed.
 
-    tables: the layers of all components that the model has (`ModelFamily.lora_targets`). te, unet: strengths of the
+    model: the layers of the loaded model (`clora.models.lora.lora_targets`). te, unet: strengths of the
     text encoders and of the UNet. dyn: use only the first ranks of low-rank factors (the scale stays alpha / rank).
     Raises: CLoRAError if the LoRA was made for another base model or matches no layer of this one.
     """
     if dyn is not None and dyn < 1:
         raise CLoRAError(f'LoRA "{lora.name}": dyn={dyn} keeps no rank; write dyn=1 or more.')
-    _check_family(lora, tables)
-    deltas: dict[str, dict[Target, tuple[Delta, ...]]] = {component: {} for component in tables}
+    _check_base_model(lora, model)
+    deltas: dict[str, dict[Target, tuple[Delta, ...]]] = {component: {} for component in model.tables}
     unhandled: list[str] = []
     scales = Scales(lora)
     for key, tensors in lora.tensors.items():
-        found = _find(key, tables)
+        found = _find(key, model.tables)
         made: tuple[Delta, ...] = ()
         used: set[str] = set()
         # A layer under two names (SGM and diffusers) is changed once: the first name counts.
@@ -74,12 +74,12 @@ def resolve_lora(lora: LoraFile, tables: Tables, *, te: float, unet: float, dyn:
             try:
                 made, used = _deltas_on(target, tensors, unet if component == "unet" else te, scale_of, dyn)
             except ShapeError as error:
-                raise _misfit(lora, tables, f"the shapes at {key} differ") from error
+                raise _misfit(lora, model, f"the shapes at {key} differ") from error
             if made:
                 deltas[component][target] = made
         unhandled.extend(f"{key}.{suffix}" for suffix in tensors if suffix not in used)
     if not any(deltas.values()):
-        raise _misfit(lora, tables, f"none of its {lora.tensor_count} tensors matches a layer")
+        raise _misfit(lora, model, f"none of its {lora.tensor_count} tensors matches a layer")
     return AppliedLora(lora.name, te, unet, dyn, deltas, lora.tensor_count, tuple(unhandled))
 
 
@@ -130,14 +130,14 @@ def _find(key: str, tables: Tables) -> tuple[str, Target] | None:
     return None
 
 
-def _check_family(lora: LoraFile, tables: Tables) -> None:
-    declared, loaded = declared_family(lora), loaded_family(tables)
+def _check_base_model(lora: LoraFile, model: LoraTargets) -> None:
+    declared, loaded = declared_base_model(lora), model.base_model
     if declared and loaded and declared != loaded:
-        raise _misfit(lora, tables, "its metadata says so")
+        raise _misfit(lora, model, "its metadata says so")
 
 
-def _misfit(lora: LoraFile, tables: Tables, why: str) -> CLoRAError:
+def _misfit(lora: LoraFile, model: LoraTargets, why: str) -> CLoRAError:
     return CLoRAError(
         f'LoRA "{lora.name}" ({lora.path.name}) was made for {describe_lora(lora)}, but '
-        f"{describe_loaded(tables)} is loaded ({why}): choose another LoRA or load another checkpoint."
+        f"{model.description} is loaded ({why}): choose another LoRA or load another checkpoint."
     )

@@ -40,6 +40,18 @@ class Target:
         return Layer(self.module, "linear", weight="in_proj_weight", bias="in_proj_bias", rows=third)
 
 
+@dataclass(frozen=True)
+class LoraTargets:
+    """The layers of a loaded model that LoRAs can change, and which base model it is.
+
+    `base_model` is the name that LoRA files are matched with, None if unknown; `description` is for messages.
+    """
+
+    tables: Tables
+    base_model: str | None = None
+    description: str = "another model"
+
+
 def named_layers(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """(name, module) of all layers; PEFT's wrappers in the host count as the layer they wrap."""
     for name, module in root.named_modules():

@@ -38,8 +38,8 @@ class ModelFamily(ABC):
     name: ClassVar[str]
     spatial_factor: ClassVar[int] = 8
     """Pixels per latent cell, along each axis."""
-    text_chunk: ClassVar[int] = 77
-    """Positions of one chunk of the text's context, with start and end."""
+    text_chunk: ClassVar[int] = 75
+    """Tokens of a prompt in one chunk of the text's context, besides its start and end."""
 
     @abstractmethod
     def matches(self, model: nn.Module) -> bool:
@@ -56,6 +56,13 @@ class ModelFamily(ABC):
     @abstractmethod
     def lora_targets(self, component: str, root: nn.Module) -> Mapping[str, Target]:
         """Every layer of a component ("unet", "text_encoder", ...) that a LoRA can change, by flat name."""
+
+    def base_model(self, model: nn.Module | None) -> tuple[str | None, str]:
+        """The base model that LoRA files name (None if unknown), and the loaded model in words.
+
+        `model` is None if only text encoders are loaded.
+        """
+        return None, f"a model of the family {self.name}"
 
     @abstractmethod
     def latent_scale(self, sigma: float) -> float:

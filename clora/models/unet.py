@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..lora.compatibility import base_model_of_width, describe_width
 from ..lora.target import Target
 from .base import CrossAttention, ModelFamily
 from .clip_layers import clip_targets
@@ -50,6 +51,14 @@ class UNetFamily(ModelFamily):
     def lora_targets(self, component: str, root: nn.Module) -> Mapping[str, Target]:
         """Under diffusers' and CompVis' names; CLIP's text models under Hugging Face's and OpenCLIP's."""
         return unet_targets(root) if component == "unet" else clip_targets(root)
+
+    def base_model(self, model: nn.Module | None) -> tuple[str | None, str]:
+        """By the width of the text embeddings, the input of cross-attention."""
+        for name, target in unet_targets(model).items() if model is not None else ():
+            if name.endswith("attn2_to_k"):
+                width = target.layer().shape[1]
+                return base_model_of_width(width), describe_width(width)
+        return None, "a model without cross-attention"
 
     def latent_scale(self, sigma: float) -> float:
         """sqrt(1 + sigma^2), k-diffusion's noising x = x0 + sigma * noise (Karras et al. 2022)."""

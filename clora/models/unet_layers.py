@@ -51,30 +51,30 @@ def block_names(down: list[Level], middle: Level, up: list[Level]) -> Pairs:
     def resnet(ours: str, theirs: str) -> None:
         pairs.extend((f"{ours}.{a}", f"{theirs}.{b}") for a, b in _RESNET)
 
-    place = 1  # input_blocks.0 is conv_in
+    number = 1  # input_blocks.0 is conv_in
     for level, block in enumerate(down):
         for i in range(block.resnets):
-            resnet(f"down_blocks.{level}.resnets.{i}", f"input_blocks.{place}.0")
+            resnet(f"down_blocks.{level}.resnets.{i}", f"input_blocks.{number}.0")
             if i < block.attentions:
-                pairs.append((f"down_blocks.{level}.attentions.{i}", f"input_blocks.{place}.1"))
-            place += 1
+                pairs.append((f"down_blocks.{level}.attentions.{i}", f"input_blocks.{number}.1"))
+            number += 1
         if block.resample:
-            pairs.append((f"down_blocks.{level}.downsamplers.0.conv", f"input_blocks.{place}.0.op"))
-            place += 1
+            pairs.append((f"down_blocks.{level}.downsamplers.0.conv", f"input_blocks.{number}.0.op"))
+            number += 1
     for i in range(middle.resnets):
         resnet(f"mid_block.resnets.{i}", f"middle_block.{i + min(i, middle.attentions)}")
     for i in range(middle.attentions):
         pairs.append((f"mid_block.attentions.{i}", f"middle_block.{2 * i + 1}"))
-    place = 0
+    number = 0
     for level, block in enumerate(up):
         for i in range(block.resnets):
-            resnet(f"up_blocks.{level}.resnets.{i}", f"output_blocks.{place}.0")
+            resnet(f"up_blocks.{level}.resnets.{i}", f"output_blocks.{number}.0")
             if i < block.attentions:
-                pairs.append((f"up_blocks.{level}.attentions.{i}", f"output_blocks.{place}.1"))
-            place += 1
+                pairs.append((f"up_blocks.{level}.attentions.{i}", f"output_blocks.{number}.1"))
+            number += 1
         if block.resample:
             last = 2 if block.attentions else 1
-            pairs.append((f"up_blocks.{level}.upsamplers.0.conv", f"output_blocks.{place - 1}.{last}.conv"))
+            pairs.append((f"up_blocks.{level}.upsamplers.0.conv", f"output_blocks.{number - 1}.{last}.conv"))
     return pairs
 
 

@@ -1,1 +1,1 @@
-"""The page for the embedded model: `clora serve`, with the same panel as in the WebUIs."""
+"""`clora serve`: a page in the browser with the same panel as in the WebUIs."""

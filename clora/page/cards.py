@@ -1,4 +1,4 @@
-"""The LoRAs of some folders as cards: name, picture, and what a click writes into the prompt."""
+"""The LoRAs of the chosen folders as cards: name, picture, and the text that a click inserts into the prompt."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ..lora.file import read_metadata
 
 THUMBNAILS = EMBEDDED_ASSETS / "thumbnails"
 SIZE = 128
-MOST = 300
-"""Cards that are shown; a folder with more LoRAs is searched by name in the prompt."""
+MAX_CARDS = 300
+"""Further LoRAs get no card; they can still be named in the prompt."""
 
 _ROLES = {"lava": "background", "sketch": "style"}
-"""Embedded LoRAs that draw no subject."""
+"""The embedded LoRAs that do not draw a subject."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """One LoRA. `insert` goes into the prompt, empty where the name cannot stand in a tag; `picture` is an address."""
+    """A LoRA. `insert` is its text for the prompt, "" if the name is not allowed in a tag; `picture` is a data URL."""
 
     name: str
     insert: str
@@ -34,21 +34,21 @@ class Card:
 
 
 def lora_cards(folders: Sequence[Path]) -> list[Card]:
-    """The cards of all LoRA files below the folders, in the order of their names."""
+    """The cards of all LoRA files below the folders, sorted by name."""
     files = {
         path: path.relative_to(folder).with_suffix("").as_posix()
         for folder in folders
         for path in sorted(folder.rglob("*.safetensors"))
     }
     count = Counter(path.stem for path in files)
-    # Two files of one name are told apart by their folders, as in a tag.
+    # Files of the same name are distinguished by their folders, as in a tag.
     named = {path: path.stem if count[path.stem] == 1 else inner for path, inner in files.items()}
-    shown = sorted(named.items(), key=lambda item: item[1].casefold())[:MOST]
+    shown = sorted(named.items(), key=lambda item: item[1].casefold())[:MAX_CARDS]
     return [Card(name, insertion(name, _phrase(path), _role(path)), _picture(path)) for path, name in shown]
 
 
 def insertion(name: str, phrase: str = "", role: str = "") -> str:
-    """The tag of a LoRA and its own words, "" where the name holds a mark that ends a tag."""
+    """The tag of a LoRA and its trigger phrase, "" if the name contains a character that ends a tag."""
     if any(mark in name for mark in ":<>\n"):
         return ""
     tag = f"<lora:{name}:1:role={role}>" if role else f"<lora:{name}:1>"
@@ -59,7 +59,7 @@ def _phrase(path: Path) -> str:
     try:
         phrase = read_metadata(path).get("modelspec.trigger_phrase", "")
     except CLoRAError:
-        return ""  # the sentence about the file comes when it is used
+        return ""  # the error about the file is shown when the LoRA is used
     return " ".join(phrase.replace("<", " ").replace(">", " ").split())
 
 
@@ -68,13 +68,13 @@ def _role(path: Path) -> str:
 
 
 def _picture(path: Path) -> str:
-    """The picture beside the file, as WebUIs keep it, or the one that comes with an embedded LoRA."""
+    """The picture beside the file, named as in WebUIs, or the thumbnail of an embedded LoRA."""
     beside = [path.with_name(f"{path.stem}{end}") for end in (".preview.png", ".png", ".jpg", ".jpeg", ".webp")]
     embedded = [THUMBNAILS / f"{path.stem}.webp"] if path.parent.parent == THUMBNAILS.parent else []
-    for place in (*embedded, *beside):
-        if place.is_file():
+    for path in (*embedded, *beside):
+        if path.is_file():
             try:
-                with Image.open(place) as image:
+                with Image.open(path) as image:
                     image.thumbnail((SIZE, SIZE))
                     return _webp_uri(image.convert("RGB"))
             except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):

@@ -1,39 +1,39 @@
-"""What the page makes of a job: its pictures, its settings, its sentences."""
+"""The result of a job as the page shows it: pictures, settings, summary and notes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..cli.output import concept_labels, overlay_of, parameters
 from ..engine.record import NO_LOSS
+from ..hosts.diffusers.display import concept_labels, overlay_of, parameters
 from ..pictures import loss_curve, map_strip
 from .engine import Drawn, Job
 from .markup import Figure, result_html
 
 MERGE = "plain merge"
-ASIDE = "without CLoRA"
+INACTIVE = "without CLoRA"
 
 
 def result_of(job: Job, drawn: Sequence[Drawn]) -> str:
-    """The HTML of the pictures that are there so far."""
+    """The HTML of the pictures drawn so far."""
     figures = [figure for one in drawn for figure in _figures(job, one)]
     pictures = [_picture(job, one) for one in drawn]
     compared = (pictures[1], pictures[0]) if len(drawn) == 2 else None
     return result_html(figures, _text(job, drawn[0]), compared)
 
 
-def said_of(job: Job, drawn: Sequence[Drawn], seconds: float) -> tuple[str, tuple[str, ...]]:
-    """The closing line of a job, and its notes."""
+def summary_of(job: Job, drawn: Sequence[Drawn], seconds: float) -> tuple[str, tuple[str, ...]]:
+    """The summary line of a finished job, and its notes and warnings."""
     notes = tuple(dict.fromkeys(note for one in drawn for note in one.composed.warnings))
     if job.settings.show_loss and drawn[0].composes and not drawn[0].record.losses:
         notes = (*notes, NO_LOSS)
-    lot = " (random)" if job.seed < 0 else ""
-    return f"Done in {seconds:.0f} s. Seed {drawn[0].composed.seeds[0]}{lot}.", notes
+    random = " (random)" if job.seed < 0 else ""
+    return f"Done in {seconds:.0f} s. Seed {drawn[0].composed.seeds[0]}{random}.", notes
 
 
 def _text(job: Job, drawn: Drawn) -> str:
-    """The parameters of one picture; the ways to show it are not settings of it where there is plain merge only."""
+    """The parameters of one picture; those of plain merge say so, whatever method the job asks for."""
     composed = drawn.composed
     if drawn.merged:
         composed = replace(composed, settings=composed.settings.replace(method="merge"))
@@ -43,12 +43,12 @@ def _text(job: Job, drawn: Drawn) -> str:
 def _picture(job: Job, drawn: Drawn) -> Figure:
     image, text = drawn.composed.images[0], _text(job, drawn)
     method = {"clora": "CLoRA", "merge": MERGE}.get(drawn.composed.settings.method, drawn.composed.settings.method)
-    method = method if drawn.composes else ASIDE
+    method = method if drawn.composes else INACTIVE
     return Figure(image, method, f"{method.replace(' ', '-').lower()}-{drawn.composed.seeds[0]}.png", text)
 
 
 def _figures(job: Job, drawn: Drawn) -> list[Figure]:
-    """The picture, and what the panel's ticks ask for beside it."""
+    """The picture, and the overlay, maps and loss curve if they are asked for."""
     composed, settings, record = drawn.composed, job.settings, drawn.record
     picture = _picture(job, drawn)
     image, stem = picture.image, picture.name.removesuffix(".png")

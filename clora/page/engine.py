@@ -1,4 +1,4 @@
-"""The page's models and its one job at a time: told step by step, stopped on demand."""
+"""The page's models, and its jobs: one at a time, with progress by step, stopped on demand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .session import Session, composition_of
 
 @dataclass(frozen=True)
 class Job:
-    """One picture that a tab asks for. A `seed` below 0 is random; sizes of 0 are the model's own."""
+    """One picture that a tab asks for. A `seed` below 0 is random; a size of 0 is the model's default."""
 
     prompt: str
     negative: str
@@ -37,7 +37,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a job is: `done` of `total` sampler steps, and the phase in words."""
+    """The progress of a job: `done` of `total` sampler steps, and the phase as text."""
 
     text: str
     done: int = 0
@@ -46,7 +46,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One picture is there: `merged` is plain merge, the other what was asked for. `record` is how it came about."""
+    """A finished picture: plain merge (`merged`), or what the job asked for. `record` has its losses and maps."""
 
     composed: Composed
     merged: bool
@@ -54,17 +54,16 @@ class Drawn:
 
     @property
     def composes(self) -> bool:
-        """Whether the prompt has two concepts; CLoRA is inactive if it has fewer, whatever the method."""
+        """Whether the prompt has two concepts or more. With fewer, CLoRA is inactive, whatever the method."""
         return self.composed.compositions[0].composes
 
 
 class Stopped(Exception):
-    """The user wants no more of it."""
+    """The user stopped the job."""
 
 
-Told = Progress | Drawn
-_Tell = Callable[[Told | BaseException | None], None]
-
+JobEvent = Progress | Drawn
+_Send = Callable[[JobEvent | BaseException | None], None]
 
 _TITLES = {"clora": "CLoRA", "merge": "Plain merge"}
 
@@ -76,7 +75,7 @@ class _Loaded:
 
 
 class Engine:
-    """Models for all tabs: the embedded one, and the checkpoint that was asked for last. Never two jobs at once."""
+    """The models of all tabs (the embedded one and the checkpoint loaded last), used by one job at a time."""
 
     def __init__(self, device: str | None = None) -> None:
         self._device = device
@@ -84,24 +83,25 @@ class Engine:
         self._models: dict[Path | None, _Loaded] = {}
 
     def load(self, source: Path | None) -> Sampling:
-        """Load a model and tell its own size. Errors: CLoRAError; the models from before stay."""
+        """Load a model; returns its default sampling values. Raises: CLoRAError; the loaded models stay loaded."""
         with self._lock:
             return Sampling().checked(self._model(source).pipe)
 
     def layout(self, source: Path | None) -> Callable[[ResolvedText], PromptTokens] | None:
-        """Where a text's tokens stand, for a model that is loaded."""
-        found = self._models.get(source)
-        return found.layout if found else None
+        """The token positions of a text, None unless the model is loaded."""
+        loaded = self._models.get(source)
+        return loaded.layout if loaded else None
 
-    def draw(self, job: Job, stop: threading.Event) -> Iterator[Told]:
-        """Draw what `job` asks for, then plain merge from the same seed; tell every step on the way.
+    def draw(self, job: Job, stop: threading.Event) -> Iterator[JobEvent]:
+        """Draw what `job` asks for, then plain merge from the same seed; yields the progress of every step.
 
-        Setting `stop`, and closing the iterator, end the job at its next step. Errors: CLoRAError, Stopped.
+        Setting `stop` or closing the iterator ends the job at its next step.
+        Raises: CLoRAError for a user's error, Stopped after `stop` was set.
         """
-        told: queue.Queue[Told | BaseException | None] = queue.Queue()
-        threading.Thread(target=self._work, args=(job, told.put, stop), daemon=True).start()
+        events: queue.Queue[JobEvent | BaseException | None] = queue.Queue()
+        threading.Thread(target=self._work, args=(job, events.put, stop), daemon=True).start()
         try:
-            while (item := _newest(told)) is not None:
+            while (item := _next_event(events)) is not None:
                 if isinstance(item, BaseException):
                     raise item
                 yield item
@@ -111,69 +111,69 @@ class Engine:
     def _model(self, source: Path | None) -> _Loaded:
         if source not in self._models:
             pipe = load_pipeline(source, device=self._device)
-            # Tokens are looked up while a job runs, and a tokenizer must not be used from two threads.
+            # Token positions are read while a job runs, and a tokenizer must not be used from two threads.
             encoding, tokenizer = TextEncoding(pipe), copy.deepcopy(pipe.tokenizer)
-            kept: dict[Path | None, _Loaded] = {key: one for key, one in self._models.items() if key is None}
-            self._models = {**kept, source: _Loaded(pipe, lambda text: encoding.layout(text, tokenizer))}
+            embedded: dict[Path | None, _Loaded] = {key: one for key, one in self._models.items() if key is None}
+            self._models = {**embedded, source: _Loaded(pipe, lambda text: encoding.layout(text, tokenizer))}
         return self._models[source]
 
-    def _work(self, job: Job, tell: _Tell, stop: threading.Event) -> None:
+    def _work(self, job: Job, send: _Send, stop: threading.Event) -> None:
         waiting = False
         while not self._lock.acquire(timeout=0.1):
             if stop.is_set():
-                return tell(Stopped())
+                return send(Stopped())
             if not waiting:
-                tell(Progress("Waiting for another picture or model to be finished"))
+                send(Progress("Waiting for another picture or model to finish"))
             waiting = True
         try:
-            self._draw_both(job, tell, stop)
+            self._draw_both(job, send, stop)
         except Exception as error:
-            tell(error)
+            send(error)
         finally:
             self._lock.release()
-            tell(None)
+            send(None)
 
-    def _draw_both(self, job: Job, tell: _Tell, stop: threading.Event) -> None:
-        tell(Progress("Reading LoRAs"))
+    def _draw_both(self, job: Job, send: _Send, stop: threading.Event) -> None:
+        send(Progress("Loading the LoRAs"))
         pipe = self._model(job.session.model).pipe
         seed = secrets.randbelow(2**32) if job.seed < 0 else job.seed
-        found = composition_of(job.prompt, "", job.session)
-        # Fewer than two concepts are one picture, and so is plain merge by itself; a mistake is told by compose().
-        aside = found is not None and not found.composes
-        alone = aside or job.settings.method == "merge"
-        total = job.steps * (1 if alone else 2)
-        for merged in (True,) if alone else (False, True):
+        composition = composition_of(job.prompt, "", job.session)
+        # With fewer than two concepts, and for plain merge itself, one picture is enough. Errors come from compose().
+        inactive = composition is not None and not composition.composes
+        single = inactive or job.settings.method == "merge"
+        total = job.steps * (1 if single else 2)
+        for merged in (True,) if single else (False, True):
             settings = job.settings.replace(method="merge") if merged else job.settings
             record = Record(settings, job.steps)
-            title = "Without CLoRA" if aside else _TITLES.get(settings.method, settings.method.capitalize())
-            watch = _watch(record, tell, stop, job.steps if merged and not alone else 0, total, title)
+            title = "Without CLoRA" if inactive else _TITLES.get(settings.method, settings.method.capitalize())
+            watch = _watch(record, send, stop, job.steps if merged and not single else 0, total, title)
             composed = compose(
                 pipe, job.prompt, loras=job.session.loras, negative_prompt=job.negative, seed=seed, steps=job.steps,
                 guidance=job.guidance, width=job.width, height=job.height, settings=settings, observer=watch,
             )  # fmt: skip
-            tell(Drawn(composed, merged, record))
+            send(Drawn(composed, merged, record))
 
 
-def _newest(told: queue.Queue[Any]) -> Any:
-    """The next item; of steps that came meanwhile only the last."""
-    item = told.get()
-    while isinstance(item, Progress) and not told.empty():
-        item = told.get()
+def _next_event(events: queue.Queue[Any]) -> Any:
+    """The next event; of several waiting progress events only the last."""
+    item = events.get()
+    while isinstance(item, Progress) and not events.empty():
+        item = events.get()
     return item
 
 
 def _watch(
-    record: Record, tell: _Tell, stop: threading.Event, before: int, total: int, title: str
+    record: Record, send: _Send, stop: threading.Event, before: int, total: int, title: str
 ) -> Callable[[Event], None]:
-    """An observer that tells the phase in the WebUI's words; `before` steps of `total` are done already."""
+    """An observer that sends the progress; `before` steps of `total` are already done."""
 
     def watch(event: Event) -> None:
         if stop.is_set():
             raise Stopped
         record(event)
         if isinstance(event, Updated):
-            tell(Progress(f"{title}: {event.phase}", before + event.step, total))
+            send(Progress(f"{title}: {event.phase}", before + event.step, total))
             return
-        tell(Progress(f"{title}: step {event.index + 1}", before + event.index + 1, total))
+        send(Progress(f"{title}: step {event.index + 1}", before + event.index + 1, total))
 
     return watch

@@ -1,4 +1,4 @@
-"""The page's own HTML. Every text of a user, a file or a model goes through `html.escape`."""
+"""The page's own HTML. Text from users, files and models is always escaped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .engine import Progress
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture of the result with its caption; `name` is the file it is saved as, `text` its parameters."""
+    """A picture of the result with its caption; `name` is its file name for saving, `text` its parameters."""
 
     image: Image.Image
     caption: str
@@ -28,7 +28,7 @@ class Figure:
 
 
 def png_uri(image: Image.Image, text: str = "") -> str:
-    """A picture as an address of its own, with its parameters inside as the WebUI writes them."""
+    """A picture as a data URL of a PNG, with its parameters inside as the WebUI writes them."""
     info = PngInfo()
     if text:
         info.add_text("parameters", text)
@@ -37,15 +37,15 @@ def png_uri(image: Image.Image, text: str = "") -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def highlight_html(prompt: str, found: Composition | None) -> str:
-    """What is drawn, with each concept's words in its colour and its LoRAs' names; plain where nothing is composed."""
-    if found is None or not found.composes:
-        text = prompt if found is None else found.text
+def highlight_html(prompt: str, composition: Composition | None) -> str:
+    """The text without tags, with each concept's words in its colour; without colours if nothing is composed."""
+    if composition is None or not composition.composes:
+        text = prompt if composition is None else composition.text
         return f'<p class="clora-words">{escape(text)}</p>' if text.strip() else ""
-    base, pieces, at = found.variants[0], list[str](), 0
+    base, pieces, at = composition.variants[0], list[str](), 0
     marks = [(span, number) for number, spans in enumerate(base.subjects) for span in spans]
     for span, number in sorted(marks):
-        names = " + ".join(use.name for use in found.concepts[number].loras)
+        names = " + ".join(use.name for use in composition.concepts[number].loras)
         colour = "rgb({}, {}, {})".format(*concept_color(number))
         words = escape(base.text[span.start : span.end])
         pieces.append(escape(base.text[at : span.start]))
@@ -55,9 +55,9 @@ def highlight_html(prompt: str, found: Composition | None) -> str:
 
 
 def cards_html(cards: Sequence[Card]) -> str:
-    """A button for each LoRA; the page's script puts its text into the prompt."""
+    """A button for each LoRA; the page's script inserts its text into the prompt."""
     if not cards:
-        return '<p class="clora-empty">There are no LoRA files (.safetensors) in this folder.</p>'
+        return '<p class="clora-empty">This folder contains no LoRA files (.safetensors).</p>'
     return f'<div class="clora-cards" role="group" aria-label="LoRAs">{"".join(map(_card_html, cards))}</div>'
 
 
@@ -68,7 +68,7 @@ def _card_html(card: Card) -> str:
         if card.picture
         else f'<span aria-hidden="true">{escape(card.name[:1])}</span>'
     )
-    title = escape(f"Insert {card.insert}" if card.insert else "A LoRA with this name cannot stand in a tag: rename it")
+    title = escape(f"Insert {card.insert}" if card.insert else "This name is not allowed in a tag: rename the file")
     state = f'data-insert="{escape(card.insert)}"' if card.insert else "disabled"
     return (
         f'<button type="button" class="clora-card" title="{title}" {state}>'
@@ -77,25 +77,25 @@ def _card_html(card: Card) -> str:
 
 
 def progress_html(now: Progress) -> str:
-    """The phase in words, with a bar."""
+    """A progress bar with the phase as text."""
     value = f'value="{now.done}" max="{now.total}"' if now.total else ""
     bar = f'<progress aria-label="Progress of the picture" {value}></progress>'
     return f'<p class="clora-progress">{bar}<span>{escape(now.text)}</span></p>'
 
 
 def problem_html(sentence: str) -> str:
-    """A mistake."""
+    """An error."""
     return f'<p class="clora-problem" role="alert">{escape(sentence)}</p>'
 
 
 def notes_html(notes: Sequence[str], good: str = "") -> str:
-    """What is worth knowing, each in one line."""
+    """Notes and warnings, one per line, after a line `good` about what was done."""
     first = f'<p class="clora-good" role="status">{escape(good)}</p>' if good else ""
     return first + "".join(f'<p class="clora-note">{escape(note)}</p>' for note in notes)
 
 
 def slider_html(left: Figure, right: Figure) -> str:
-    """Two pictures of one size on top of each other, and a slider that moves the border between them."""
+    """Two pictures of the same size on top of each other, with a slider that moves the border between them."""
     return (
         '<div class="clora-compare" style="--at: 50%">'
         f'<div class="clora-two"><img src="{png_uri(left.image)}" alt="{escape(left.caption)}">'
@@ -107,7 +107,7 @@ def slider_html(left: Figure, right: Figure) -> str:
 
 
 def result_html(figures: Sequence[Figure], settings: str, compared: tuple[Figure, Figure] | None = None) -> str:
-    """The pictures side by side, the slider between two of them, and the settings to copy."""
+    """The pictures side by side, the slider that compares two of them, and the settings with a copy button."""
     shown = "".join(_figure_html(figure) for figure in figures)
     slider = slider_html(*compared) if compared else ""
     return (

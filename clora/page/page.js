@@ -1,10 +1,10 @@
-// The page's own part: cards, slider, copying, Ctrl+Enter. The table of concepts has javascript/clora.js.
+// The page's own script: cards, slider, copying, Ctrl+Enter. The table of concepts uses javascript/clora.js.
 (function () {
     "use strict";
 
     const by = (selector) => document.querySelector(selector);
     const prompt = () => by("#txt2img_prompt textarea");
-    let caret = null; // where the prompt was left; its end before that
+    let caret = null; // the last position of the cursor in the prompt; null means its end
 
     function write(box, text, at) {
         box.value = text;
@@ -13,8 +13,8 @@
         box.setSelectionRange(at, at);
     }
 
-    // What joins another subject to the prompt before it, so that it stays a sentence: "and a", ", a" or "a".
-    function joint(before, text) {
+    // The text that joins another subject to the prompt before it: "and a", ", a" or "a".
+    function joinText(before, text) {
         if (/:role=/.test(text)) return "";
         const words = text.replace(/<[^<>]*>\s*/g, "");
         const article = /^(an?|the)\b/i.test(words) ? "" : /^[aeiou]/i.test(words) ? "an " : "a ";
@@ -29,7 +29,7 @@
         const box = prompt();
         if (document.activeElement === box) caret = box.selectionStart;
         const at = caret === null ? box.value.length : Math.min(caret, box.value.length);
-        const after = box.value.slice(at), join = joint(box.value.slice(0, at), text);
+        const after = box.value.slice(at), join = joinText(box.value.slice(0, at), text);
         const before = join.startsWith(",") ? box.value.slice(0, at).trimEnd() : box.value.slice(0, at);
         const left = !before || /\s$/.test(before) || join.startsWith(",") ? "" : " ";
         const subject = !/:role=/.test(text) && /^\s*(an?\b|the\b|<lora:(?![^<>]*:role=))/i.test(after);
@@ -39,13 +39,13 @@
     }
 
     async function copy(button) {
-        const told = button.parentElement.querySelector(".clora-copied");
+        const message = button.parentElement.querySelector(".clora-copied");
         try {
             await navigator.clipboard.writeText(button.dataset.copy);
-            told.textContent = "Copied.";
-        } catch (error) { // a page that is not on localhost may not: the text is selected instead
+            message.textContent = "Copied.";
+        } catch (error) { // not allowed outside localhost: select the text instead
             getSelection().selectAllChildren(button.parentElement.querySelector("pre"));
-            told.textContent = document.execCommand("copy") ? "Copied." : "Press Ctrl+C to copy.";
+            message.textContent = document.execCommand("copy") ? "Copied." : "Press Ctrl+C to copy.";
         }
     }
 
@@ -55,24 +55,24 @@
         if (button) copy(button);
     });
 
-    // A picture's parameters in the prompt go to the controls they belong to; Generate waits for that.
+    // A picture's parameters in the prompt are moved to their controls; Generate waits for that.
     const parameters = () => /(^|\n)\s*Steps: *\d+ *,/.test(prompt().value);
-    let taking = 0; // until when
+    let pastingUntil = 0; // time until which Generate waits
 
     document.addEventListener("input", (event) => {
         if (event.target !== prompt() || !parameters()) return;
-        taking = Date.now() + 3000;
+        pastingUntil = Date.now() + 3000;
         setTimeout(() => by("#clora_take").click(), 50);
     });
 
     document.addEventListener("click", (event) => {
-        if (!event.target.closest("#txt2img_generate") || Date.now() > taking || !parameters()) return;
+        if (!event.target.closest("#txt2img_generate") || Date.now() > pastingUntil || !parameters()) return;
         event.stopImmediatePropagation();
         event.preventDefault();
         setTimeout(() => by("#txt2img_generate").click(), 50);
     }, true);
 
-    // Where the picture is below the prompt, and not beside it, the progress would be out of sight.
+    // If the picture is below the prompt, not beside it, the progress would be out of sight.
     document.addEventListener("click", (event) => {
         if (!event.target.closest("#txt2img_generate")) return;
         const [from, to] = ["#txt2img_prompt", "#clora_picture"].map((one) => by(one).getBoundingClientRect());
@@ -93,7 +93,7 @@
         if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
         event.preventDefault();
         event.stopImmediatePropagation();
-        const at = document.activeElement; // leaving a field is what commits a cell or a number
+        const at = document.activeElement; // leaving a field commits its value
         if (at && at !== prompt() && at !== document.body) {
             at.blur();
             at.focus({preventScroll: true});
@@ -101,7 +101,7 @@
         setTimeout(() => by("#txt2img_generate").click(), 30);
     }, true);
 
-    // In a WebUI the host calls this after each change of the page.
+    // A WebUI calls these listeners after each change of the page.
     const listeners = [];
     window.onAfterUiUpdate = (listener) => listeners.push(listener);
     new MutationObserver(() => listeners.forEach((listener) => listener())).observe(document.documentElement, {

@@ -1,4 +1,4 @@
-"""A picture's parameters pasted into the prompt: what of them the page's controls take over, and a note of it."""
+"""A picture's parameters pasted into the prompt: the values for the page's controls, and a note about them."""
 
 from __future__ import annotations
 
@@ -15,49 +15,51 @@ from ..settings.infotext import PREFIX, field_name, read_infotext, read_setting
 
 CORRECTIONS = f"{PREFIX} corrections"
 _NUMBERS = {"Steps": ("steps", 1, 100), "CFG scale": ("guidance", 1, 20), "Seed": ("seed", 0, 2**53)}
-"""Fields that are a number here: the control, and its range."""
+"""Numeric fields: the control's name and its range."""
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What goes into the controls by name: prompt, negative, steps, guidance, seed, width, height, corrections and the
-    settings; a control that is not named stays as it is. `note` tells it all.
+class Pasted:
+    """Values by the name of their control: prompt, negative, steps, guidance, seed, width, height, corrections and
+    settings. Other controls stay as they are. `note` says what was applied and what was ignored.
     """
 
     values: Mapping[str, Any]
     note: str
 
 
-def taken_from(text: str, model: Path | None) -> Taken | None:
-    """What a text says that holds a picture's parameters, None where it holds none; `model` is the one that draws."""
-    found = read_infotext(text)
-    if found is None:
+def read_pasted(text: str, model: Path | None) -> Pasted | None:
+    """The parameters in a text, None if it contains none; `model` is the current model."""
+    pasted = read_infotext(text)
+    if pasted is None:
         return None
-    values: dict[str, Any] = {"prompt": found.prompt, "negative": found.negative}
-    left = [name for name in found.fields if not name.startswith(PREFIX) and name not in _NUMBERS]
-    left = [name for name in left if name not in ("Size", "Model", "Lora hashes", "Version")]
+    values: dict[str, Any] = {"prompt": pasted.prompt, "negative": pasted.negative}
+    ignored = [name for name in pasted.fields if not name.startswith(PREFIX) and name not in _NUMBERS]
+    ignored = [name for name in ignored if name not in ("Size", "Model", "Lora hashes", "Version")]
     for name, (control, low, high) in _NUMBERS.items():
-        if name in found.fields:
-            number = _number(found.fields[name])
+        if name in pasted.fields:
+            number = _number(pasted.fields[name])
             if low <= number <= high:
                 values[control] = number if control == "guidance" else int(number)
             else:
-                left.append(name)
-    size = re.fullmatch(r"(\d+)x(\d+)", found.fields.get("Size", ""))
+                ignored.append(name)
+    size = re.fullmatch(r"(\d+)x(\d+)", pasted.fields.get("Size", ""))
     if size:
         values |= {"width": int(size[1]), "height": int(size[2])}
-    told = ["the prompts", *(name for name in (*_NUMBERS, "Size") if name in found.fields and name not in left)]
-    if PREFIX in found.fields:
-        values["corrections"] = found.fields.get(CORRECTIONS, "")
-        left += _settings_into(values, found.fields)
-        told.append("CLoRA's settings")
+    applied = ["the prompts", *(name for name in (*_NUMBERS, "Size") if name in pasted.fields and name not in ignored)]
+    if PREFIX in pasted.fields:
+        values["corrections"] = pasted.fields.get(CORRECTIONS, "")
+        ignored += _settings_into(values, pasted.fields)
+        applied.append("CLoRA's settings")
     else:
-        left.append("CLoRA's settings, which it does not have")
-    return Taken(values, _note(told, left, found.fields.get("Model", ""), model.stem if model else "clora-world"))
+        ignored.append("CLoRA's settings, which they do not contain")
+    return Pasted(
+        values, _note(applied, ignored, pasted.fields.get("Model", ""), model.stem if model else "clora-world")
+    )
 
 
 def _settings_into(values: dict[str, Any], fields: Mapping[str, str]) -> list[str]:
-    """Add every setting; the names of those that cannot be read, which stay as they are."""
+    """Add every setting; returns the names of those that cannot be read, whose controls stay as they are."""
     wrong = []
     for setting in SETTINGS:
         try:
@@ -75,10 +77,10 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _note(told: list[str], left: list[str], drew: str, draws: str) -> str:
-    note = f"Taken over from the pasted parameters: {', '.join(told)}."
-    if left:
-        note += f" Left out: {', '.join(left)}."
-    if drew and drew != draws:
-        note += f' The picture was drawn with the model "{drew}", here "{draws}" draws.'
+def _note(applied: list[str], ignored: list[str], pasted_model: str, current_model: str) -> str:
+    note = f"Applied from the pasted parameters: {', '.join(applied)}."
+    if ignored:
+        note += f" Ignored: {', '.join(ignored)}."
+    if pasted_model and pasted_model != current_model:
+        note += f' The picture was made with the model "{pasted_model}"; the current model is "{current_model}".'
     return note

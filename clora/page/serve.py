@@ -1,4 +1,4 @@
-"""Starts the page on this machine."""
+"""Starts the page's server."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from .engine import Engine
 from .session import Session
 
 PORT = 7861
-"""Beside a WebUI, which has 7860."""
+"""Not 7860, which a WebUI uses."""
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 
 
 def assets() -> tuple[str, str]:
-    """What goes into the page's head, and its style: the extension's own files, and the page's."""
+    """The scripts for the page's head, and its style sheet: the extension's files and the page's own."""
     try:
         scripts = [HERE / "page.js", ROOT / "javascript" / "clora.js"]
         head = "".join(f"<script>{path.read_text('utf-8')}</script>" for path in scripts)
         return head, "".join(path.read_text("utf-8") for path in (ROOT / "style.css", HERE / "page.css"))
     except OSError as error:
         raise CLoRAError(
-            f"The page needs {error.filename}: run `make serve` in a checkout of the repository."
+            f"The page needs {error.filename}, which is missing: run `make serve` in a clone of the repository."
         ) from None
 
 
 def check_gradio() -> Any:
-    """gradio. Errors: CLoRAError where it is not there, or too old."""
-    # Nothing that is typed here leaves the machine, and gradio asks its own server without a proxy.
+    """The gradio package. Raises: CLoRAError if it is not installed or too old."""
+    # No telemetry, and no proxy between gradio and its own server.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     for name in ("NO_PROXY", "no_proxy"):
         known = os.environ.get(name, "")
@@ -42,12 +42,15 @@ def check_gradio() -> Any:
                          "page.") from None  # fmt: skip
     version = str(gradio.__version__)
     if int(version.partition(".")[0]) < 4:
-        raise CLoRAError(f"The page needs gradio 4, and {version} is installed: start it with `make serve`.")
+        raise CLoRAError(f"The page needs gradio 4, but {version} is installed: start it with `make serve`.")
     return gradio
 
 
 def serve(host: str, port: int, session: Session, presets: Path, device: str | None = None) -> None:
-    """Serve the page until the process ends; the user's own presets are in the file `presets`. Errors: CLoRAError."""
+    """Serve the page until the process ends; `presets` is the file of the user's presets.
+
+    Raises: CLoRAError if gradio, a file, the model or the port cannot be used.
+    """
     check_gradio()
     head, css = assets()
     engine = Engine(device)
@@ -58,6 +61,6 @@ def serve(host: str, port: int, session: Session, presets: Path, device: str | N
     try:
         blocks.queue().launch(server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, show_api=False)
     except (OSError, OverflowError):
-        raise CLoRAError(f"The port {port} on {host} cannot be used: name another with --port.") from None
-    print(f"The page is at http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port} (Ctrl+C ends it).", flush=True)
+        raise CLoRAError(f"The port {port} on {host} cannot be used: choose another with --port.") from None
+    print(f"The page is at http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port} (Ctrl+C stops it).", flush=True)
     blocks.block_thread()

@@ -1,4 +1,4 @@
-"""What one browser tab has chosen, and how its prompt is read. The tab keeps it; no other tab sees it."""
+"""The choices of one browser tab, and how its prompt is read. Other tabs are not affected."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..lora.library import LoraLibrary
 from ..lora.user_metadata import LoraNotes, read_notes
 from ..prompt import Composition, LoraUse, analyze
 from ..ui.corrected_prompt import corrected_prompt
+from ..ui.corrections import read_corrections
 from ..ui.report import Layout, Report, report
-from ..ui.request import read_corrections
 
 
 @dataclass(frozen=True)
@@ -26,26 +26,26 @@ class Session:
 
     @property
     def files(self) -> LoraLibrary:
-        """The folders' LoRAs as they are now: files may come and go while the page is open."""
+        """The LoRAs in the folders, read anew each time: files may change while the page is open."""
         return LoraLibrary(self.loras)
 
     def phrases(self, name: str) -> tuple[str, ...]:
-        """What a LoRA's own metadata and the notes beside it offer as its words; its tensors are not read."""
+        """The activation text in a LoRA's notes and the trigger phrase in its metadata; tensors are not read."""
         path = self.files.path(name)
         phrases = (read_notes(path).activation, read_metadata(path).get("modelspec.trigger_phrase", "").strip())
         return tuple(phrase for phrase in phrases if phrase)
 
     def notes(self, name: str) -> LoraNotes:
-        """What the user noted about a LoRA in a file beside it."""
+        """The user's notes about a LoRA, from the file beside it."""
         return read_notes(self.files.path(name))
 
 
 def read_prompt(
     prompt: str, negative: str, corrections: str, session: Session, layout: Callable[[Path | None], Layout | None]
 ) -> Report:
-    """The panel's reading of a prompt; `layout` tells the tokens of a model where it is loaded."""
+    """What a prompt composes, for the panel; `layout` gives the token positions if the model is loaded."""
     if not prompt.strip():
-        return Report(False, problem="The prompt is empty: write what to draw, or click two of the LoRAs.")
+        return Report(False, problem="The prompt is empty: write one, or click two of the LoRAs.")
     try:
         given = read_corrections(corrections)
         corrected_prompt(prompt, given)
@@ -54,12 +54,12 @@ def read_prompt(
     return report(
         prompt, negative, corrections=given, activation_text=session.phrases,
         check=lambda composition: _check_names(composition, session), layout=layout(session.model),
-        noted=session.notes,
+        notes_of=session.notes,
     )  # fmt: skip
 
 
 def composition_of(prompt: str, corrections: str, session: Session) -> Composition | None:
-    """What a prompt composes, None where it cannot be read; the panel's message tells why."""
+    """What a prompt composes, None if it cannot be read; the panel's message says why."""
     try:
         return analyze(prompt, overrides=read_corrections(corrections), activation_text=session.phrases)
     except CLoRAError:
@@ -77,14 +77,17 @@ def _uses(composition: Composition) -> Sequence[LoraUse]:
 
 
 def path_of(text: str) -> Path:
-    """A path as a user pastes it, perhaps in quotes or from the home folder."""
+    """A path as a user pastes it, possibly in quotes or starting with ~."""
     return Path(text.strip().strip("\"'")).expanduser()
 
 
 def lora_folders(text: str) -> tuple[Path, ...]:
-    """The folders of a text, one in each line; the embedded LoRAs for an empty one. Errors: CLoRAError."""
+    """The folders in a text, one per line; the embedded LoRAs for an empty text.
+
+    Raises: CLoRAError if a folder does not exist.
+    """
     folders = tuple(path_of(line) for line in text.splitlines() if line.strip())
     for folder in folders:
         if not folder.is_dir():
-            raise CLoRAError(f"The LoRA folder {folder} does not exist: check its name.")
+            raise CLoRAError(f"The LoRA folder {folder} does not exist: check the path.")
     return folders or (EMBEDDED_LORAS,)

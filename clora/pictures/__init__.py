@@ -1,4 +1,4 @@
-"""Pictures that explain a composition, for WebUIs, the page and the command line: Pillow, and nothing of a host."""
+"""Pictures that explain a composition, for WebUIs, the page and the command line. Uses Pillow; imports no host."""
 
 from .curve import loss_curve
 from .heat import flat, heat, map_strip

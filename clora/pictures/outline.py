@@ -1,4 +1,4 @@
-"""Outlines of regions in a picture: found, drawn beside each other, and rimmed so that they show on any ground."""
+"""Outlines of masks in a picture: computed, drawn beside each other, with a dark rim for any background."""
 
 from __future__ import annotations
 
@@ -16,45 +16,44 @@ RIM = np.array((16, 16, 16), dtype=np.float32)
 
 
 def enlarged(mask: Tensor, size: tuple[int, int]) -> Silhouette:
-    """A mask (h, w) in a picture of `size` (W, H), with smooth contours: within half a cell of the mask's own."""
+    """A mask (h, w) at the picture's `size` (W, H), with smooth contours within half a cell of the mask's own."""
     cells = (mask.detach().float().cpu() > 0).float()[None, None]
     big = F.interpolate(cells, (size[1], size[0]), mode="bilinear", align_corners=False)[0, 0]
     return np.asarray((big > 0.5).numpy(), dtype=bool)
 
 
 def grown(region: Silhouette, by: int) -> Silhouette:
-    """The region with a border of `by` pixels around it."""
+    """The region dilated by `by` pixels."""
     return _stretched(_stretched(region, by).T, by).T
 
 
 def _stretched(region: Silhouette, by: int) -> Silhouette:
-    """The region and what lies `by` rows or fewer above and below it; a large picture costs little more than a small
-    `by`, as stretches are doubled."""
-    found, length, whole = np.pad(region, ((by, by), (0, 0))), 1, 2 * by + 1
+    """The region dilated by `by` rows; the distance is doubled in each pass, so that a large `by` costs little more."""
+    dilated, length, whole = np.pad(region, ((by, by), (0, 0))), 1, 2 * by + 1
     while length < whole:
         step = min(length, whole - length)
-        found = found[:-step] | found[step:]
+        dilated = dilated[:-step] | dilated[step:]
         length += step
-    return found
+    return dilated
 
 
 def ring(region: Silhouette, width: int) -> Silhouette:
-    """The outermost pixels of a region. The picture's edge closes it, so that it is told what is inside."""
+    """The outermost pixels of a region; the picture's edge counts as its boundary, so that the outline is closed."""
     outside = grown(np.pad(~region, width, constant_values=True), width)
     return np.asarray(region & outside[width:-width, width:-width], dtype=bool)
 
 
 def dashed(line: Silhouette, piece: int, start: int) -> Silhouette:
-    """Pieces of a line of about `piece` pixels, with gaps as long; where `start` is odd the gaps are the pieces."""
+    """Dashes of a line of about `piece` pixels, with gaps as long; an odd `start` swaps dashes and gaps."""
     rows, columns = np.nonzero(line)
-    kept = (_stripes(rows, columns, piece) + start) % 2 == 0
+    dashes = (_stripes(rows, columns, piece) + start) % 2 == 0
     result: Silhouette = np.zeros_like(line)
-    result[rows[kept], columns[kept]] = True
+    result[rows[dashes], columns[dashes]] = True
     return result
 
 
 def _stripes(rows: np.ndarray[Any, Any], columns: np.ndarray[Any, Any], length: int) -> np.ndarray[Any, Any]:
-    """Numbers of slanting stripes, which cut lines of nearly every direction into pieces of about `length`."""
+    """Numbers of slanted stripes, which cut lines of nearly every direction into pieces of about `length`."""
     return np.asarray((columns + 0.7 * rows) // length, dtype=np.int64)
 
 
@@ -67,7 +66,7 @@ def draw_lines(
 ) -> None:
     """Draw lines into `canvas` (H, W, 3), in place, with a thin dark rim around them.
 
-    Where several lines coincide they take turns in pieces of `piece` pixels, so that none hides another.
+    Where lines coincide they alternate in pieces of `piece` pixels, so that none covers another.
     """
     if not lines:
         return
@@ -77,13 +76,13 @@ def draw_lines(
     claims = np.stack([line[rows, columns] for line in lines])
     turn = _stripes(rows, columns, piece) % claims.sum(axis=0)
     rank = claims.cumsum(axis=0) - 1
-    for claim, own, color in zip(claims, rank, colors, strict=True):
-        mine = claim & (own == turn)
+    for claim, order, color in zip(claims, rank, colors, strict=True):
+        mine = claim & (order == turn)
         canvas[rows[mine], columns[mine]] = color
 
 
 def largest_part(mask: Tensor) -> Tensor:
-    """The largest connected part of a mask (h, w), as bool; cells touch by sides and corners."""
+    """The largest connected part of a mask (h, w), as bool; cells are connected by sides and corners."""
     inside = mask.detach().float().cpu() > 0
     numbers = torch.arange(1, inside.numel() + 1, dtype=torch.float64).reshape(inside.shape) * inside
     while True:

@@ -1,19 +1,19 @@
-"""Colours and sizes that all explaining pictures share."""
+"""Colours and sizes shared by all explaining pictures."""
 
 from __future__ import annotations
 
-# Okabe and Ito's palette: told apart with every kind of colour blindness. Black is left to the base.
+# The palette of Okabe and Ito, which is safe for colour blindness, without its black.
 PALETTE = (
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 228, 66), (213, 94, 0), (0, 114, 178),
 )  # fmt: skip
-GROUND = (24, 24, 24)
-"""Behind pictures on a sheet."""
-BRIGHT = (240, 240, 240)
-"""Text on the ground."""
-SMALLEST = 512
-"""Explanations are drawn at least this large, so that names stay readable over small pictures."""
+BACKDROP = (24, 24, 24)
+"""Background of sheets and strips."""
+LIGHT_TEXT = (240, 240, 240)
+"""Text on the backdrop."""
+MIN_SIZE = 512
+"""Longer side in pixels that pictures are enlarged to, so that names stay readable on small pictures."""
 
 
 def concept_color(concept: int) -> tuple[int, int, int]:
-    """The colour of concept `concept` (0-based) in every picture, panel and prompt."""
+    """The colour of concept number `concept` (from 0) in pictures, panel and prompt."""
     return PALETTE[concept % len(PALETTE)]

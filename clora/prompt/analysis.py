@@ -17,8 +17,6 @@ from .tags import LoraTag, Role, parse_role, parse_tags
 from .text import Span
 from .triggers import Trigger, added_trigger_warning, triggers_at_words
 
-__all__ = ["ActivationText", "Composition", "Concept", "LoraUse", "Variant", "WordsOverride", "analyze"]
-
 ActivationText = Callable[[str], Sequence[str]] | Mapping[str, Sequence[str]]
 """LoRA name -> its activation texts, which may hold its subject words."""
 

@@ -1,4 +1,4 @@
-"""Token positions of words in the chunks of 75 tokens that the hosts encode."""
+"""Token positions of words in the chunks of tokens that the hosts encode."""
 
 from __future__ import annotations
 
@@ -7,22 +7,8 @@ from dataclasses import dataclass, field
 
 from ..errors import CLoRAError
 from .emphasis import Segment, parse_attention
-from .scheduling import schedule
 from .text import INSERTED, ResolvedText, Span, runs
 from .token_ranges import Tokenize, TokenRanges
-
-__all__ = [
-    "EmbeddingAt",
-    "PromptTokens",
-    "ResolvedText",
-    "Segment",
-    "Span",
-    "encode_layout",
-    "find_positions",
-    "parse_attention",
-    "schedule",
-    "scheduled_positions",
-]
 
 EmbeddingAt = Callable[[Sequence[int], int], "tuple[int, int] | None"]
 """(ids, index) -> (number of vectors, number of ids replaced) of the textual inversion that begins there, or None."""
@@ -91,12 +77,12 @@ def encode_layout(
     bos: int,
     eos: int,
     pad: int,
-    chunk_length: int = 75,
+    chunk_length: int,
     comma_id: int | None = None,
     comma_backtrack: int = 20,
     embedding_at: EmbeddingAt | None = None,
 ) -> PromptTokens:
-    """Split the prompt of one step into chunks, with weights and sources.
+    """Split the prompt of one step into chunks of `chunk_length` tokens (75 for CLIP), with weights and sources.
 
     `comma_id` turns on the hosts' rule that the text after a comma in the last `comma_backtrack` tokens of a full
     chunk moves to the next. `embedding_at` tells where a textual inversion replaces ids by several vectors (id 0).

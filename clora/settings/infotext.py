@@ -1,4 +1,4 @@
-"""Generation parameters as text, as the WebUI writes them into its pictures."""
+"""Generation parameters as text in the WebUI's format."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def field_name(setting: Setting) -> str:
 
 
 def read_setting(setting: Setting, fields: Mapping[str, Any]) -> Any:
-    """A setting's value by an infotext's fields, its default where they leave it out. Errors: CLoRAError."""
+    """A setting's value from an infotext's fields, or its default. Raises: CLoRAError for an invalid value."""
     text = fields.get(field_name(setting))
     return setting.default if text is None else setting.parse(text)
 
 
 def quote(value: str) -> str:
-    """A value as the WebUI's parser wants it: in double quotes when it holds a comma, a colon or a line break."""
+    """A value as the WebUI's parser expects it: in double quotes if it has a comma, colon, quote or line break."""
     if not any(mark in value for mark in ',:\n"'):
         return value
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
@@ -45,7 +45,7 @@ def quote(value: str) -> str:
 
 
 def infotext(prompt: str, negative: str, fields: Mapping[str, object]) -> str:
-    """Prompt, negative prompt and fields in the WebUI's layout."""
+    """Prompt, negative prompt and fields in the WebUI's format."""
     lines = [prompt]
     if negative:
         lines.append(f"{NEGATIVE} {negative}")
@@ -55,7 +55,7 @@ def infotext(prompt: str, negative: str, fields: Mapping[str, object]) -> str:
 
 @dataclass(frozen=True)
 class Infotext:
-    """What a picture's parameters say: prompt, negative prompt, and the fields of their last line."""
+    """A picture's parameters: prompt, negative prompt, and the fields of the last line."""
 
     prompt: str
     negative: str
@@ -63,8 +63,9 @@ class Infotext:
 
 
 def read_infotext(text: str) -> Infotext | None:
-    """The parameters that `infotext` or a WebUI wrote, None for a text that is none: its last line begins with Steps
-    and has more fields.
+    """The parameters in a text written by `infotext` or a WebUI, None for other text.
+
+    The last line of such a text starts with Steps and has more fields.
     """
     *lines, last = text.strip().split("\n")
     fields = {match[1]: _unquote(match[2]) for match in _FIELD.finditer(last)}

@@ -1,4 +1,4 @@
-"""Every setting once: type, default, range, label, help. Panel, API, infotext and command line derive from it."""
+"""Every setting once: type, default, range, label and help. Panel, API, infotext and command line derive from it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Settings:
         preset: str = "default"
 
     method: Method = setting(
-        "clora", "Method", "How the LoRAs are composed: clora, or one of the usual ways for comparison."
+        "clora", "Method", "How the LoRAs are composed: clora, or one of the common methods for comparison."
     )
     step_size: float = setting(
         10.0,
@@ -43,47 +43,51 @@ class Settings:
         "How far each latent update moves the latent along the gradient of the loss.",
         high=1000.0,
     )
-    update_until: float = setting(0.5, "Update until", "Part of the steps during which the latent is updated.")
+    update_until: float = setting(0.5, "Update until", "Fraction of the steps during which the latent is updated.")
     refine_at: tuple[float, ...] = setting(
-        (0.0, 0.2, 0.4), "Refine at", "Parts of the steps at which the latent gets extra updates."
+        (0.0, 0.2, 0.4), "Refine at", "Fractions of the steps at which the latent gets extra updates."
     )
-    refine_updates: int = setting(20, "Refine updates", "Extra updates at each refine step.", high=200)
+    refine_updates: int = setting(
+        20, "Refine updates", "Maximum number of extra updates at each refine step.", high=200
+    )
     refine_tolerance: float = setting(
         0.03,
         "Refine tolerance",
-        "A refine step ends once an update lowers the loss by less than this part of it; 0 makes all its updates.",
+        "A refine step ends when an update lowers the loss by less than this fraction; 0 always makes all updates.",
     )
     update_cap: float = setting(
-        0.0, "Update cap", "Largest size of one update relative to the latent (root mean square); 0 sets no limit."
+        0.0, "Update cap", "Maximum size of one update relative to the latent (root mean square); 0 means no limit."
     )
     update_layers: UpdateLayers = setting(
         "all",
         "Update layers",
-        "Layers whose maps the update looks at: all of the map grid, or those on the way down only, which is faster.",
+        "Layers whose maps the update uses: all of the map grid, or only those on the way down, which is faster.",
     )
     temperature: float = setting(
         0.5,
         "Temperature",
-        "Temperature of the contrastive loss; smaller pulls harder on the closest maps.",
+        "Temperature of the contrastive loss; lower values act more strongly on the closest maps.",
         low=0.01,
         high=10.0,
     )
     maps: MapSource = setting(
         "conditional",
         "Maps from",
-        "Rows whose maps count: the conditional ones, or both halves of the guidance batch as the authors do.",
+        "Rows whose maps count: the conditional ones, or both halves of the guidance batch as in the authors' code.",
     )
     noise: NoiseSource = setting(
         "fresh",
         "Noise from",
-        "Noise predicted after the last update of a step (fresh), or before it as the authors do (stale).",
+        "Predict the noise of a step after its last update (fresh), or before it as in the authors' code (stale).",
     )
-    fuse_from: float = setting(0.1, "Fuse from", "Part of the steps before which predictions are averaged.")
+    fuse_from: float = setting(
+        0.1, "Fuse from", "Fraction of the steps before which predictions are averaged without masks."
+    )
     mask_words: MaskWords = setting(
-        "subject", "Mask words", "Words whose maps cut a concept's mask: its subject words, or its trigger words too."
+        "subject", "Mask words", "Words whose maps cut a concept's mask: its subject words, or also its trigger words."
     )
     mask_threshold: float = setting(
-        0.4, "Mask threshold", "A place belongs to a mask where its map exceeds this part of the scale."
+        0.4, "Mask threshold", "A cell belongs to a mask if its map exceeds this fraction of the scale."
     )
     mask_scale: MaskScale = setting(
         "range",
@@ -93,81 +97,81 @@ class Settings:
     mask_grid: MaskGrid = setting(
         "latent",
         "Cut masks on",
-        "The map grid, in whole cells as the authors do; or the latent grid, after maps are enlarged smoothly.",
+        "The map grid, as in the authors' code, or the latent grid, to which the maps are interpolated.",
     )
-    mask_smooth: bool = setting(True, "Smooth maps", "Smooth maps with a 3 x 3 Gaussian before cutting masks.")
+    mask_smooth: bool = setting(True, "Smooth maps", "Smooth the maps with a 3 x 3 Gaussian before cutting masks.")
     mask_overlap: Overlap = setting(
-        "argmax", "Overlap", "Where masks meet: average the predictions, or give the place to the strongest map."
+        "argmax",
+        "Overlap",
+        "Where masks overlap: average the predictions, or use only the concept with the strongest map.",
     )
     mask_dilate: bool = setting(False, "Dilate", "Grow masks by one map cell.")
     mask_erode: bool = setting(False, "Erode", "Shrink masks by one map cell.")
     mask_open: bool = setting(False, "Open", "Remove specks from masks.")
     mask_close: bool = setting(False, "Close", "Fill small holes in masks.")
-    mask_every: int = setting(
-        1, "Masks every", "Cut new masks every so many steps, and keep them in between.", low=1, high=100
-    )
-    mask_until: float = setting(1.0, "Masks until", "Part of the steps after which masks stay as they are.")
+    mask_every: int = setting(1, "Masks every", "Number of steps from one set of masks to the next.", low=1, high=100)
+    mask_until: float = setting(1.0, "Masks until", "Fraction of the steps after which masks no longer change.")
     hint_masks: RegionMasks = setting(
         "replace",
         "Places in masks",
-        "What a subject's place does to its mask: it becomes the mask, or cuts off what lies outside.",
+        "How a subject's place changes its mask: replace it, or cut off what lies outside the place (multiply).",
     )
     hint_pull: float = setting(
         1.0,
         "Pull to places",
-        "How hard updates pull a subject to its place; 0 leaves the update as it is without places.",
+        "How strongly updates pull a subject to its place; 0 turns the pull off.",
         high=20.0,
     )
     fusion: Fusion = setting(
         "single-pass",
         "Fusion",
-        "exact: a row of the model for each concept; single-pass: all concepts in one row, hardly slower than plain.",
+        "exact: one row of the model per concept; single-pass: one row for all, nearly as fast as a plain step.",
     )
     shared_uncond: bool = setting(
         False,
         "Shared negative",
-        "Use the base's row of the negative prompt for all concepts: nearly half as many rows.",
+        "Exact fusion: run the negative prompt once, without LoRAs, for all concepts; nearly halves the rows.",
     )
     variants_every: int = setting(
         1,
         "Concepts every",
-        "Exact fusion: run the concepts' rows every so many steps; between, use their last difference from the base.",
+        "Exact fusion: run the concepts' rows only every this many steps, and reuse their last difference in between.",
         low=1,
         high=20,
     )
     compose_until: float = setting(
-        1.0, "Compose until", "Part of the steps after which only the base goes on, without the concepts' LoRAs."
+        1.0, "Compose until", "Fraction of the steps after which only the base continues, without the concepts' LoRAs."
     )
     rows_per_forward: int = setting(
         0,
         "Rows per forward",
-        "Most rows in one forward of the UNet: fewer need less memory and more time; 0 runs all at once.",
+        "Maximum rows in one forward of the UNet; fewer rows need less memory and more time. 0 means no limit.",
         high=256,
     )
     hires: bool = setting(
         True,
         "Compose hires",
-        "Compose in the hires pass too, with the masks of the first pass; off: the hires pass has only the base.",
+        "Also compose in the hires pass, with the masks of the first pass. Off: the hires pass uses only the base.",
         webui_only=True,
     )
-    show_masks: bool = setting(True, "Show masks", "Add the masks over each picture to the gallery.", webui_only=True)
+    show_masks: bool = setting(True, "Show masks", "Add each picture with its masks to the gallery.", webui_only=True)
     show_maps: bool = setting(
         False,
         "Show maps",
-        "Add each concept's attention maps at the first masks, the last update and the end.",
+        "Add each concept's attention maps at the first masks, the last update and the last step.",
         webui_only=True,
     )
-    show_loss: bool = setting(False, "Show loss", "Add the curve of the loss to the gallery.", webui_only=True)
+    show_loss: bool = setting(False, "Show loss", "Add the loss curve to the gallery.", webui_only=True)
     show_merge: bool = setting(
         False,
         "Compare with merge",
-        "Draw the same prompt and seed without CLoRA too and add both side by side; takes that much longer.",
+        "Also draw the same prompt and seed without CLoRA, and add both side by side. Costs one more plain picture.",
         webui_only=True,
     )
     preview_masks: bool = setting(
         False,
         "Masks in preview",
-        "Show the masks in the live preview, as often as the WebUI shows one.",
+        "Show the masks in the WebUI's live preview, whenever it is refreshed.",
         webui_only=True,
     )
 

@@ -1,1 +1,5 @@
-"""The panel: gradio components and what they show. Imports no host."""
+"""The panel. Imports no host.
+
+Data without gradio: request, corrections, painted_region, report, corrected_prompt, preset_file.
+HTML without gradio: messages, concept_table. Gradio components: panel, controls, preset_bar, prompt_reader.
+"""

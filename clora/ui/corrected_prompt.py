@@ -1,4 +1,4 @@
-"""The prompt with the table's corrections written into its tags: what makes the same picture by itself."""
+"""The prompt with the table's corrections written into its tags, so that the prompt alone makes the same picture."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from ..prompt import LoraTag, Role, WordsOverride, parse_tags
 
 
 def corrected_prompt(prompt: str, corrections: Mapping[str, WordsOverride]) -> str:
-    """The prompt whose tags say what `corrections` say by LoRA name; what a tag says itself stays.
+    """The prompt with each LoRA's correction added to its tag; arguments that a tag already has stay.
 
-    Errors: CLoRAError for a correction that holds a mark which no tag can hold.
+    Raises: CLoRAError if a correction contains a character that a tag cannot contain.
     """
     for tag in reversed(parse_tags(prompt)):
         added = "".join(f":{key}={value}" for key, value in _additions(tag, corrections.get(tag.name)).items())
@@ -23,7 +23,7 @@ def _additions(tag: LoraTag, row: WordsOverride | None) -> dict[str, str]:
     if row is None:
         return {}
     role = (row.role or "").strip() if not tag.role_given else ""
-    # Only a concept has subject words and a place: in another role's tag they are a mistake, in the table they wait.
+    # Only a concept has subject words and a region: in the tag of another role they are an error, in the table not.
     concept = role.lower() in ("", "concept") and tag.role is Role.CONCEPT
     given = {
         "role": role,
@@ -34,12 +34,15 @@ def _additions(tag: LoraTag, row: WordsOverride | None) -> dict[str, str]:
     for key, value in given.items():
         for mark in ":<>":
             if mark in value:
-                raise CLoRAError(f'The {key} "{value}" of "{tag.name}" holds "{mark}": leave it out.')
+                raise CLoRAError(
+                    f'The {key} "{value}" of the LoRA "{tag.name}" contains "{mark}", which is not allowed in a tag: '
+                    "remove it."
+                )
     return _counted({key: value for key, value in given.items() if value})
 
 
 def _counted(given: dict[str, str]) -> dict[str, str]:
-    """ "cat#2" as words=cat:nth=2: WebUIs take what follows a # in a prompt for a comment."""
+    """ "cat#2" as words=cat:nth=2: WebUIs read what follows a # in a prompt as a comment."""
     for key in ("words", "role"):
         words, mark, number = given.get(key, "").rpartition("#")
         if mark and number.strip().isdecimal():
@@ -47,9 +50,14 @@ def _counted(given: dict[str, str]) -> dict[str, str]:
     return given
 
 
-def written_into(prompt: str, corrections: Mapping[str, WordsOverride]) -> tuple[str, dict[str, WordsOverride]]:
-    """The corrected prompt, and the corrections of LoRAs that are not in it, which stay. Errors: CLoRAError."""
-    there = {tag.name for tag in parse_tags(prompt)}
-    rest = {name: row for name, row in corrections.items() if name not in there}
+def move_into_prompt(
+    prompt: str, corrections: Mapping[str, WordsOverride]
+) -> tuple[str, dict[str, WordsOverride]]:  # fmt: skip
+    """The corrected prompt, and the corrections that stay: those of LoRAs that are not in it, and painted regions.
+
+    Raises: CLoRAError if a correction contains a character that a tag cannot contain.
+    """
+    present = {tag.name for tag in parse_tags(prompt)}
+    rest = {name: row for name, row in corrections.items() if name not in present}
     rest |= {name: WordsOverride(painted=row.painted) for name, row in corrections.items() if row.painted}
     return corrected_prompt(prompt, corrections), rest

@@ -1,4 +1,4 @@
-"""Sentences for the user as HTML; what they quote of prompts, files and names is shown as text."""
+"""Messages to the user as HTML. Text from prompts, files and names is escaped."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from html import escape
 
 
 def problem_html(text: str) -> str:
-    """What is wrong."""
+    """An error."""
     return f'<p class="clora-problem">{escape(text)}</p>'
 
 
 def note_html(text: str) -> str:
-    """What is worth knowing."""
+    """A note or a warning."""
     return f'<p class="clora-note">{escape(text)}</p>'
 
 
 def notes_html(texts: Iterable[str]) -> str:
-    """One paragraph for each."""
+    """One paragraph for each text."""
     return "".join(map(note_html, texts))

@@ -1,4 +1,4 @@
-"""The panel in txt2img and img2img: built from the table of settings, the same in gradio 3.41 and 4.40."""
+"""The panel in txt2img and img2img, built from the table of settings, for gradio 3.41 and 4.40."""
 
 from __future__ import annotations
 
@@ -11,161 +11,200 @@ import gradio as gr
 from ..errors import CLoRAError
 from ..settings import SETTINGS, Setting
 from ..settings.infotext import PREFIX, read_setting
-from .concept_table import HINT, edited
-from .controls import QUIET, build_controls, shown
-from .corrected_prompt import written_into
+from .concept_table import EMPTY_TABLE
+from .controls import IMMEDIATE, build_controls, control_value
+from .corrected_prompt import move_into_prompt
+from .corrections import read_corrections, with_changed_cell, write_corrections
 from .messages import note_html, problem_html
-from .preset_bar import Keeping, PresetBar
-from .reading import Reader, cost_html, read_if_on, read_with
-from .request import read_corrections, write_corrections
+from .preset_bar import PresetBar, PresetSource
+from .prompt_reader import Reader, cost_html, read_if_on, read_with
 
 
 @dataclass(frozen=True)
-class Page:
-    """What the panel reads of the tab it is on: prompt, negative prompt, the slider of the steps, the button.
+class TabComponents:
+    """The components of a tab that the panel uses: prompt, negative prompt, steps and the Generate button.
 
-    The values of the components in `also` are given to the reader as they are. Controls of the settings in `without`
-    are not shown: they mean nothing on that page.
+    The values of the components in `extra` are passed to the reader unchanged. The settings in `hidden` have no
+    effect on this tab, and their controls are not shown.
     """
 
     prompt: Any
     negative: Any
     steps: Any
     generate: Any
-    also: tuple[Any, ...] = ()
-    without: tuple[str, ...] = ()
+    extra: tuple[Any, ...] = ()
+    hidden: tuple[str, ...] = ()
 
 
 @dataclass
 class Panel:
-    """The inputs of the script, and what restores each from an infotext.
+    """The inputs of the script, and the functions that restore each of them from an infotext.
 
-    `reading` are function, inputs and outputs that read the prompt into the table, and `beginning` those that begin
-    a tab with the user's presets, for a page that does so at events of its own.
+    `read_event` and `start_event` are the function, inputs and outputs that read the prompt into the table, and that
+    start a tab with the user's presets, for pages with further events of their own.
     """
 
     inputs: list[Any]
     infotext_fields: list[tuple[Any, Any]] = field(default_factory=list)
-    reading: tuple[Any, ...] = ()
-    beginning: tuple[Any, ...] = ()
+    read_event: tuple[Any, ...] = ()
+    start_event: tuple[Any, ...] = ()
+
+
+@dataclass
+class _Components:
+    """The panel's components, before their events are connected."""
+
+    enabled: Any
+    refresh: Any
+    cost: Any
+    message: Any
+    table: Any
+    write: Any
+    corrections: Any
+    cell: Any
+    controls: dict[str, Any]
+    preset: Any
+    bar: PresetBar
+    touched: Any
+    concepts: Any
 
 
 def build(
-    accordion: Callable[..., Any], reader: Reader, *, is_img2img: bool, page: Page | None, keeping: Keeping
-) -> Panel:
-    """Build the panel into the page that is being built. Without `page` nothing is wired (the host builds
-    the panel once more to learn its defaults)."""
+    accordion: Callable[..., Any], reader: Reader, *, is_img2img: bool, page: TabComponents | None,
+    presets: PresetSource,
+) -> Panel:  # fmt: skip
+    """Build the panel into the page that is being built.
+
+    Without `page` the tab's events are not connected: the host builds the panel again only to learn its defaults.
+    """
     tab = "img2img" if is_img2img else "txt2img"
+    ours = _create(tab, accordion, presets)
+    for name in page.hidden if page else ():
+        ours.controls[name].visible = False
+    settings = [ours.controls[setting.name] for setting in SETTINGS]
+    for component in (*ours.controls.values(), ours.corrections, ours.preset, ours.cell, ours.touched):
+        component.do_not_save_to_config = True
+    ours.cell.change(_edit, [ours.cell, ours.corrections], [ours.corrections, ours.message], **IMMEDIATE)
+    panel = Panel(
+        [ours.enabled, *settings, ours.corrections],
+        _infotext_fields(ours.enabled, ours.controls, ours.corrections),
+        start_event=ours.bar.wire(ours.enabled, ours.preset, settings),
+    )
+    if page is not None:
+        _wire(panel, ours, settings, tab, reader, page)
+    return panel
+
+
+def _create(tab: str, accordion: Callable[..., Any], presets: PresetSource) -> _Components:
+    """The components in the order in which they are shown."""
     with accordion(False, label="CLoRA", elem_id=f"{tab}_clora") as enabled:
         gr.HTML(_intro(), elem_classes=["clora-intro"])
         refresh = gr.Button("Read the prompt", elem_id=f"{tab}_clora_refresh", size="sm")
         cost = gr.HTML("", elem_id=f"{tab}_clora_cost", elem_classes=["clora-message"])
         message = gr.HTML("", elem_id=f"{tab}_clora_message", elem_classes=["clora-message"])
-        table = gr.HTML(HINT, elem_id=f"{tab}_clora_table")
+        table = gr.HTML(EMPTY_TABLE, elem_id=f"{tab}_clora_table")
         write = gr.Button("Write the table into the prompt", elem_id=f"{tab}_clora_write", size="sm")
         corrections = gr.Textbox(
             "", label="Corrections", lines=2, elem_id=f"{tab}_clora_corrections",
             placeholder="blackcat: words=cat, trigger=sks, place=left",
-            info="What you change in the table, one line per LoRA with words=, trigger=, role= or place=.",
+            info="Your changes to the table: one line per LoRA with words=, trigger=, role= or place=.",
         )  # fmt: skip
-        # Written by javascript/clora.js when a cell of the table changes; hidden by style.css.
+        # Set by javascript/clora.js when a cell of the table changes; hidden by style.css.
         cell = gr.Textbox("", show_label=False, elem_id=f"{tab}_clora_cell", elem_classes=["clora-hidden"])
-        components, preset = build_controls(tab, keeping.file.read().names)
-        bar = PresetBar(tab, keeping)
-        # Pressed by javascript/clora.js a moment after the last change of a setting.
+        controls, preset = build_controls(tab, presets.file.read().names)
+        bar = PresetBar(tab, presets)
+        # Clicked by javascript/clora.js shortly after the last change of a setting.
         touched = gr.Button("", elem_id=f"{tab}_clora_touched", elem_classes=["clora-hidden"])
         concepts = gr.State(0)
-        for name in page.without if page else ():
-            components[name].visible = False
-    inputs = [enabled, *(components[setting.name] for setting in SETTINGS), corrections]
-    for component in (*components.values(), corrections, preset, cell, touched):
-        component.do_not_save_to_config = True
-    settings = [components[setting.name] for setting in SETTINGS]
-    cell.change(_edit, [cell, corrections], [corrections, message], **QUIET)
-    panel = Panel(inputs, _infotext_fields(enabled, components, corrections))
-    panel.beginning = bar.wire(enabled, preset, settings)
-    if page is not None:
-        written = [page.prompt, corrections, message]
-        write.click(_write, [page.prompt, corrections], written, **QUIET)
-        told = [page.prompt, page.negative, corrections, page.steps, *settings, *page.also]
-        panel.reading = (read_with(reader), told, [cost, message, table, concepts])
-        _wire_reading(panel, reader, page, refresh)
-        _tell_changes(tab, [page.steps, *settings])
-        known = [concepts, page.steps, preset, *settings]
-        touched.click(_touched(bar), known, [cost, preset], **QUIET)
-    return panel
+    return _Components(
+        enabled, refresh, cost, message, table, write, corrections, cell, controls, preset, bar, touched, concepts
+    )  # fmt: skip
 
 
-def _wire_reading(panel: Panel, reader: Reader, page: Page, refresh: Any) -> None:
+def _wire(
+    panel: Panel, ours: _Components, settings: list[Any], tab: str, reader: Reader, page: TabComponents
+) -> None:  # fmt: skip
+    """Connect the events that need the tab's components."""
+    written = [page.prompt, ours.corrections]
+    ours.write.click(_write, written, [*written, ours.message], **IMMEDIATE)
+    read_inputs = [page.prompt, page.negative, ours.corrections, page.steps, *settings, *page.extra]
+    panel.read_event = (read_with(reader), read_inputs, [ours.cost, ours.message, ours.table, ours.concepts])
+    _wire_reader(panel, reader, page, ours.refresh)
+    _notify_script(tab, [page.steps, *settings])
+    changed_inputs = [ours.concepts, page.steps, ours.preset, *settings]
+    ours.touched.click(_on_settings_changed(ours.bar), changed_inputs, [ours.cost, ours.preset], **IMMEDIATE)
+
+
+def _wire_reader(panel: Panel, reader: Reader, page: TabComponents, refresh: Any) -> None:
     """Read the prompt at the button, at Generate, and after a correction."""
-    read, told, answer = panel.reading
+    read, inputs, outputs = panel.read_event
     enabled, corrections = panel.inputs[0], panel.inputs[-1]
-    refresh.click(read, told, answer, **QUIET)
-    page.generate.click(read_if_on(reader), [enabled, *told], answer, **QUIET)
-    # After a wrong correction the table stays, for the cell to be corrected again.
-    corrections.change(read_with(reader, keep_table=True), told, answer, **QUIET)
+    refresh.click(read, inputs, outputs, **IMMEDIATE)
+    page.generate.click(read_if_on(reader), [enabled, *inputs], outputs, **IMMEDIATE)
+    # After an invalid correction the table stays, so that the user can correct the cell.
+    corrections.change(read_with(reader, keep_table=True), inputs, outputs, **IMMEDIATE)
 
 
-def _tell_changes(tab: str, controls: Sequence[Any]) -> None:
-    """Let the page's script know of every change, whatever made it: it asks the server once for all of them."""
+def _notify_script(tab: str, controls: Sequence[Any]) -> None:
+    """Report every change of a control to the page's script, which asks the server once for several of them."""
     script = f"() => {{ document.dispatchEvent(new CustomEvent('clora-touched', {{detail: '{tab}'}})); }}"
     keyword = "_js" if gr.__version__.startswith("3.") else "js"
     for control in controls:
         control.change(None, [], [], **{keyword: script})
 
 
-def _touched(bar: PresetBar) -> Callable[..., tuple[str, str]]:
-    """The cost by the settings as they are now, and the preset's name with a word where it is another by now."""
+def _on_settings_changed(bar: PresetBar) -> Callable[..., tuple[str, str]]:
+    """The estimated cost with the current settings, and the preset's name, with "(changed)" if they differ from it."""
 
-    def told(concepts: int, steps: float, preset: str, *values: Any) -> tuple[str, str]:
-        return cost_html(concepts, steps, values), bar.shown(preset, values)
+    def changed(concepts: int, steps: float, preset: str, *values: Any) -> tuple[str, str]:
+        return cost_html(concepts, steps, values), bar.shown_name(preset, values)
 
-    return told
+    return changed
 
 
 def _infotext_fields(enabled: Any, components: Mapping[str, Any], corrections: Any) -> list[tuple[Any, Any]]:
-    """What reads each control's value back: a setting that the infotext leaves out has its default."""
+    """The function that restores each control; a setting that is missing in the infotext gets its default."""
 
     def reader(setting: Setting) -> Callable[[Mapping[str, Any]], Any]:
-        def read(found: Mapping[str, Any]) -> Any:
-            if PREFIX not in found:
+        def read(fields: Mapping[str, Any]) -> Any:
+            if PREFIX not in fields:
                 return None
             try:
-                return shown(setting, read_setting(setting, found))
+                return control_value(setting, read_setting(setting, fields))
             except CLoRAError:
-                return None  # a value that this version does not know leaves the control alone
+                return None  # a value that this version does not know: the control stays as it is
 
         return read
 
-    fields: list[tuple[Any, Any]] = [(enabled, lambda found: found.get(PREFIX) == "on")]
+    fields: list[tuple[Any, Any]] = [(enabled, lambda infotext: infotext.get(PREFIX) == "on")]
     fields += [(components[setting.name], reader(setting)) for setting in SETTINGS]
     lines = f"{PREFIX} corrections"
-    fields.append((corrections, lambda found: found.get(lines, "") if PREFIX in found else None))
+    fields.append((corrections, lambda infotext: infotext.get(lines, "") if PREFIX in infotext else None))
     return fields
 
 
 def _edit(change: str, corrections: str) -> tuple[Any, Any]:
     """Corrections and message after a cell of the table changed."""
     try:
-        return edited(change, corrections), gr.update()
+        return with_changed_cell(change, corrections), gr.update()
     except CLoRAError as error:
         return gr.update(), problem_html(str(error))
 
 
 def _write(prompt: str, corrections: str) -> tuple[Any, Any, Any]:
-    """The prompt with the corrections in its tags, the corrections that are left, and a message."""
+    """The prompt with the corrections in its tags, the corrections that stay, and a message."""
     try:
         given = read_corrections(corrections or "")
-        text, rest = written_into(prompt or "", given)
+        text, rest = move_into_prompt(prompt or "", given)
     except CLoRAError as error:
         return gr.update(), gr.update(), problem_html(str(error))
     if len(rest) == len(given):
-        return gr.update(), gr.update(), note_html("No cell of the table differs from the prompt.")
+        return gr.update(), gr.update(), note_html("The table has no changes to write into this prompt.")
     return text, write_corrections(rest), gr.update()
 
 
 def _intro() -> str:
     return (
-        "<p>Each LoRA draws its own subject. Write each tag before its subject's words: "
-        "<code>&lt;lora:blackcat:1&gt; a cat and &lt;lora:browndog:1&gt; a dog on grass</code></p>"
+        "<p>Each LoRA draws its own subject. Write each tag before the words of its subject: "
+        "<code>a &lt;lora:blackcat:1&gt; cat and a &lt;lora:browndog:1&gt; dog on grass</code></p>"
     )

@@ -1,4 +1,4 @@
-"""The panel's presets: the choice, and where the page keeps the user's own, a name box with Save and Delete."""
+"""The panel's presets: the selection, and the user's own with a name field, Save and Delete."""
 
 from __future__ import annotations
 
@@ -10,101 +10,102 @@ import gradio as gr
 
 from ..errors import CLoRAError
 from ..settings import SETTINGS, Settings
-from .controls import QUIET, all_shown, settings_of
+from .controls import IMMEDIATE, control_updates, settings_from
 from .messages import note_html, notes_html, problem_html
-from .presets import CHANGED, OwnPresets, PresetFile
+from .preset_file import CHANGED_SUFFIX, PresetFile, UserPresets
 
 
 @dataclass(frozen=True)
-class Keeping:
-    """Where a page keeps presets, and how its user wants a new tab to begin: ticked or not, and with which preset."""
+class PresetSource:
+    """The file of the user's presets, and how a new tab starts: (whether CLoRA is on, name of the preset)."""
 
     file: PresetFile
-    begin: Callable[[], tuple[bool, str]]
+    startup: Callable[[], tuple[bool, str]]
 
 
-_BEGUN = '<span class="clora-begun"></span>'
-"""Tells javascript/clora.js that the page has begun."""
+_STARTED = '<span class="clora-begun"></span>'
+"""Tells javascript/clora.js that the start event was answered."""
 
 
 class PresetBar:
-    """Name box and buttons; made where they are to stand, wired by `wire` when all controls are there."""
+    """Name field and buttons. Created where they are to appear, connected by `wire` once all controls exist."""
 
-    def __init__(self, tab: str, keeping: Keeping) -> None:
-        self.keeping = keeping
+    def __init__(self, tab: str, source: PresetSource) -> None:
+        self.source = source
         with gr.Accordion("Your presets", open=False):
             self.name = gr.Textbox(
                 "", label="Name", elem_id=f"{tab}_clora_preset_name", max_lines=1,
-                info="Save keeps the settings of this panel under a name; Delete takes out the chosen preset.",
+                info="Save stores all settings of this panel under this name. Delete removes the selected preset.",
             )  # fmt: skip
-            with gr.Row():  # of their own, for one size of both whatever the width
+            with gr.Row():  # a row of their own keeps both at the same size at any width
                 self.save = gr.Button("Save", elem_id=f"{tab}_clora_preset_save", size="sm", min_width=80)
                 self.delete = gr.Button("Delete", elem_id=f"{tab}_clora_preset_delete", size="sm", min_width=80)
-        self.said = gr.HTML("", elem_id=f"{tab}_clora_preset_said", elem_classes=["clora-message"])
-        # Pressed by javascript/clora.js when the page is there; hidden by style.css.
-        self.begin = gr.Button("", elem_id=f"{tab}_clora_begin", elem_classes=["clora-hidden"])
-        for component in (self.name, self.save, self.delete, self.begin):
+        self.message = gr.HTML("", elem_id=f"{tab}_clora_preset_said", elem_classes=["clora-message"])
+        # Clicked by javascript/clora.js when the page is loaded; hidden by style.css.
+        self.start = gr.Button("", elem_id=f"{tab}_clora_begin", elem_classes=["clora-hidden"])
+        for component in (self.name, self.save, self.delete, self.start):
             component.do_not_save_to_config = True
 
     def wire(self, enabled: Any, preset: Any, controls: list[Any]) -> tuple[Any, ...]:
-        """Let the choice, the buttons and the page's start do their work; the start's function, inputs and outputs."""
-        preset.input(self._chosen, [preset], [self.said, *controls], **QUIET)
-        self.save.click(self._saved, [self.name, *controls], [self.said, preset], **QUIET)
-        self.delete.click(self._deleted, [preset, *controls], [self.said, preset], **QUIET)
-        beginning: tuple[Any, ...] = (self._begun, [], [self.said, enabled, preset, *controls])
-        self.begin.click(*beginning, **QUIET)
-        return beginning
+        """Connect the events; returns the function, inputs and outputs of the start event."""
+        preset.input(self._select, [preset], [self.message, *controls], **IMMEDIATE)
+        self.save.click(self._save, [self.name, *controls], [self.message, preset], **IMMEDIATE)
+        self.delete.click(self._delete, [preset, *controls], [self.message, preset], **IMMEDIATE)
+        start_event: tuple[Any, ...] = (self._start, [], [self.message, enabled, preset, *controls])
+        self.start.click(*start_event, **IMMEDIATE)
+        return start_event
 
-    def shown(self, name: str | None, values: Sequence[Any]) -> str:
-        """What the choice shows: a preset's name, and a word with it where the controls say something else."""
-        own = self._read()
-        base = own.base(name or "")
+    def shown_name(self, name: str | None, values: Sequence[Any]) -> str:
+        """The name that the selection shows: the preset's, with "(changed)" if the controls differ from it."""
+        presets = self._read()
+        base = presets.base(name or "")
         try:
-            same = own.named(base) == settings_of(tuple(values))
+            same = presets.named(base) == settings_from(tuple(values))
         except CLoRAError:
             same = False
-        return base if same else base + CHANGED
+        return base if same else base + CHANGED_SUFFIX
 
-    def _chosen(self, name: str) -> list[Any]:
+    def _select(self, name: str) -> list[Any]:
         try:
-            return ["", *all_shown(self._read().named(name.removesuffix(CHANGED)))]
+            return ["", *control_updates(self._read().named(name.removesuffix(CHANGED_SUFFIX)))]
         except CLoRAError as error:
-            return [problem_html(str(error)), *_same()]
+            return [problem_html(str(error)), *_unchanged()]
 
-    def _saved(self, name: str, *values: Any) -> tuple[str, Any]:
+    def _save(self, name: str, *values: Any) -> tuple[str, Any]:
         try:
-            saved = self.keeping.file.save(name or "", settings_of(values))
+            saved = self.source.file.save(name or "", settings_from(values))
         except CLoRAError as error:
             return problem_html(str(error)), gr.update()
         return note_html(f'Saved as "{saved}".'), gr.update(choices=self._read().names, value=saved)
 
-    def _deleted(self, name: str | None, *values: Any) -> tuple[str, Any]:
-        """The settings stay; the choice goes back to the default, which they may not be."""
-        name = (name or "").removesuffix(CHANGED)
+    def _delete(self, name: str | None, *values: Any) -> tuple[str, Any]:
+        """The settings stay as they are, so the selection shows "default (changed)" unless they are the default's."""
+        name = (name or "").removesuffix(CHANGED_SUFFIX)
         try:
-            self.keeping.file.delete(name)
+            self.source.file.delete(name)
         except CLoRAError as error:
             return problem_html(str(error)), gr.update()
-        left = gr.update(choices=self._read().names, value=self.shown("default", values))
-        return note_html(f'Deleted "{name}".'), left
+        selection = gr.update(choices=self._read().names, value=self.shown_name("default", values))
+        return note_html(f'Deleted "{name}".'), selection
 
-    def _begun(self) -> list[Any]:
-        """The user's presets and wishes, at each load of the page: the page itself is built once for all tabs."""
-        own = self._read()
-        on, name = self.keeping.begin()
-        said, controls = _BEGUN + notes_html(own.problems), _same()
+    def _start(self) -> list[Any]:
+        """The user's presets and start options at each load of the page; the page itself is built once for all tabs."""
+        presets = self._read()
+        on, name = self.source.startup()
+        message, controls = _STARTED + notes_html(presets.problems), _unchanged()
         try:
-            settings = own.named(name)
+            settings = presets.named(name)
             if settings != Settings():
-                controls = all_shown(settings)
+                controls = control_updates(settings)
         except CLoRAError as error:
-            said, name = said + problem_html(str(error)), "default"
-        return [said, gr.update(value=True) if on else gr.update(), gr.update(choices=own.names, value=name), *controls]
+            message, name = message + problem_html(str(error)), "default"
+        selection = gr.update(choices=presets.names, value=name)
+        return [message, gr.update(value=True) if on else gr.update(), selection, *controls]
 
-    def _read(self) -> OwnPresets:
-        return self.keeping.file.read()
+    def _read(self) -> UserPresets:
+        return self.source.file.read()
 
 
-def _same() -> list[Any]:
-    """Controls that stay as they are."""
+def _unchanged() -> list[Any]:
+    """Updates that leave all controls as they are."""
     return [gr.update() for _ in SETTINGS]

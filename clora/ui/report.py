@@ -1,4 +1,4 @@
-"""What a prompt composes, told to the user: the panel's table and the API's answer."""
+"""What a prompt composes, as data for the panel's table and for the API's `analyze` route."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Layout = Callable[[ResolvedText], PromptTokens]
 
 @dataclass(frozen=True)
 class ReportRow:
-    """One LoRA of the prompt: what it does, on which words, and the rows of the conditioning these stand in."""
+    """One LoRA of the prompt: its strengths, role and words, and the token positions of the words."""
 
     lora: str
     te: float
@@ -29,24 +29,24 @@ class ReportRow:
     tokens: tuple[int, ...]
     place: str = ""
     fixed: tuple[str, ...] = ()
-    """What the tag itself says ("words", "trigger", "role", "place"), which no correction changes."""
+    """Fields that the tag itself sets ("words", "trigger", "role", "place"), so that corrections do not change them."""
     offered: str = ""
-    """The user's own activation text, where nothing is the trigger and the prompt does not have it."""
+    """The user's activation text for the LoRA, if it has no trigger words and the prompt does not contain the text."""
 
     @property
     def weight(self) -> str:
-        """Both strengths, as one number where they are equal."""
+        """Both strengths, as one number if they are equal."""
         return f"{self.unet:g}" if self.te == self.unet else f"te {self.te:g}, unet {self.unet:g}"
 
     @property
     def typed_words(self) -> str:
-        """The subject words as a tag or a correction has them: "cat#2" for the second cat."""
+        """The subject words as a correction takes them: "cat#2" for the second cat."""
         return re.sub(r" \((\d+)\.\)$", r"#\1", self.words)
 
 
 @dataclass(frozen=True)
 class Report:
-    """The reading of one prompt; `problem` is the sentence that would end a generation, "" when there is none."""
+    """What one prompt composes; `problem` is the error that a generation would end with, "" if there is none."""
 
     composes: bool
     rows: tuple[ReportRow, ...] = ()
@@ -55,25 +55,24 @@ class Report:
     problem: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """The API's answer."""
-        return {
-            **asdict(self),
-            "rows": [_row_json(row) for row in self.rows],
-        }
+        """The answer of the API."""
+        return {**asdict(self), "rows": [_row_json(row) for row in self.rows]}
 
 
 def _row_json(row: ReportRow) -> dict[str, Any]:
-    """The words as a correction takes them, so that a client can send them back."""
+    """A row with its words as a correction takes them, so that a client can send them back."""
     return {**asdict(row), "words": row.typed_words, "tokens": list(row.tokens), "fixed": list(row.fixed)}
 
 
 def report(
     prompt: str, negative: str = "", *, corrections: Mapping[str, WordsOverride] | None = None,
     activation_text: ActivationText | None = None, check: Callable[[Composition], None] | None = None,
-    layout: Layout | None = None, noted: Callable[[str], LoraNotes] | None = None,
+    layout: Layout | None = None, notes_of: Callable[[str], LoraNotes] | None = None,
 ) -> Report:  # fmt: skip
-    """Read a prompt for a user. `check` may refuse it further; `layout` tells the tokens where a model is loaded, and
-    `noted` what the user noted about a LoRA.
+    """Read a prompt for the panel or the API.
+
+    `check` raises CLoRAError for further errors, `layout` gives the token positions (None if no model is loaded), and
+    `notes_of` the user's notes about a LoRA.
     """
     try:
         composition = analyze(
@@ -81,10 +80,10 @@ def report(
         )
         if check is not None:
             check(composition)
-        said = _said_by_tags(prompt)
+        fixed = _fixed_by_tags(prompt)
         known = composition if composition.composes else _with_words(composition, corrections, activation_text)
-        found = [replace(row, fixed=said.get(row.lora, ())) for row in _rows(known, layout)]
-        rows = tuple(_offering(row, composition.text, noted) for row in found)
+        found = [replace(row, fixed=fixed.get(row.lora, ())) for row in _rows(known, layout)]
+        rows = tuple(_with_offer(row, composition.text, notes_of) for row in found)
     except CLoRAError as error:
         return Report(False, problem=str(error))
     notes = (composition.note,) if composition.note else composition.warnings
@@ -92,55 +91,57 @@ def report(
         composition.composes,
         rows,
         tuple(variant.text for variant in composition.variants),
-        (*notes, *_preferred_weights(rows, noted)),
+        (*notes, *_preferred_weights(rows, notes_of)),
     )
 
 
-def _offering(row: ReportRow, text: str, noted: Callable[[str], LoraNotes] | None) -> ReportRow:
-    """The row with what may be its trigger; words that stand in the prompt are read by every variant already."""
-    if noted is None or row.role != "concept" or row.trigger or "trigger" in row.fixed:
+def _with_offer(row: ReportRow, text: str, notes_of: Callable[[str], LoraNotes] | None) -> ReportRow:
+    """The row with the activation text as a possible trigger, unless it is in the prompt, which all variants read."""
+    if notes_of is None or row.role != "concept" or row.trigger or "trigger" in row.fixed:
         return row
-    words = noted(row.lora).activation
-    there = re.search(rf"(?<!\w){re.escape(words)}(?!\w)", " ".join(text.split()), re.IGNORECASE)
-    return row if there else replace(row, offered=words)
+    words = notes_of(row.lora).activation
+    present = re.search(rf"(?<!\w){re.escape(words)}(?!\w)", " ".join(text.split()), re.IGNORECASE)
+    return row if present else replace(row, offered=words)
 
 
-def _preferred_weights(rows: Sequence[ReportRow], noted: Callable[[str], LoraNotes] | None) -> list[str]:
+def _preferred_weights(rows: Sequence[ReportRow], notes_of: Callable[[str], LoraNotes] | None) -> list[str]:
     weights = {row.lora: row.unet for row in rows}
     return [
-        f'Your notes prefer the weight {noted(lora).weight:g} for the LoRA "{lora}"; the prompt has {weight:g}.'
+        f'Your notes for the LoRA "{lora}" recommend the weight {notes_of(lora).weight:g}; the prompt has {weight:g}.'
         for lora, weight in weights.items()
-        if noted is not None and noted(lora).weight > 0 and abs(noted(lora).weight - weight) > 1e-6
+        if notes_of is not None and notes_of(lora).weight > 0 and abs(notes_of(lora).weight - weight) > 1e-6
     ]
 
 
-def _said_by_tags(prompt: str) -> dict[str, tuple[str, ...]]:
-    said: dict[str, tuple[str, ...]] = {}
+def _fixed_by_tags(prompt: str) -> dict[str, tuple[str, ...]]:
+    """The fields that the tags of each LoRA set."""
+    fixed: dict[str, tuple[str, ...]] = {}
     for tag in parse_tags(prompt):
         given = {"words": tag.words, "trigger": tag.trigger_given, "role": tag.role_given, "place": tag.region}
-        said[tag.name] = (*said.get(tag.name, ()), *(key for key, value in given.items() if value))
-    return said
+        fixed[tag.name] = (*fixed.get(tag.name, ()), *(key for key, value in given.items() if value))
+    return fixed
 
 
-_OTHER = "another subject"
+_SECOND = "another subject"
+"""Words and LoRA name of the concept that `_with_words` adds."""
 
 
 def _with_words(
     composition: Composition, corrections: Mapping[str, WordsOverride] | None, activation_text: ActivationText | None
 ) -> Composition:
-    """A composition that is inactive, with the words of its only concept: found as if there was another one.
+    """A composition of a single concept with the words of this concept, which are only searched for in several.
 
-    As it is where no words are found either way.
+    A second concept is added for the search. Returns the composition unchanged if no words are found.
     """
     if len(composition.concepts) != 1 or composition.concepts[0].words:
         return composition
 
     def texts(name: str) -> Sequence[str]:
-        if name == _OTHER or activation_text is None:
+        if name == _SECOND or activation_text is None:
             return ()
         return activation_text(name) if callable(activation_text) else activation_text.get(name, ())
 
-    prompt = f"{composition.source}, <lora:{_OTHER}:1:words={_OTHER}> {_OTHER}"
+    prompt = f"{composition.source}, <lora:{_SECOND}:1:words={_SECOND}> {_SECOND}"
     try:
         both = analyze(prompt, activation_text=texts, overrides=corrections, drop_other_tags=True)
     except CLoRAError:

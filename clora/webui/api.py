@@ -9,8 +9,8 @@ from .. import __version__
 from ..errors import CLoRAError
 from ..hosts import host_api
 from ..settings import PRESETS, SETTINGS, Setting
+from ..ui.corrections import CORRECTION_FIELDS
 from ..ui.report import Report
-from ..ui.request import CORRECTION
 
 _TYPES = {"float": "number", "int": "integer", "bool": "boolean", "choice": "string", "fractions": "array"}
 
@@ -32,7 +32,7 @@ def setting_schema(setting: Setting) -> dict[str, Any]:
 
 def settings_schema() -> dict[str, Any]:
     """JSON schema of the object that goes into `alwayson_scripts.CLoRA.args[0]`."""
-    correction = {"type": "object", "properties": {name: {"type": "string"} for name in CORRECTION}}
+    correction = {"type": "object", "properties": {name: {"type": "string"} for name in CORRECTION_FIELDS}}
     properties: dict[str, Any] = {
         "enabled": {
             "type": "boolean",

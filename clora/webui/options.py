@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from ..hosts import host_api
-from ..ui.presets import PresetFile
+from ..ui.preset_file import PresetFile
 
 BEGIN_ON, BEGIN_PRESET = "clora_begin_on", "clora_begin_preset"
 

@@ -11,16 +11,17 @@ from ..hosts.model_factory import loaded_model
 from ..settings import Settings
 from ..settings.infotext import PREFIX, infotext_fields
 from ..ui import panel
-from ..ui.preset_bar import Keeping
+from ..ui.corrections import read_corrections, write_corrections
+from ..ui.preset_bar import PresetSource
 from ..ui.report import Report, report
-from ..ui.request import Request, read_corrections, read_request, write_corrections
+from ..ui.request import Request, read_request
 from . import api, gallery, options, xyz
 from .job import Generation, check_names
 from .refusal import caught, refuse_at_prompts, refuse_at_sampling
 
 _KEY = "_clora_generation"
 _ON_THE_TAB = ("prompt", "neg_prompt", "steps", "generate")
-"""Components of a tab that the panel reads, by the end of their `elem_id`, in the order of `panel.Page`."""
+"""Components of a tab that the panel reads, by the end of their `elem_id`, in the order of `panel.TabComponents`."""
 
 
 class Script(host_api.Script):  # type: ignore[misc]
@@ -44,9 +45,9 @@ class Script(host_api.Script):  # type: ignore[misc]
     def ui(self, is_img2img: bool) -> list[Any]:
         """The panel's inputs, in the order of `read_request`."""
         known = self.__dict__.get("boxes", {})
-        page = panel.Page(*(known[name] for name in _ON_THE_TAB)) if len(known) == len(_ON_THE_TAB) else None
-        keeping = Keeping(options.preset_file(), options.begin)
-        built = panel.build(host_api.input_accordion(), read_prompt, is_img2img=is_img2img, page=page, keeping=keeping)
+        page = panel.TabComponents(*(known[name] for name in _ON_THE_TAB)) if len(known) == len(_ON_THE_TAB) else None
+        presets = PresetSource(options.preset_file(), options.begin)
+        built = panel.build(host_api.input_accordion(), read_prompt, is_img2img=is_img2img, page=page, presets=presets)
         self.infotext_fields = built.infotext_fields
         self.paste_field_names: list[str] = []
         return built.inputs
@@ -133,7 +134,7 @@ def read_prompt(prompt: str, negative: str, corrections: Any) -> Report:
         return Report(False, problem=str(error))
     return report(
         prompt, negative, corrections=given, activation_text=loras.activation_texts,
-        check=lambda composition: check_names(composition, loras), layout=_layout(), noted=loras.notes,
+        check=lambda composition: check_names(composition, loras), layout=_layout(), notes_of=loras.notes,
     )  # fmt: skip
 
 

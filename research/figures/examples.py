@@ -10,10 +10,11 @@ from typing import Any
 
 from PIL import Image
 
-from clora.cli.output import overlay_of, write_comparison
+from clora.cli.output import write_comparison
 from clora.embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE, EMBEDDED_LORAS
 from clora.hosts.diffusers import Composed, compose
 from clora.hosts.diffusers.checkpoint import load_pipeline
+from clora.hosts.diffusers.display import overlay_of
 from clora.pictures import concept_color
 from clora.prompt.tags import Role, parse_tags
 from clora.settings import Settings

@@ -10,10 +10,10 @@ from typing import Any
 
 from PIL import Image
 
-from clora.cli.output import overlay_of
 from clora.embedded import DEMO_PROMPT
 from clora.hosts.diffusers import Composed
 from clora.hosts.diffusers.checkpoint import load_pipeline
+from clora.hosts.diffusers.display import overlay_of
 from clora.settings import BY_NAME, Settings
 
 from .examples import GREY, render

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +49,7 @@ def clora(world: Path, tmp_path: Path, *arguments: str, model: str = "model") ->
     )  # fmt: skip
 
 
-def test_a_subject_without_a_place_is_told(world: Path, tmp_path: Path, capsys: Any) -> None:
+def test_missing_subjects_are_warned_about(world: Path, tmp_path: Path, capsys: Any) -> None:
     assert clora(world, tmp_path, PROMPT, "--mask-threshold", "1") == 0
     assert 'The subject "cat" (cat) covers nothing of the image: try another seed' in capsys.readouterr().err
     assert clora(world, tmp_path, PROMPT.replace("=sks", "=sks:place=left"), "--mask-threshold", "1") == 0
@@ -88,7 +91,7 @@ def test_progress_says_the_phase_and_the_loss(world: Path, tmp_path: Path, capsy
     assert "2/2" in shown
 
 
-def test_one_concept_renders_plainly_and_says_so(world: Path, tmp_path: Path, capsys: Any) -> None:
+def test_one_concept_renders_plainly_with_a_message(world: Path, tmp_path: Path, capsys: Any) -> None:
     assert clora(world, tmp_path, "a <lora:cat:1> cat") == 0
     assert "only one concept LoRA" in capsys.readouterr().err
     with Image.open(tmp_path / "out" / "picture.png") as picture:
@@ -119,7 +122,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_get_one_sentence_exit_code_2_and_nothing_written(
+def test_errors_are_one_message_with_exit_code_2_and_no_output(
     world: Path, tmp_path: Path, capsys: Any, mistake: str
 ) -> None:
     arguments, named = MISTAKES[mistake]
@@ -135,20 +138,35 @@ def test_mistakes_get_one_sentence_exit_code_2_and_nothing_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_nan_in_the_model_is_told(world: Path, tmp_path: Path, capsys: Any) -> None:
+def test_nan_in_the_model_is_an_error(world: Path, tmp_path: Path, capsys: Any) -> None:
     assert clora(world, tmp_path, PROMPT, model="nan") == 2
     assert "NaN" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_missing_models_are_told(world: Path, tmp_path: Path, capsys: Any) -> None:
+def test_missing_models_are_errors(world: Path, tmp_path: Path, capsys: Any) -> None:
     assert clora(world, tmp_path, PROMPT, model="nowhere.safetensors") == 2
     assert "nowhere.safetensors" in capsys.readouterr().err
 
 
-def test_every_setting_is_an_option() -> None:
+def test_every_setting_that_works_outside_a_webui_is_an_option() -> None:
     parser = build_parser()
-    for setting in (s for s in SETTINGS if not s.webui_only):
+    for setting in SETTINGS:
         name = f"--{setting.name.replace('_', '-')}"
-        options = parser.parse_args(["compose", "a prompt", name, setting.text(setting.default)])
-        assert getattr(options, f"set_{setting.name}") == setting.text(setting.default)
+        arguments = ["compose", "a prompt", name, setting.text(setting.default)]
+        if setting.webui_only:
+            with pytest.raises(SystemExit):
+                parser.parse_args(arguments)
+            continue
+        assert getattr(parser.parse_args(arguments), f"set_{setting.name}") == setting.text(setting.default)
+    webui_only = {setting.name for setting in SETTINGS if setting.webui_only}
+    getting_started = (Path(__file__).parents[2] / "docs" / "getting-started.md").read_text("utf-8")
+    assert webui_only <= set(re.findall(r"`(\w+)`", getting_started))
+
+
+def test_the_module_returns_the_exit_code() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "clora.cli", "evaluate", "--seeds", "0"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("clora: --seeds is 0")

@@ -31,7 +31,7 @@ class Words:
         def tokenize(piece: str) -> list[int]:
             return [self.words.setdefault(word, 10 + len(self.words)) for word in piece.split()]
 
-        return encode_layout(text, tokenize, bos=0, eos=1, pad=1)
+        return encode_layout(text, tokenize, bos=0, eos=1, pad=1, chunk_length=75)
 
     def encode_groups(self, groups: Sequence[TextGroup], sets: object) -> list[list[Encoded]]:
         return [[Encoded(torch.full((77, 2), len(str(text)) + 0.5 * group.negative), None) for text in group.texts]

@@ -82,7 +82,7 @@ def test_ray_has_a_worker_for_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cluster.workers == 3
 
 
-def test_a_workers_mistake_ends_the_run_in_one_sentence(
+def test_a_workers_error_ends_the_run_with_its_message(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     cluster = Cluster(0)

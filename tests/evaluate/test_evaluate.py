@@ -33,7 +33,7 @@ class Count:
         monkeypatch.setattr(Drawer, "draw", draw)
 
 
-def test_everything_is_drawn_measured_and_told(finished: Path) -> None:
+def test_everything_is_drawn_measured_and_reported(finished: Path) -> None:
     assert len(list((finished / "pictures").iterdir())) == PICTURES
     told = json.loads((finished / "report.json").read_text("utf-8"))
     assert set(told["groups"]) == {"all"}
@@ -51,7 +51,7 @@ def test_everything_is_drawn_measured_and_told(finished: Path) -> None:
     assert told["paper"]["Whole picture"]["CLoRA"]["dino_avg"] == 0.554
 
 
-def test_it_says_that_the_numbers_are_not_the_papers(finished: Path) -> None:
+def test_the_report_says_that_the_numbers_are_not_the_papers(finished: Path) -> None:
     told = json.loads((finished / "report.json").read_text("utf-8"))["note"]
     assert told[0] == paper.HEADLINE
     assert any("embedded" in sentence for sentence in told)
@@ -91,7 +91,7 @@ def test_an_interrupted_run_goes_on(models: Path, finished: Path, tmp_path: Path
     assert "Instance level" not in capsys.readouterr().out
 
 
-def test_a_cut_line_and_a_lost_picture_are_made_again(models: Path, tmp_path: Path) -> None:
+def test_a_truncated_line_and_a_lost_picture_are_redone(models: Path, tmp_path: Path) -> None:
     common = ("--segmenter", "", "--limit", "1", "--seeds", "1", "--references", "1", "--methods", "merge")
     assert evaluate(models, tmp_path, *common) == 0
     for name in ("pictures", "vectors"):
@@ -123,7 +123,7 @@ MISTAKES = {
     "no LoRA": ([], "sunball"),
     "no method": (["--methods", "clara"], "clara"),
     "no seeds": (["--seeds", "0"], "--seeds"),
-    "no place for the words": (["--reference-prompt", "a cat"], "{words}"),
+    "no slot for the words": (["--reference-prompt", "a cat"], "{words}"),
     "no DINO": (["--dino", "/nowhere/dino"], "/nowhere/dino"),
     "no CLIP": (["--clip", "/nowhere/clip"], "/nowhere/clip"),
     "no segmenter": (["--segmenter", "/nowhere/seg"], "/nowhere/seg"),
@@ -134,7 +134,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_get_one_sentence_and_no_picture(
+def test_errors_are_one_message_without_pictures(
     models: Path, tmp_path: Path, mistake: str, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -150,7 +150,7 @@ def test_mistakes_get_one_sentence_and_no_picture(
 BAD_PROMPTS = {
     "one LoRA": ("a <lora:sunball:1> sks ball", "two concept LoRAs"),
     "AND": ("a <lora:sunball:1> ball AND a <lora:moonball:1> ball", "AND"),
-    "nothing": ("# nothing\n", "holds no prompt"),
+    "nothing": ("# nothing\n", "contains no prompt"),
     "one LoRA twice": (
         "a <lora:sunball:1:words=ball:nth=1> ball and a <lora:sunball:1:words=ball:nth=2> ball",
         "itself",
@@ -159,7 +159,7 @@ BAD_PROMPTS = {
 
 
 @pytest.mark.parametrize("bad", BAD_PROMPTS)
-def test_bad_prompts_are_told_with_their_line(models: Path, tmp_path: Path, bad: str, capsys: Any) -> None:
+def test_errors_in_prompts_have_the_line(models: Path, tmp_path: Path, bad: str, capsys: Any) -> None:
     text, named = BAD_PROMPTS[bad]
     path = tmp_path / "bad.txt"
     path.write_text(text)
@@ -183,7 +183,7 @@ def test_the_projects_list_with_a_mapping(models: Path, tmp_path: Path, capsys: 
     shown = capsys.readouterr()
     assert "prompts are skipped" in shown.err
     assert "1 of prompts.json" in shown.out
-    assert "skipped for slots" in shown.out
+    assert "skipped (slots without a LoRA)" in shown.out
 
 
 def test_texts_of_the_user_are_escaped(models: Path, tmp_path: Path) -> None:

@@ -68,7 +68,9 @@ def test_other_weights_have_another_name(tmp_path: Path, content: Content) -> No
     assert first == copy != second
 
 
-def test_what_cannot_be_loaded_is_told(tmp_path: Path, content: Content, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_that_cannot_be_loaded_are_errors(
+    tmp_path: Path, content: Content, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for load in (load_dino, load_clip):
         with pytest.raises(CLoRAError, match=r"nowhere.* cannot be loaded"):
@@ -76,7 +78,9 @@ def test_what_cannot_be_loaded_is_told(tmp_path: Path, content: Content, monkeyp
 
 
 @pytest.mark.parametrize(("load", "source"), [(load_dino, "timm:vit_x"), (load_clip, "open_clip:ViT@tag")])
-def test_a_missing_package_is_told(content: Content, monkeypatch: pytest.MonkeyPatch, load: Any, source: str) -> None:
+def test_a_missing_package_is_an_error(
+    content: Content, monkeypatch: pytest.MonkeyPatch, load: Any, source: str
+) -> None:
     monkeypatch.setitem(sys.modules, source.split(":")[0], None)
     with pytest.raises(CLoRAError, match="pip install"):
         load(source, content)

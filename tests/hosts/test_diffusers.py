@@ -87,10 +87,10 @@ def test_emphasis_scales_embeddings_and_keeps_the_mean(sd: Any) -> None:
 
 def test_text_encoder_lora_acts_on_its_own_rows_only(sd: Any, loras: Path) -> None:
     from clora.lora.library import LoraLibrary
-    from clora.models.lora import lora_tables
+    from clora.models.lora import lora_targets
     from clora.prompt import LoraUse
 
-    tables = lora_tables({"unet": sd.unet, "text_encoder": sd.text_encoder})
+    tables = lora_targets({"unet": sd.unet, "text_encoder": sd.text_encoder})
     lora = LoraLibrary(loras).applied(LoraUse("cat", 1.0, 1.0), tables)
     resolved = schedule("a cat", 1)[0][1]
     with_lora, without = TextEncoding(sd).encode([Text(resolved, 1), Text(resolved, 0)], [(), (lora,)])

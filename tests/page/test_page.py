@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from clora.cli.main import main
-from clora.cli.output import parameters
 from clora.embedded import EMBEDDED_LORAS
 from clora.errors import CLoRAError
+from clora.hosts.diffusers.display import parameters
 from clora.page.cards import Card, insertion, lora_cards
-from clora.page.drawing import result_of, said_of
+from clora.page.drawing import result_of, summary_of
 from clora.page.engine import Drawn, Engine, Job, Progress, Stopped
 from clora.page.markup import (
     Figure,
@@ -33,7 +33,7 @@ from clora.page.markup import (
     result_html,
     slider_html,
 )
-from clora.page.paste import taken_from
+from clora.page.paste import read_pasted
 from clora.page.serve import assets
 from clora.page.session import Session, composition_of, lora_folders, path_of, read_prompt
 from clora.pictures import concept_color
@@ -70,7 +70,7 @@ def test_nothing_is_marked_where_nothing_is_composed(prompt: str) -> None:
     assert "<mark" not in highlight_html(prompt, composition_of(prompt, "", Session()))
 
 
-def test_texts_are_text() -> None:
+def test_texts_are_escaped() -> None:
     picture = Image.new("RGB", (8, 8))
     figure = Figure(picture, EVIL, EVIL, EVIL)
     evil_prompt = f"a <lora:x:1> cat {EVIL} and a <lora:y:1> dog"
@@ -138,7 +138,10 @@ def test_a_prompt_is_read_with_the_tabs_own_loras(tmp_path: Path) -> None:
     other = read_prompt(PROMPT, "", "", Session(None, (tmp_path,)), lambda source: None)
     assert "sunball" in other.problem
     assert "cannot" in read_prompt(PROMPT, "", "no colon", Session(), lambda source: None).problem
-    assert "holds" in read_prompt(PROMPT, "", "sunball: trigger=a:b", Session(), lambda source: None).problem
+    assert (
+        "not allowed in a tag"
+        in read_prompt(PROMPT, "", "sunball: trigger=a:b", Session(), lambda source: None).problem
+    )
 
 
 def test_folders_of_a_text(tmp_path: Path) -> None:
@@ -218,7 +221,7 @@ def test_a_job_draws_the_picture_and_plain_merge(engine: Engine, tiny: Session) 
     assert "Seed: 4" in html
     assert "clora-compare" in html
     assert "clora-compare" not in result_of(wanted, drawn[:1])
-    assert said_of(wanted, drawn, 3.2)[0] == "Done in 3 s. Seed 4."
+    assert summary_of(wanted, drawn, 3.2)[0] == "Done in 3 s. Seed 4."
 
 
 @pytest.mark.parametrize(
@@ -233,7 +236,7 @@ def test_merge_is_drawn_once(engine: Engine, tiny: Session, changed: dict[str, A
     assert drawn[-1].merged
 
 
-def test_a_picture_without_clora_says_so_and_has_none_of_its_settings(engine: Engine, tiny: Session) -> None:
+def test_a_picture_without_clora_is_labelled_and_has_no_clora_settings(engine: Engine, tiny: Session) -> None:
     wanted = job(tiny, prompt="a <lora:cat:1> cat", settings={"show_loss": True, "method": "composite"})
     drawn, told = drawn_of(engine, wanted)
     html = result_of(wanted, drawn)
@@ -243,28 +246,28 @@ def test_a_picture_without_clora_says_so_and_has_none_of_its_settings(engine: En
     assert "CLoRA method" not in html
     assert [progress.text for progress in told if progress.total][-1] == "Without CLoRA: step 3"
     assert told[-1].total == 3
-    assert all("CLoRA is inactive" in note for note in said_of(wanted, drawn, 1)[1])
+    assert all("CLoRA is inactive" in note for note in summary_of(wanted, drawn, 1)[1])
 
 
-def test_without_updates_there_is_a_note_in_place_of_the_curve(engine: Engine, tiny: Session) -> None:
+def test_without_updates_a_note_replaces_the_curve(engine: Engine, tiny: Session) -> None:
     for settings, told in (({"update_until": 0, "show_loss": True}, 1), ({"update_until": 0}, 0)):
         wanted = job(tiny, settings=settings)
         drawn, _ = drawn_of(engine, wanted)
-        assert sum("no updates were made" in note for note in said_of(wanted, drawn, 1)[1]) == told
+        assert sum("no updates were made" in note for note in summary_of(wanted, drawn, 1)[1]) == told
 
 
-def test_an_empty_prompt_is_one_sentence() -> None:
+def test_an_empty_prompt_is_an_error() -> None:
     found = read_prompt(" \n", "", "", Session(), lambda source: None)
-    assert found.problem == "The prompt is empty: write what to draw, or click two of the LoRAs."
+    assert found.problem == "The prompt is empty: write one, or click two of the LoRAs."
 
 
 # ------------------------------------------------------------------------------------------------ pasted parameters
 
 
-def test_a_pages_own_parameters_are_taken_back(engine: Engine, tiny: Session) -> None:
+def test_a_pages_own_parameters_are_restored(engine: Engine, tiny: Session) -> None:
     wanted = job(tiny, negative="bad, worse", guidance=2.5, width=64, settings={"mask_threshold": 0.3})
     drawn = drawn_of(engine, wanted)[0][0]
-    taken = taken_from(parameters(drawn.composed, tiny.model), tiny.model)
+    taken = read_pasted(parameters(drawn.composed, tiny.model), tiny.model)
     assert taken is not None
     values = dict(taken.values)
     own = {name: values.pop(name) for name in ("prompt", "negative", "steps", "guidance", "seed", "width", "height")}
@@ -275,39 +278,39 @@ def test_a_pages_own_parameters_are_taken_back(engine: Engine, tiny: Session) ->
     assert values.pop("corrections") == ""
     assert Settings(**values) == wanted.settings
     said = "the prompts, Steps, CFG scale, Seed, Size, CLoRA's settings"
-    assert taken.note == f"Taken over from the pasted parameters: {said}."
+    assert taken.note == f"Applied from the pasted parameters: {said}."
 
 
-def test_a_webuis_parameters_are_taken_as_far_as_they_go() -> None:
+def test_a_webuis_parameters_are_applied_as_far_as_possible() -> None:
     text = (
         f"{PROMPT}\nNegative prompt: bad\nSteps: 150, Sampler: Euler, CFG scale: seven, Seed: 9, Size: 512x768, "
         'Model: other, CLoRA: on, CLoRA mask threshold: 3, CLoRA shine: 1, CLoRA corrections: "sunball: words=sks"'
     )
-    taken = taken_from(text, None)
+    taken = read_pasted(text, None)
     assert taken is not None
     assert {"steps", "guidance", "mask_threshold"} & set(taken.values) == set()
     assert (taken.values["seed"], taken.values["width"], taken.values["height"]) == (9, 512, 768)
     assert taken.values["corrections"] == "sunball: words=sks"
-    assert "Left out: Sampler, Steps, CFG scale, CLoRA mask threshold, CLoRA shine." in taken.note
-    assert 'with the model "other", here "clora-world" draws' in taken.note
+    assert "Ignored: Sampler, Steps, CFG scale, CLoRA mask threshold, CLoRA shine." in taken.note
+    assert 'with the model "other"; the current model is "clora-world"' in taken.note
 
 
 def test_parameters_without_clora_leave_its_settings() -> None:
-    taken = taken_from("a cat\nSteps: 20, Seed: 9, Size: 512x768", None)
+    taken = read_pasted("a cat\nSteps: 20, Seed: 9, Size: 512x768", None)
     assert taken is not None
     assert set(taken.values) == {"prompt", "negative", "steps", "seed", "width", "height"}
-    assert "CLoRA's settings, which it does not have" in taken.note
-    assert taken_from(PROMPT, None) is None
+    assert "CLoRA's settings, which they do not contain" in taken.note
+    assert read_pasted(PROMPT, None) is None
 
 
 # ------------------------------------------------------------------------------------------------ drawing
 
 
-def test_a_seed_by_lot_is_told(engine: Engine, tiny: Session) -> None:
+def test_a_random_seed_is_shown(engine: Engine, tiny: Session) -> None:
     wanted = job(tiny, seed=-1)
     drawn, _ = drawn_of(engine, wanted)
     assert drawn[0].composed.seeds == drawn[1].composed.seeds
-    assert "(random)" in said_of(wanted, drawn, 1)[0]
+    assert "(random)" in summary_of(wanted, drawn, 1)[0]
 
 
 def test_a_model_that_cannot_be_loaded_leaves_the_old_one(engine: Engine, tiny: Session, tmp_path: Path) -> None:
@@ -333,7 +336,7 @@ def test_never_two_jobs_at_once(engine: Engine, tiny: Session) -> None:
     assert min(drawn) > ended - 0.1
 
 
-def test_a_waiting_job_says_so_and_can_be_stopped(engine: Engine, tiny: Session) -> None:
+def test_a_waiting_job_shows_it_and_can_be_stopped(engine: Engine, tiny: Session) -> None:
     stop = threading.Event()
     with engine._lock:
         waiting = engine.draw(job(tiny), stop)
@@ -356,7 +359,7 @@ def test_a_job_ends_at_its_next_step(engine: Engine, tiny: Session) -> None:
     assert time.monotonic() - begun < 20
 
 
-def test_a_mistake_ends_the_job_with_its_sentence(engine: Engine, tiny: Session) -> None:
+def test_an_error_ends_the_job_with_its_message(engine: Engine, tiny: Session) -> None:
     with pytest.raises(CLoRAError, match="divisible by 8"):
         drawn_of(engine, job(tiny, width=65))
     assert len(drawn_of(engine, job(tiny))[0]) == 2
@@ -365,7 +368,7 @@ def test_a_mistake_ends_the_job_with_its_sentence(engine: Engine, tiny: Session)
 # ------------------------------------------------------------------------------------------------ the command
 
 
-def test_without_gradio_one_sentence_says_what_to_do(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gradio_the_error_says_what_to_do(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     for name in ("NO_PROXY", "no_proxy", "GRADIO_ANALYTICS_ENABLED"):
         monkeypatch.setenv(name, "False")
@@ -472,7 +475,7 @@ def test_changed_words_change_table_highlight_and_picture(tab: page_browser.Tab)
     assert tab.all("figure img")[0].get_attribute("src") != before
 
 
-def test_mistakes_are_told_in_place_and_nothing_is_lost(tab: page_browser.Tab) -> None:
+def test_errors_are_shown_where_they_occur_and_nothing_is_lost(tab: page_browser.Tab) -> None:
     generate(tab)
     before = tab.text(".clora-settings pre")
     tab.type(PROMPT_BOX, f"{PROMPT} <lora:nobody:1> <b>bold</b> fish")
@@ -490,13 +493,13 @@ def test_mistakes_are_told_in_place_and_nothing_is_lost(tab: page_browser.Tab) -
         tab.type(field, "/none")
         tab.click(button)
         tab.wait(lambda said=sentence: said in tab.text("#clora_model_said .clora-problem"), sentence)
-        assert "The embedded model draws." in tab.text("#clora_model_said")
+        assert "Current model: the embedded model." in tab.text("#clora_model_said")
     assert tab.all(".clora-card")
     tab.type(PROMPT_BOX, PROMPT)
     generate(tab)
 
 
-def test_controls_that_mean_nothing_here_are_not_shown(tab: page_browser.Tab) -> None:
+def test_controls_without_effect_are_hidden(tab: page_browser.Tab) -> None:
     (hires,), (masks,) = (tab.all(f"#txt2img_clora_{name}") for name in ("hires", "show_masks"))
     assert "hidden" in hires.get_attribute("class").split()
     assert "hidden" not in masks.get_attribute("class").split()
@@ -569,7 +572,7 @@ def test_preset_and_cost_follow_the_settings(tab: page_browser.Tab) -> None:
     assert "About 1.1 times" not in tab.text(COST)
 
 
-def test_presets_of_ones_own(page: tuple[Any, str], tab: page_browser.Tab) -> None:
+def test_user_presets_in_the_browser(page: tuple[Any, str], tab: page_browser.Tab) -> None:
     tab.wait(lambda: value(tab, PRESET) == "default (changed)", "the changed settings")
     tab.run("[...document.querySelectorAll('.label-wrap')].find((b) => b.innerText.includes('Your presets')).click()")
     tab.wait(lambda: tab.all("#txt2img_clora_preset_name textarea, #txt2img_clora_preset_name input"), "the field")
@@ -604,7 +607,7 @@ def test_pasted_parameters_fill_the_controls(tab: page_browser.Tab) -> None:
     assert value(tab, PROMPT_BOX) == f"a {SUN} and a {MOON}"
     assert value(tab, "#clora_seed input") == "77"
     tab.run(paste, tab.all(PROMPT_BOX)[0], text)
-    tab.wait(lambda: "Left out: Sampler" in tab.text("#clora_taken"), "the note")
+    tab.wait(lambda: "Ignored: Sampler" in tab.text("#clora_taken"), "the note")
 
 
 def test_generate_does_not_move_when_the_prompt_is_read(tab: page_browser.Tab) -> None:
@@ -616,7 +619,7 @@ def test_generate_does_not_move_when_the_prompt_is_read(tab: page_browser.Tab) -
     assert tab.run(place) == before
 
 
-def test_an_empty_prompt_is_told_and_leaves_no_hint(tab: page_browser.Tab) -> None:
+def test_an_empty_prompt_is_an_error_and_removes_the_hint(tab: page_browser.Tab) -> None:
     tab.type(PROMPT_BOX, "")
     tab.click("#txt2img_generate")
     tab.wait(lambda: "The prompt is empty" in tab.text("#clora_status .clora-problem"), "the sentence")

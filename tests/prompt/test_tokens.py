@@ -16,7 +16,7 @@ Letters = Callable[[str], list[int]]
 
 
 def layout(clip: Clip, text: str | ResolvedText, comma_id: int | None = COMMA) -> PromptTokens:
-    return encode_layout(text, clip.ids, bos=BOS, eos=EOS, pad=EOS, comma_id=comma_id)
+    return encode_layout(text, clip.ids, bos=BOS, eos=EOS, pad=EOS, chunk_length=75, comma_id=comma_id)
 
 
 def decoded(clip: Clip, tokens: PromptTokens, positions: tuple[int, ...]) -> str:

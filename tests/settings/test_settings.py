@@ -12,7 +12,7 @@ from clora.settings.infotext import infotext, infotext_fields, read_infotext
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: s.name)
-def test_every_setting_reads_back_its_own_text_and_tells_its_range(setting: Setting) -> None:
+def test_every_setting_reads_back_its_text_and_names_its_range(setting: Setting) -> None:
     assert setting.parse(setting.text(setting.default)) == setting.default
     assert setting.parse(setting.default) == setting.default
     assert setting.help.endswith(".")

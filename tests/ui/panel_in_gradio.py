@@ -271,7 +271,7 @@ def page_texts(config: dict[str, Any], before: int, after: int) -> list[str]:
             found.add(props["value"])
         elif component["type"] == "html":
             found |= _Texts(props["value"]).found
-    rows = report(PROMPT.replace("dog:1", "dog:1:words=dog"), noted=lambda name: LoraNotes("7")).rows
+    rows = report(PROMPT.replace("dog:1", "dog:1:words=dog"), notes_of=lambda name: LoraNotes("7")).rows
     found |= _Texts(table_html(rows)).found
     return sorted(text for text in found if text)
 

@@ -10,10 +10,10 @@ import pytest
 from clora.errors import CLoRAError
 from clora.lora.user_metadata import LoraNotes
 from clora.prompt import WordsOverride
-from clora.ui.concept_table import edited, message_html, table_html
-from clora.ui.corrected_prompt import written_into
+from clora.ui.concept_table import message_html, table_html
+from clora.ui.corrected_prompt import move_into_prompt
+from clora.ui.corrections import read_corrections, with_changed_cell
 from clora.ui.report import Report, report
-from clora.ui.request import read_corrections
 
 PROMPT = "a <lora:black cat:0.8:1> cat and a <lora:dog:1:words=dog:trigger=sks> dog <lora:ink:1:role=style@dog>"
 
@@ -110,7 +110,7 @@ def test_a_place_is_shown_as_it_is_written() -> None:
     assert "beyond the image" in wrong.problem
 
 
-def noted(name: str) -> LoraNotes:
+def notes_of(name: str) -> LoraNotes:
     return {"cat": LoraNotes("sks <b>", 0.7), "dog": LoraNotes("brown dog", 1.0)}.get(name, LoraNotes())
 
 
@@ -127,7 +127,7 @@ def noted(name: str) -> LoraNotes:
     ],
 )
 def test_the_activation_text_is_offered_as_trigger(prompt: str, offered: list[str]) -> None:
-    found = report(prompt, noted=noted)
+    found = report(prompt, notes_of=notes_of)
     assert [row.offered for row in found.rows] == offered
     assert found.notes == ()
     html = table_html(found.rows)
@@ -135,13 +135,13 @@ def test_the_activation_text_is_offered_as_trigger(prompt: str, offered: list[st
     assert "<b>" not in html
     if offered[0]:
         assert 'data-value="sks &lt;b&gt;"' in html
-        taken = read_corrections(edited(change("trigger", "sks <b>"), ""))
-        assert [row.offered for row in report(prompt, corrections=taken, noted=noted).rows] == ["", offered[1]]
+        taken = read_corrections(with_changed_cell(change("trigger", "sks <b>"), ""))
+        assert [row.offered for row in report(prompt, corrections=taken, notes_of=notes_of).rows] == ["", offered[1]]
 
 
 def test_another_weight_than_the_preferred_one_is_noted() -> None:
-    found = report("a <lora:cat:1> cat and a <lora:dog:1> dog, <lora:cat:1> cat", noted=noted)
-    assert found.notes == ('Your notes prefer the weight 0.7 for the LoRA "cat"; the prompt has 1.',)
+    found = report("a <lora:cat:1> cat and a <lora:dog:1> dog, <lora:cat:1> cat", notes_of=notes_of)
+    assert found.notes == ('Your notes for the LoRA "cat" recommend the weight 0.7; the prompt has 1.',)
     assert report("a <lora:cat:1> cat and a <lora:dog:1> dog").notes == ()
 
 
@@ -157,7 +157,7 @@ def test_another_weight_than_the_preferred_one_is_noted() -> None:
 def test_written_tags_have_no_mark_of_a_comment(row: WordsOverride, tag: str) -> None:
     """WebUIs take what follows # in a prompt for a comment."""
     prompt = "a <lora:one:1> ball and a <lora:three:1> dog, a ball, <lora:two:1> it"
-    text, rest = written_into(prompt, {"two": row, "away": row})
+    text, rest = move_into_prompt(prompt, {"two": row, "away": row})
     assert text == prompt.replace("<lora:two:1>", tag)
     assert rest == {"away": row}
     by_tag, by_row = report(text), report(prompt, corrections={"two": row})
@@ -182,16 +182,16 @@ def change(key: str, value: str, lora: str = "cat") -> str:
     ],
 )
 def test_a_changed_cell(cell: str, before: str, after: str) -> None:
-    assert edited(cell, before) == after
-    assert edited(cell, after) == after
+    assert with_changed_cell(cell, before) == after
+    assert with_changed_cell(cell, after) == after
 
 
 @pytest.mark.parametrize("cell", ["", "[]", "3", '{"lora": "cat", "key": "words"}', change("weight", "2")])
 def test_a_cell_that_cannot_be_read(cell: str) -> None:
     with pytest.raises(CLoRAError, match="cell"):
-        edited(cell, "")
+        with_changed_cell(cell, "")
 
 
 def test_corrections_that_cannot_be_read_are_kept() -> None:
     with pytest.raises(CLoRAError, match="cat words"):
-        edited(change("words", "cat"), "cat words")
+        with_changed_cell(change("words", "cat"), "cat words")

@@ -101,7 +101,7 @@ def test_one_input_for_each_setting(page: dict[str, Any], tab: str) -> None:
     assert [kind for kind, *_ in inputs[1:-1]] == [kinds[setting.kind] for setting in SETTINGS]
 
 
-def test_building_again_gives_the_same(page: dict[str, Any]) -> None:
+def test_building_twice_gives_the_same_inputs(page: dict[str, Any]) -> None:
     for again in (*page["again"], page["without boxes"]):
         assert again == page["inputs"]["txt2img"]
 
@@ -115,14 +115,14 @@ def test_a_preset_sets_everything(page: dict[str, Any]) -> None:
     assert page["presets"]["default"] == page["defaults"]
 
 
-def test_presets_of_the_users_own(page: dict[str, Any]) -> None:
+def test_user_presets(page: dict[str, Any]) -> None:
     own, built_in = page["own presets"], list(PRESETS)
     unchanged = [{"__type__": "update"}] * len(SETTINGS)
     ((said, enabled, preset, *controls),) = own["begin"]
     assert (said, enabled, controls) == (BEGUN, {"__type__": "update"}, unchanged)
     assert (preset["value"], _choices(preset)) == ("default", built_in)
     for name, sentence in (
-        ("no name", "needs a name"), ("built in", "&quot;paper&quot; is built in"), ("wrong value", "refine_at"),
+        ("no name", "has no name"), ("built in", "&quot;paper&quot; is built in"), ("wrong value", "refine_at"),
     ):  # fmt: skip
         ((said, preset),) = own[name]
         assert "clora-problem" in said
@@ -138,7 +138,7 @@ def test_presets_of_the_users_own(page: dict[str, Any]) -> None:
     assert own["chosen"] == ["", *page["changed"]]
 
 
-def test_a_tab_begins_as_its_user_wishes(page: dict[str, Any]) -> None:
+def test_a_tab_starts_with_the_users_options(page: dict[str, Any]) -> None:
     own = page["own presets"]
     assert page["options"] == {
         "clora_begin_on": ["Begin with CLoRA open and on", False, "Checkbox", ["clora", "CLoRA"]],
@@ -158,11 +158,11 @@ def test_a_tab_begins_as_its_user_wishes(page: dict[str, Any]) -> None:
     assert "no preset" in own["deleted again"][0][0]
     ((said, _, preset, *controls),) = own["begin without it"]
     assert said.startswith(BEGUN)
-    assert "There is no preset &quot;&lt;b&gt;mine&quot; any more" in said
+    assert "The preset &quot;&lt;b&gt;mine&quot; no longer exists" in said
     assert preset["value"] == "default"
     assert controls == [{"__type__": "update"}] * len(SETTINGS)
     ((said, *controls),) = own["chosen when gone"]
-    assert "any more" in said
+    assert "no longer exists" in said
     assert controls == [{"__type__": "update"}] * len(SETTINGS)
 
 
@@ -196,9 +196,9 @@ def test_the_prompt_is_read(page: dict[str, Any], name: str) -> None:
     assert '<select data-lora="dog" data-key="role"' in table
 
 
-def test_what_the_tag_says_is_not_to_be_edited(page: dict[str, Any]) -> None:
+def test_what_the_tag_sets_is_not_editable(page: dict[str, Any]) -> None:
     ((_, _, table, *_),) = page["said by the tag"]
-    assert '<span title="The tag says so.">cat</span>' in table
+    assert '<span title="Set in the tag.">cat</span>' in table
     assert 'data-lora="cat" data-key="words"' not in table
     assert 'data-lora="cat" data-key="role"' not in table
     assert 'data-lora="cat" data-key="trigger"' in table
@@ -222,7 +222,7 @@ def test_the_table_is_written_into_the_prompt(page: dict[str, Any]) -> None:
     assert (corrections, message) == ("cow: words=dog", same)
     ((prompt, corrections, message),) = page["nothing to write"]
     assert (prompt, corrections) == (same, same)
-    assert "No cell" in message
+    assert "no changes" in message
     ((prompt, corrections, message),) = page["wrong to write"]
     assert (prompt, corrections) == (same, same)
     assert "&lt;b&gt;" in message
@@ -243,7 +243,7 @@ def test_generating_reads_the_prompt_while_clora_is_on(page: dict[str, Any]) -> 
         ("read with wrong setting", "refine_at"),
     ],
 )
-def test_what_is_wrong_is_told(page: dict[str, Any], name: str, sentence: str) -> None:
+def test_errors_and_inactivity_are_shown(page: dict[str, Any], name: str, sentence: str) -> None:
     ((cost, message, table, *_),) = page[name]
     assert sentence in cost + message
     assert "will be composed" not in cost + message
@@ -264,13 +264,13 @@ def test_the_cost_and_the_presets_name_follow_the_settings(page: dict[str, Any])
     assert page["touched without concepts"][1] == [["", "default"]]
 
 
-def test_every_setting_tells_that_it_changed(page: dict[str, Any]) -> None:
+def test_every_setting_notifies_the_script(page: dict[str, Any]) -> None:
     wanted = {f"{tab}_{name}" for tab in ("txt2img", "img2img")
               for name in ("steps", *(f"clora_{setting.name}" for setting in SETTINGS))}  # fmt: skip
     assert set(page["asks the page's script"]) == wanted
 
 
-def test_corrections_read_the_prompt_again(page: dict[str, Any]) -> None:
+def test_a_correction_reads_the_prompt_again(page: dict[str, Any]) -> None:
     ((_, _, table, *_),) = page["read corrected"]
     assert '<tr data-words="grass"' in table
 

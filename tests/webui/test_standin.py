@@ -393,7 +393,7 @@ def test_the_gallery_gets_masks_maps_and_losses(host: Host) -> None:
 
 
 @pytest.mark.parametrize(("asked", "told"), [(True, 1), (False, 0)])
-def test_without_updates_there_is_a_note_in_place_of_the_curve(host: Host, asked: bool, told: int) -> None:
+def test_without_updates_a_note_replaces_the_curve(host: Host, asked: bool, told: int) -> None:
     job = host.draw([PROMPT] * 2, {"preset": "fast", "show_loss": asked, "show_masks": False})
     assert job.processed.comments.count("no updates were made") == told
     assert len(job.processed.images) == 2
@@ -717,7 +717,7 @@ def test_notes_beside_a_lora_are_read(host: Host) -> None:
     finally:
         beside.unlink()
     assert [row.trigger for row in found.rows] == ["sks", ""]
-    assert [note[:28] for note in found.notes] == ['The trigger "sks" of the LoR', "Your notes prefer the weight"]
+    assert [note[:28] for note in found.notes] == ['The trigger "sks" of the LoR', 'Your notes for the LoRA "cat']
     long = "one two three four five six seven"  # more than is put into a variant unasked
     beside.write_text(f'{{"activation text": "{long}"}}', encoding="utf-8")
     try:

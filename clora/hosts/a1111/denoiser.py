@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,15 +13,13 @@ from ...lora.rows import RowLoras
 from ...models import family_of
 from ...models.denoiser import Conditioned, Row
 from ..protocol import Evaluation, frozen
-
-if TYPE_CHECKING:
-    from .model import A1111Model
+from .engine import A1111Engine
 
 
 class A1111Denoiser:
     """`clora.models.denoiser.Denoiser` for A1111 at one evaluation; `inner` is the host's own model wrapper."""
 
-    def __init__(self, model: A1111Model, loras: RowLoras, *, timesteps: bool) -> None:
+    def __init__(self, model: A1111Engine, loras: RowLoras, *, timesteps: bool) -> None:
         self.model, self.loras, self.timesteps = model, loras, timesteps
         self.family = family_of(model.unet)
         self.inner: Callable[..., Tensor] | None = None

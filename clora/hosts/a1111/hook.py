@@ -8,7 +8,7 @@ Nothing else of the host is touched.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,7 @@ from .. import host_api
 from ..protocol import EvaluationHandler
 from ..sampler_hook import SamplerHook
 from .denoiser import A1111Denoiser
-
-if TYPE_CHECKING:
-    from .model import A1111Model
+from .engine import A1111Engine
 
 
 class _Answer(nn.Module):
@@ -54,7 +52,7 @@ class _Answer(nn.Module):
 class A1111SamplerHook(SamplerHook):
     """`SamplerHook` for A1111, whose denoiser works in the sampler's own space."""
 
-    def __init__(self, model: A1111Model, sampler: Any, handler: EvaluationHandler, denoiser: A1111Denoiser) -> None:
+    def __init__(self, model: A1111Engine, sampler: Any, handler: EvaluationHandler, denoiser: A1111Denoiser) -> None:
         self.denoiser = denoiser
         super().__init__(model, sampler, handler)
 

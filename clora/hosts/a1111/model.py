@@ -11,37 +11,25 @@ from torch import nn
 from ...conditioning.encoding import Encoded
 from ...errors import CLoRAError
 from ...lora.rows import RowLoras
+from ...models import family_of
 from ...prompt import PromptTokens, ResolvedText
 from ...settings import Settings
 from .. import host_api
 from ..protocol import EvaluationHandler, host_layout
 from .denoiser import A1111Denoiser
+from .engine import A1111Engine
 from .hook import A1111SamplerHook
 
 
-class A1111Model:
+class A1111Model(A1111Engine):
     """`clora.hosts.protocol.WebUIModel` for A1111's SD 1.5, SD 2.x and SDXL models."""
-
-    def __init__(self, sd_model: Any) -> None:
-        self.sd_model = sd_model
-        embedders = [
-            e for e in getattr(getattr(sd_model, "conditioner", None), "embedders", ()) if hasattr(e, "tokenize_line")
-        ]
-        self._engines = embedders or [sd_model.cond_stage_model]
-        self.sdxl = bool(embedders)
-
-    @property
-    def unet(self) -> nn.Module:
-        """The UNet whose layers LoRAs and the attention probe hook."""
-        unet: nn.Module = self.sd_model.model.diffusion_model
-        return unet
 
     @property
     def text_encoders(self) -> Mapping[str, nn.Module]:
         """The text models inside the host's wrappers."""
         return {
             name: engine.wrapped
-            for name, engine in zip(("text_encoder", "text_encoder_2"), self._engines, strict=False)
+            for name, engine in zip(("text_encoder", "text_encoder_2"), self.text_engines, strict=False)
         }
 
     @property
@@ -55,7 +43,7 @@ class A1111Model:
             raise CLoRAError("CLoRA cannot compose with an InstructPix2Pix model: choose a text-to-image checkpoint.")
         if getattr(self.sd_model.model, "conditioning_key", "") == "crossattn-adm":
             raise CLoRAError("CLoRA cannot compose with an unCLIP model: choose a text-to-image checkpoint.")
-        if not hasattr(self._engines[0], "wrapped"):
+        if not hasattr(self.text_engines[0], "wrapped"):
             raise CLoRAError("CLoRA cannot compose with this model: choose an SD 1.5, SD 2.x or SDXL checkpoint.")
         if sd_unet.current_unet is not None:
             raise CLoRAError(
@@ -69,8 +57,10 @@ class A1111Model:
 
     def layout(self, text: ResolvedText) -> PromptTokens:
         """The chunks of a text, as the host's tokenizer makes them."""
-        engine, database = self._engines[0], sd_hijack.model_hijack.embedding_db
-        return host_layout(engine, text, database, host_api.option("comma_padding_backtrack", 20))
+        engine, database = self.text_engines[0], sd_hijack.model_hijack.embedding_db
+        backtrack = host_api.option("comma_padding_backtrack", 20)
+        length = family_of(self.unet).text_chunk
+        return host_layout(engine, text, database, chunk_length=length, comma_backtrack=backtrack)
 
     def encode(self, texts: Sequence[str], *, negative: bool, width: int, height: int) -> list[Encoded]:
         """The texts in one batch, one context each."""
@@ -79,10 +69,6 @@ class A1111Model:
     def denoiser(self, loras: RowLoras, host_denoiser: Any) -> A1111Denoiser:
         """The rows' denoiser for one sampling pass."""
         return A1111Denoiser(self, loras, timesteps=hasattr(host_denoiser, "alphas"))
-
-    def is_loaded(self) -> bool:
-        """Whether the host still has this model (a refiner replaces it in the middle of a pass)."""
-        return shared.sd_model is self.sd_model
 
     def attach(self, processing: Any, handler: EvaluationHandler, denoiser: A1111Denoiser) -> Callable[[], None]:
         """Let `handler` answer the evaluations of this pass; returns a function that removes every hook."""

@@ -14,9 +14,9 @@ from ...conditioning.encoding import Encoded, TextGroup
 from ...conditioning.lora_sets import LoraSets
 from ...lora.resolve import AppliedLora
 from ...lora.rows import RowLoras
+from ...models import family_of
 from ...prompt import PromptTokens, ResolvedText, encode_layout
 
-CHUNK = 77
 """Tokens of one chunk of CLIP, with BOS and EOS."""
 
 
@@ -44,6 +44,7 @@ class TextEncoding:
     def __init__(self, pipe: Any, clip_skip: int = 0) -> None:
         self.pipe = pipe
         self.clip_skip = clip_skip
+        self.chunk_length = family_of(pipe.unet).text_chunk
         second = getattr(pipe, "text_encoder_2", None)
         self.sdxl = second is not None
         pairs = [("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")]
@@ -71,6 +72,7 @@ class TextEncoding:
             bos=tokenizer.bos_token_id,
             eos=tokenizer.eos_token_id,
             pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+            chunk_length=self.chunk_length,
             comma_id=comma[0] if len(comma) == 1 else None,
         )
 
@@ -109,19 +111,19 @@ class TextEncoding:
         sets: Sequence[Sequence[AppliedLora]],
     ) -> tuple[list[Tensor], list[Tensor] | None]:  # fmt: skip
         """Contexts (chunks * 77, D) of one encoder for every text, and SDXL's pooled vectors (D) where it has them."""
-        count = max(len(layout.chunks) for layout in layouts)
+        count, size = max(len(layout.chunks) for layout in layouts), self.chunk_length + 2  # with start and end
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         # A text with fewer chunks than the longest is filled up with chunks of the empty prompt.
-        blank = (tokenizer.bos_token_id, tokenizer.eos_token_id, *([pad] * (CHUNK - 2)))
+        blank = (tokenizer.bos_token_id, tokenizer.eos_token_id, *([pad] * self.chunk_length))
         ids, weights = [], []
         for layout in layouts:
             missing = count - len(layout.chunks)
             ids += [*layout.chunks, *([blank] * missing)]
-            weights += [*layout.weights, *([(1.0,) * CHUNK] * missing)]
+            weights += [*layout.weights, *([(1.0,) * size] * missing)]
         rows = [lora_set for lora_set in text_sets for _ in range(count)]
         hidden, vectors = self._hidden(name, encoder, torch.tensor(ids, device=encoder.device), rows, sets)
         hidden = emphasize(hidden, torch.tensor(weights, device=hidden.device, dtype=hidden.dtype))
-        contexts = list(hidden.reshape(len(layouts), count * CHUNK, -1))
+        contexts = list(hidden.reshape(len(layouts), count * size, -1))
         return contexts, None if vectors is None else list(vectors.reshape(len(layouts), count, -1)[:, 0])
 
     def _hidden(

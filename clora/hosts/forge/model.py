@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...conditioning.encoding import Encoded
 from ...errors import CLoRAError
 from ...lora.rows import RowLoras
+from ...models import family_of
 from ...prompt import PromptTokens, ResolvedText
 from ...settings import Settings
 from .. import host_api
@@ -72,7 +73,8 @@ class ForgeModel(ForgeEngine):
     def layout(self, text: ResolvedText) -> PromptTokens:
         """The chunks of a text, as the host's tokenizer makes them."""
         engine: Any = self._engines[0]
-        return host_layout(engine, text, engine.embeddings, _COMMA_BACKTRACK)
+        length = family_of(self.unet).text_chunk
+        return host_layout(engine, text, engine.embeddings, chunk_length=length, comma_backtrack=_COMMA_BACKTRACK)
 
     def encode(self, texts: Sequence[str], *, negative: bool, width: int, height: int) -> list[Encoded]:
         """The texts in one batch, one context each."""

@@ -1,4 +1,4 @@
-"""Painted masks, as the API gives them."""
+"""Painted regions of the API."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from PIL import Image
 from clora.errors import CLoRAError
 from clora.prompt import WordsOverride, analyze
 from clora.prompt.region import Painted
-from clora.ui.corrected_prompt import written_into
-from clora.ui.request import read_corrections, write_corrections
+from clora.ui.corrected_prompt import move_into_prompt
+from clora.ui.corrections import read_corrections, write_corrections
 
 
 def data_url(picture: Image.Image, kind: str = "PNG") -> str:
@@ -64,7 +64,7 @@ def test_an_array_is_a_mask_too() -> None:
         (np.zeros((4, 4)), "region is empty"),
     ],
 )
-def test_what_is_no_mask_is_a_sentence(mask: np.ndarray, sentence: str) -> None:
+def test_invalid_masks_are_errors(mask: np.ndarray, sentence: str) -> None:
     with pytest.raises(CLoRAError, match=sentence):
         Painted(mask)
 
@@ -72,14 +72,14 @@ def test_what_is_no_mask_is_a_sentence(mask: np.ndarray, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("data:image/png;base64,####", "no picture"),
-        ("data:image/png;base64," + base64.b64encode(b"text").decode(), "no picture"),
-        ("data:image/png,abc", "no picture"),
-        (data_url(Image.new("L", (8, 8))), "Nothing is painted"),
+        ("data:image/png;base64,####", "not an image"),
+        ("data:image/png;base64," + base64.b64encode(b"text").decode(), "not an image"),
+        ("data:image/png,abc", "not an image"),
+        (data_url(Image.new("L", (8, 8))), "is empty"),
         (data_url(Image.new("1", (8200, 2), 1)), "larger than"),
     ],
 )
-def test_what_cannot_be_a_mask_is_a_sentence(url: str, sentence: str) -> None:
+def test_invalid_images_are_errors(url: str, sentence: str) -> None:
     with pytest.raises(CLoRAError, match=sentence) as error:
         read_corrections({"cat": {"place": url}})
     assert '"cat"' in str(error.value)
@@ -88,6 +88,6 @@ def test_what_cannot_be_a_mask_is_a_sentence(url: str, sentence: str) -> None:
 def test_it_stays_out_of_lines_and_tags() -> None:
     rows = {"cat": WordsOverride(words="cat", painted=Painted(torch.ones(2, 2)))}
     assert write_corrections(rows) == "cat: words=cat"
-    prompt, rest = written_into("a <lora:cat:1> cat and a <lora:dog:1> dog", rows)
+    prompt, rest = move_into_prompt("a <lora:cat:1> cat and a <lora:dog:1> dog", rows)
     assert prompt == "a <lora:cat:1:words=cat> cat and a <lora:dog:1> dog"
     assert rest == {"cat": WordsOverride(painted=rows["cat"].painted)}

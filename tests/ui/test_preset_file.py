@@ -9,7 +9,7 @@ import pytest
 
 from clora.errors import CLoRAError
 from clora.settings import PRESETS, Settings
-from clora.ui.presets import LONGEST, PresetFile
+from clora.ui.preset_file import MAX_NAME_LENGTH, PresetFile
 
 MINE = Settings("paper", step_size=7.5, refine_at=(0.1, 0.25), method="clora", show_loss=True)
 
@@ -35,7 +35,7 @@ def test_what_is_saved_is_read_again(file: PresetFile) -> None:
     assert [path.name for path in file.path.parent.iterdir()] == ["presets.json"]
 
 
-@pytest.mark.parametrize("name", ["", " \n", *PRESETS, "x" * (LONGEST + 1), "two\nlines", "fast (changed)"])
+@pytest.mark.parametrize("name", ["", " \n", *PRESETS, "x" * (MAX_NAME_LENGTH + 1), "two\nlines", "fast (changed)"])
 def test_a_wrong_name_is_refused_and_nothing_is_written(file: PresetFile, name: str) -> None:
     with pytest.raises(CLoRAError):
         file.save(name, MINE)
@@ -43,7 +43,7 @@ def test_a_wrong_name_is_refused_and_nothing_is_written(file: PresetFile, name: 
 
 
 @pytest.mark.parametrize("name", [*PRESETS, "nobody's"])
-def test_only_own_presets_are_deleted(file: PresetFile, name: str) -> None:
+def test_only_user_presets_are_deleted(file: PresetFile, name: str) -> None:
     file.save("mine", MINE)
     with pytest.raises(CLoRAError, match=name):
         file.delete(name)
@@ -52,7 +52,7 @@ def test_only_own_presets_are_deleted(file: PresetFile, name: str) -> None:
     assert file.read().named("mine") == MINE
 
 
-def test_what_this_version_does_not_know_is_named_and_stays_in_the_file(file: PresetFile) -> None:
+def test_unknown_values_are_reported_and_stay_in_the_file(file: PresetFile) -> None:
     written = {
         "new": {"step_size": 9, "shiny": [1, 2], "mask_threshold": 7, "method": "magic"},
         "paper": {}, "list": [1], "fine": {"refine_updates": 3},
@@ -63,9 +63,10 @@ def test_what_this_version_does_not_know_is_named_and_stays_in_the_file(file: Pr
     assert own.named("fine") == Settings(refine_updates=3)
     assert own.named("paper") == Settings("paper")
     assert own.problems == (
-        'The preset "new" goes without what this version cannot read: shiny=[1, 2], mask_threshold=7, method="magic".',
-        'The preset "paper" in presets.json is left out: The preset "paper" is built in: take another name.',
-        'The preset "list" in presets.json is left out: it has no settings.',
+        'These values of the preset "new" are ignored, because this version cannot read them: shiny=[1, 2], '
+        'mask_threshold=7, method="magic".',
+        'The preset "paper" in presets.json is ignored: The preset "paper" is built in: choose another name.',
+        'The preset "list" in presets.json is ignored: it has no settings.',
     )
     file.save("mine", MINE)
     file.delete("fine")
@@ -75,7 +76,7 @@ def test_what_this_version_does_not_know_is_named_and_stays_in_the_file(file: Pr
 
 
 @pytest.mark.parametrize("content", [b'{"mine": {', b"[1]", b"3", b"\xff\xfe", b"", b"[" * 100000])
-def test_a_damaged_file_is_told_of_and_kept(file: PresetFile, content: bytes) -> None:
+def test_a_damaged_file_is_reported_and_kept(file: PresetFile, content: bytes) -> None:
     for number in ("", "2"):
         file.path.write_bytes(content)
         own = file.read()
@@ -90,6 +91,6 @@ def test_a_damaged_file_is_told_of_and_kept(file: PresetFile, content: bytes) ->
         assert file.path.with_name(f"presets.json.bad{number}").read_bytes() == content
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CLoRAError, match="cannot be written"):
         PresetFile(tmp_path / "missing" / "presets.json").save("mine", MINE)

@@ -1,0 +1,93 @@
+"""The user's corrections of the prompt analysis: read from text or JSON, written as text, changed by a cell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..errors import CLoRAError
+from ..prompt import WordsOverride
+from .painted_region import is_painted, read_painted
+
+CORRECTION_FIELDS = ("words", "trigger", "role", "place")
+
+
+def read_corrections(given: Any) -> dict[str, WordsOverride]:
+    """Corrections from JSON ({"name": {"words": ...}}) or from lines `name: words=cat, trigger=sks, role=style`.
+
+    In JSON, `place` may be a painted region as a data URL. Raises: CLoRAError if they cannot be read.
+    """
+    if isinstance(given, str):
+        text = given.strip()
+        if not text.startswith("{"):
+            return dict(_read_line(line) for line in text.splitlines() if line.strip())
+        try:
+            given = json.loads(text)
+        except ValueError:
+            raise CLoRAError(
+                'The corrections are not valid JSON: correct them, or write lines such as "name: words=cat, '
+                'trigger=sks".'
+            ) from None
+    if not isinstance(given, Mapping):
+        raise CLoRAError(f'The field corrections cannot be {given!r}: use {{"name": {{"words": "cat"}}}} or lines.')
+    return {str(name): _correction(str(name), value) for name, value in given.items()}
+
+
+def _read_line(line: str) -> tuple[str, WordsOverride]:
+    name, colon, rest = line.partition(":")
+    parts = dict[str, str]()
+    for piece in rest.split(","):
+        key, equals, value = piece.partition("=")
+        if not equals and parts:
+            # A comma inside a value is part of the value.
+            last = next(reversed(parts))
+            parts[last] = f"{parts[last]},{piece}".strip()
+        else:
+            parts[key.strip()] = value.strip()
+    if not colon or not name.strip():
+        raise CLoRAError(f'The correction "{line.strip()}" cannot be read: write it as "name: words=cat, trigger=sks".')
+    return name.strip(), _correction(name.strip(), parts)
+
+
+def _correction(name: str, given: Any) -> WordsOverride:
+    if not isinstance(given, Mapping) or any(key not in CORRECTION_FIELDS for key in given):
+        raise CLoRAError(
+            f'The correction for "{name}" cannot be {given!r}: the fields are {", ".join(CORRECTION_FIELDS)}.'
+        )
+    if any(not isinstance(value, str) for value in given.values()):
+        raise CLoRAError(f'The correction for "{name}" contains a value that is not text: {given!r}.')
+    values = {key: value for key, value in given.items() if value}
+    if is_painted(values.get("place", "")):
+        painted = read_painted(values.pop("place"), name)
+        return WordsOverride(**values, painted=painted)
+    return WordsOverride(**values)
+
+
+def write_corrections(corrections: Mapping[str, WordsOverride]) -> str:
+    """Corrections as lines that `read_corrections` reads back. Painted regions are left out."""
+    lines = []
+    for name, one in corrections.items():
+        parts = [f"{key}={getattr(one, key)}" for key in CORRECTION_FIELDS if getattr(one, key)]
+        if parts:
+            lines.append(f"{name}: {', '.join(parts)}")
+    return "\n".join(lines)
+
+
+def with_changed_cell(change: str, corrections: str) -> str:
+    """The corrections after a cell of the table changed; an emptied cell removes its correction.
+
+    `change` is JSON {"lora": name, "key": one of CORRECTION_FIELDS, "value": text} from the page's script.
+    Raises: CLoRAError if `change` or `corrections` cannot be read.
+    """
+    try:
+        cell = json.loads(change)
+        name, key, value = str(cell["lora"]), str(cell["key"]), str(cell["value"]).strip()
+    except (ValueError, KeyError, TypeError):
+        raise CLoRAError(f"The changed cell cannot be read: {change!r}.") from None
+    if key not in CORRECTION_FIELDS:
+        raise CLoRAError(f"The cell {key!r} cannot be edited.")
+    known: Mapping[str, WordsOverride] = read_corrections(corrections)
+    changes: dict[str, Any] = {key: value or None}
+    return write_corrections({**known, name: replace(known.get(name, WordsOverride()), **changes)})
