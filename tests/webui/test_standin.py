@@ -435,7 +435,7 @@ def test_places_and_what_was_found_in_them_are_shown(host: Host, monkeypatch: py
 
 
 def test_a_painted_place_is_the_same_as_a_box(host: Host) -> None:
-    from tests.ui.test_painted import data_url, left_half
+    from tests.ui.test_painted_region import data_url, left_half
 
     boxed = host.draw(clora={**FEW, "corrections": {"cat": {"place": "left"}}})
     painted = host.draw(clora={**FEW, "corrections": {"cat": {"place": data_url(left_half())}}})
