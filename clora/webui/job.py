@@ -8,13 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
-from ..conditioning.batch import condition_batch
+from ..conditioning.batch import BatchConditioning, condition_batch
 from ..engine.record import ConceptMaps
 from ..errors import CLoRAError
-from ..fusion import variants_of
+from ..fusion import strategy_class, variants_of
 from ..hosts import host_api
 from ..hosts.model_factory import loaded_model
 from ..hosts.preview import draw_over
+from ..hosts.protocol import WebUIModel
 from ..hosts.text_encoding import WebUITextEncoder
 from ..lora.library import LoraLibrary
 from ..models import family_of
@@ -139,29 +140,35 @@ class Generation:
         settings = self.request.settings
         if hires and not (settings.hires and self.hires_compositions):
             return
-        compositions = self.hires_compositions if hires else self.compositions
+        masked = strategy_class(settings).needs_masks
+        masks = None
+        if hires and masked and self.first_pass is not None:
+            masks = [mask for mask in self.first_pass.masks if mask is not None]
+            if not masks:  # a refiner took over before there were any
+                return
         model = loaded_model()
         model.check(settings)
-        factor = family_of(model.unet).spatial_factor
-        size = (p.width, p.height) if latent is None else (latent.shape[-1] * factor, latent.shape[-2] * factor)
-        self._library = self._library or LoraLibrary(host_api.HostLoras())
-        encoder = WebUITextEncoder(model, size)
-        # Global styles and role=off are not in the variants: the host has them in its weights.
-        conditioning = condition_batch(
-            encoder, encoder.components, compositions, [variants_of(one, settings) for one in compositions],
-            self._library, settings, host_api.prompt_steps(p, hires),
-        )  # fmt: skip
+        conditioning = self._condition(p, hires, model, latent)
         self.notes.extend(conditioning.warnings)
-        masks = None
-        if hires and self.first_pass is not None and settings.method == "clora":
-            masks = [mask for mask in self.first_pass.masks if mask is not None] or None
-            if masks is None:
-                return
-        preview = self._preview if settings.preview_masks and settings.method == "clora" else None
+        preview = self._preview if settings.preview_masks and masked else None
         self._pass = SamplingPass(
             model, conditioning, settings, p.sampler.model_wrap_cfg, masks=masks, watch=self._watch, preview=preview
         )
         self._detach = model.attach(p, self._pass, self._pass.denoiser)
+
+    def _condition(self, p: Any, hires: bool, model: WebUIModel, latent: Tensor | None) -> BatchConditioning:
+        """Encode the variants of a pass with the host's text encoders."""
+        compositions = self.hires_compositions if hires else self.compositions
+        settings, factor = self.request.settings, family_of(model.unet).spatial_factor
+        size = (p.width, p.height) if latent is None else (latent.shape[-1] * factor, latent.shape[-2] * factor)
+        self._library = self._library or LoraLibrary(host_api.HostLoras())
+        encoder = WebUITextEncoder(model, size)
+        # Global styles and role=off are not in the variants: the host has them in its weights.
+        variants = [variants_of(one, settings) for one in compositions]
+        return condition_batch(
+            encoder, encoder.components, compositions, variants, self._library, settings,
+            host_api.prompt_steps(p, hires),
+        )  # fmt: skip
 
     def _preview(self, outcome: Outcome) -> None:
         """Draw the masks of the batch's first picture over the host's live preview."""

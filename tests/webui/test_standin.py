@@ -641,6 +641,18 @@ def test_a_job_that_breaks_leaves_nothing(host: Host, breaking: Callable[[Host, 
     assert torch.equal(host.draw(clora=FEW).latent, composed)
 
 
+def test_a_patcher_that_another_extension_has_cloned_is_harmless_after_the_pass(both: Host) -> None:
+    """ControlNet clones Forge's patcher with the wrapper on, which must not answer with an ended pass's predictions."""
+    both.use("forge")
+    p, clones = both.job(clora=FEW), list[Any]()
+    p.watch = lambda number, x: clones.append(both.model.forge_objects.unet.clone())
+    both.run(p)
+    wrapper = clones[-1].model_options["model_function_wrapper"]
+    x = torch.randn(2, 4, 16, 16)
+    given = {"input": x, "timestep": x.new_ones(2), "c": {}, "cond_or_uncond": [1, 0]}
+    assert torch.equal(wrapper(lambda x, t: x + t[:, None, None, None], given), x + 1)
+
+
 @pytest.mark.parametrize(("sampler", "at"), [("Euler", 1), ("Euler", 3), ("Heun", 2), ("DDIM", 2)])
 def test_an_interrupt_in_the_middle_of_updates(host: Host, sampler: str, at: int) -> None:
     before, clean = host.first(composed=True), host.traces()

@@ -192,7 +192,7 @@ def _complete(pipe: Pipeline) -> Pipeline:
     modules = {part: module for part, module in pipe.components.items() if isinstance(module, torch.nn.Module)}
     missing = [f"{part}.{name}" for part in modules for name, p in modules[part].named_parameters() if p.is_meta]
     if missing:
-        raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]}")
+        raise ValueError(f"weights are missing: {len(missing)}, such as {missing[0]}")
     return pipe
 
 

@@ -59,7 +59,7 @@ class TextEncoding:
 
         SDXL's two tokenizers have the same vocabulary, so positions by the first hold for both.
         """
-        tokenizer = tokenizer or self.pipe.tokenizer
+        tokenizer = self.pipe.tokenizer if tokenizer is None else tokenizer
 
         def tokenize(words: str) -> list[int]:
             ids: list[int] = tokenizer(words, add_special_tokens=False, truncation=False, verbose=False).input_ids
