@@ -57,7 +57,7 @@ def served(log: Path) -> Iterator[str]:
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=output, stderr=subprocess.STDOUT)
     try:
-        until = time.time() + 60
+        until = time.time() + 180
         while "The page is at" not in log.read_text():
             if process.poll() is not None or time.time() > until:
                 raise RuntimeError(log.read_text())

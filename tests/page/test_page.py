@@ -399,7 +399,7 @@ def test_the_page_needs_nothing_of_a_webui() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=page_browser.environment(), cwd=page_browser.ROOT, capture_output=True,
-        text=True, timeout=60, check=False,
+        text=True, timeout=180, check=False,
     )  # fmt: skip
     assert done.stdout.strip() == "[]", done.stderr
 

@@ -28,7 +28,7 @@ def call(url: str, body: Any = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=90) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         return [error.code, json.loads(error.read())]
@@ -214,7 +214,7 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "defaults": [plain_value(s, s.default) for s in SETTINGS],
         "texts": page_texts(config, first._id, last._id),
         "labels": [setting.label for setting in SETTINGS],
-        "page": len(urllib.request.urlopen(url, timeout=30).read()),
+        "page": len(urllib.request.urlopen(url, timeout=90).read()),
         "route settings": sorted(call(f"{url}/clora/v1/settings")["properties"]),
         "route version": call(f"{url}/clora/v1/version"),
         "route analyze": call(f"{url}/clora/v1/analyze", {"prompt": PROMPT}),

@@ -46,7 +46,7 @@ class Page:
                 pytest.skip(f"gradio {self.version} could not be installed on this Python, see what make test says")
             pytest.skip(f"gradio {self.version} is not in {_folder(self.version)}: make test puts it there")
         if self.found is None:
-            output, errors = self.process.communicate(timeout=120)
+            output, errors = self.process.communicate(timeout=300)
             assert self.process.returncode == 0, errors
             self.found = json.loads(output.splitlines()[-1])
         assert self.found is not None
