@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clora.lora.formats import Delta, read_deltas
+from clora.lora.formats import Delta, Reading, read_deltas
 from clora.lora.resolve import AppliedLora
 from clora.lora.target import Target
 
@@ -163,13 +163,14 @@ def input_for(layer: nn.Module, rows: int) -> Tensor:
     return random(rows, 7, 12, seed=5, scale=1.0)
 
 
-def deltas_on(layer: nn.Module, tensors: dict[str, Tensor], strength: float = 0.8) -> tuple[Delta, ...]:
+def deltas_on(
+    layer: nn.Module, tensors: dict[str, Tensor], strength: float = 0.8, options: dict[str, object] | None = None
+) -> tuple[Delta, ...]:
     """The deltas of one module's tensors; checks that every tensor is used."""
     target = Target(layer, "layer")
     scale = float(tensors["alpha"]) if "alpha" in tensors else None
-    made, used = read_deltas(
-        tensors, target.layer(), strength=strength, scale_of=lambda rank: 1.0 if scale is None else scale / rank
-    )
+    how = Reading(strength, lambda rank: 1.0 if scale is None else scale / rank, options=options or {})
+    made, used = read_deltas(tensors, target.layer(), how)
     assert used == tensors.keys()
     assert made
     return made
