@@ -37,11 +37,15 @@ class FileModule:
 
 @dataclass
 class Grouped:
-    """Modules in the order of the file; keys that belong to no layer; names of textual inversions inside the file."""
+    """Modules in the order of the file; keys that belong to no layer; names of textual inversions inside the file.
+
+    `below` are those of the unplaced keys whose name starts with a layer's: tensors of a format that is not known.
+    """
 
     modules: list[FileModule] = field(default_factory=list)
     unplaced: list[str] = field(default_factory=list)
     embeddings: list[str] = field(default_factory=list)
+    below: list[str] = field(default_factory=list)
 
 
 def group(lora: LoraFile, tables: Tables, settings: AdapterSettings) -> Grouped:
@@ -59,7 +63,10 @@ def group(lora: LoraFile, tables: Tables, settings: AdapterSettings) -> Grouped:
             continue
         found = _find(key, tables)
         if found is None:
-            grouped.unplaced.extend(f"{key}.{suffix}".lstrip(".") for suffix in tensors)
+            names = [f"{key}.{suffix}".lstrip(".") for suffix in tensors]
+            grouped.unplaced.extend(names)
+            if _find(key.rpartition(".")[0], tables) or _find(key.rpartition("_lora")[0], tables):
+                grouped.below.extend(names)
             continue
         module = by_target.setdefault(found, FileModule(*found))
         if tensors.keys() & module.tensors.keys():

@@ -14,7 +14,7 @@ from torch import Tensor
 from .file import LoraFile
 from .keys import flat
 
-_PREFIX = re.compile(r"\A(?:(?:base_model|model|lora|lycoris|oft|diffusion_model|transformer|unet|dit)_(?!blocks))+")
+_PREFIX = re.compile(r"\A(?:(?:base_model|model|lora|lycoris|oft|diffusion_model|transformer(?!_blocks)|unet|dit)_)+")
 _LORA_SUFFIX = re.compile(r"lora_|hada_|lokr_|oft_|boft_|vera_|ia3_|hra_|diff|dora|magnitude|[ab][12]\Z|[pq]_layer")
 
 

@@ -22,7 +22,7 @@ def notes_on(
         fits = "its tensors fit" if unhandled else "all its tensors fit"
         notes.append(f"its metadata names {declared}, but {fits} {model.description}, so it is used")
     if grouped.embeddings:
-        names = ", ".join(f'"{name}"' for name in dict.fromkeys(grouped.embeddings))
+        names = ", ".join(f'"{name}"' for name in sorted(set(grouped.embeddings)))
         notes.append(
             f"it carries the embedding {names}, which CLoRA does not apply: save it as a file of its own in the "
             "embeddings folder if the prompt needs it"
@@ -31,8 +31,10 @@ def notes_on(
     if settings.scale_is_missing and "lora_down" in suffixes and not suffixes & {"alpha", "scale"}:
         notes.append(f"its scale is in PEFT's {CONFIG_NAME}, which is not beside it, so the scale is 1: put it there")
     if "lambda_layer" in suffixes:
-        notes.append("it is a T-LoRA (q_layer, p_layer), which is used with all its ranks at every step")
-    for start in {settings.get(module.component, "init_lora_weights") for module in grouped.modules}:
+        start = "" if "base_lambda" in suffixes else ", and what it started from is taken from the checkpoint's weights"
+        notes.append(f"it is a T-LoRA (q_layer, p_layer), which is used with all its ranks at every step{start}")
+    for module in grouped.modules[:1]:
+        start = settings.get(module.component, "init_lora_weights")
         if isinstance(start, str) and start in _UNKNOWN_STARTS:
             notes.append(
                 f"it was trained on a base model that {_UNKNOWN_STARTS[start]} had changed, so it may look different "

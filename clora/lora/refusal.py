@@ -42,20 +42,20 @@ def nothing_used(lora: LoraFile, model: LoraTargets, grouped: Grouped, settings:
         return CLoRAError(f'"{lora.name}" ({lora.path.name}) is {other.what}, not a LoRA: {other.advice}.')
     for key, tensors in lora.tensors.items():
         check_not_empty(lora, key, tensors)
-    if not grouped.modules:
-        return misfit(lora, model, f"none of its {lora.tensor_count} tensors matches a layer")
-    return _unknown_format(lora, model, grouped.modules[0], settings)
+    if grouped.modules:
+        module = grouped.modules[0]
+        suffix = first_unknown(module.tensors) or next(iter(module.tensors))
+        return _unknown_format(lora, model, f"{module.keys[suffix]}.{suffix}", settings)
+    if grouped.below:
+        return _unknown_format(lora, model, grouped.below[0], settings)
+    return misfit(lora, model, f"none of its {lora.tensor_count} tensors matches a layer")
 
 
-def _unknown_format(
-    lora: LoraFile, model: LoraTargets, module: FileModule, settings: AdapterSettings
-) -> CLoRAError:  # fmt: skip
-    suffix = first_unknown(module.tensors) or next(iter(module.tensors))
+def _unknown_format(lora: LoraFile, model: LoraTargets, key: str, settings: AdapterSettings) -> CLoRAError:
     method = f", {settings.kind} of PEFT" if settings.kind else ""
     return CLoRAError(
         f'LoRA "{lora.name}" ({lora.path.name}) has a format that CLoRA cannot read{method}: its layers are those of '
-        f"{model.description}, but {module.keys[suffix]}.{suffix} belongs to no known format; use another file, or "
-        "write role=off in its tag."
+        f"{model.description}, but {key} belongs to no known format; use another file, or write role=off in its tag."
     )
 
 
