@@ -243,3 +243,25 @@ def test_every_row_has_its_own_layout(tmp_path: Path) -> None:
 def test_the_hosts_modules_are_left_as_they_were() -> None:
     assert isinstance(HOST.get_submodule(NAME), nn.Linear)
     assert not HOST.get_submodule(NAME)._forward_hooks
+
+
+def test_sdxl_files_without_metadata(tmp_path: Path) -> None:
+    """LoHa and OFT in SGM's order: every tensor is used."""
+    from clora.models.unet_layers import _layout_names, _renamed
+
+    model = unet("sdxl")
+    pairs = dict(_layout_names(model))
+    names = [name for name, _ in model.named_modules() if name.endswith(("attn1.to_q", "attn2.to_k"))]
+    loha, oft = {}, {}
+    for name in names:
+        flat = _renamed(name, pairs).replace(".", "_")
+        out, features = model.get_submodule(name).weight.shape
+        oft[f"oft_unet_{flat}.oft_blocks"] = random(2, out // 2, out // 2)
+        for half in "12":
+            loha[f"lora_unet_{flat}.hada_w{half}_a"] = random(out, 2)
+            loha[f"lora_unet_{flat}.hada_w{half}_b"] = random(2, features)
+    for tensors in (loha, oft):
+        save_file(tensors, tmp_path / "cat.safetensors")
+        lora = apply_lora(read_lora(tmp_path / "cat.safetensors"), {"unet": model}, te=1.0, unet=1.0)
+        assert (lora.layer_count, lora.warning) == (len(names), "")
+        assert len(names) > 20
