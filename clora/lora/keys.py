@@ -11,31 +11,40 @@ import re
 
 COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
 
-_ADAPTER = r"(?:\.[A-Za-z0-9_-]+)?"  # PEFT may put the adapter's name before "weight"
+_ADAPTER = r"(?:\.(?!bias\Z)[A-Za-z0-9_-]+)?"  # PEFT may put the adapter's name before "weight"
 _NAMED = (
-    "alpha|dora_scale|diff|diff_b|w_norm|b_norm|oft_blocks|oft_diag|rescale|on_input|hada_w[12]_[ab]|hada_t[12]"
-    "|lokr_w[12](?:_[ab])?|lokr_t[12]"
+    "alpha|scale|dora_scale|diff|diff_b|w_norm|b_norm|oft_blocks|oft_diag|rescale|on_input|reshape_weight"
+    "|bias|bias_indices|bias_values|bias_size|lambda_layer|base_lambda"
+)
+_PARAMETERS = (  # of PEFT: saved as they are, with or without the adapter's name
+    "hada_w[12]_[ab]|hada_t[12]|lokr_w[12](?:_[ab])?|lokr_t[12]|boft_R|boft_s|ia3_l|hra_u|lora_E|vera_lambda_[bd]|vera_[AB]"
 )
 _SUFFIXES: tuple[tuple[re.Pattern[str], str | None], ...] = tuple(
     (re.compile(pattern + r"\Z"), suffix)
     for pattern, suffix in (
-        (r"\.lora(?:_linear_layer)?\.(?P<kind>down|up)\.weight", "lora_"),
-        (r"_lora\.(?P<kind>down|up)\.weight", "lora_"),
-        (r"\.lora_(?P<kind>down|up|mid)\.weight", "lora_"),
-        (r"\.lora_(?P<kind>A|B)" + _ADAPTER + r"\.weight", "lora_"),
+        (r"\.lora_(?:up|B)" + _ADAPTER + r"\.bias", "lora_bias"),
+        (r"\.base_layer\.(?P<kind>bias)", "base_"),
+        (r"[._]lora(?:_linear_layer)?\.(?P<kind>down|up)(?:\.weight)?", "lora_"),
+        (r"\.lora_(?P<kind>down|up|mid)(?:\.weight)?", "lora_"),
+        (r"\.lora_(?P<kind>A|B)" + _ADAPTER + r"(?:\.weight)?", "lora_"),
         (r"\.lora_magnitude_vector" + _ADAPTER + r"(?:\.weight)?", "magnitude"),
-        (r"\.(?P<kind>" + _NAMED + r")", ""),
+        (r"\.oft_R" + _ADAPTER + r"\.(?P<kind>scaled_oft)", ""),
+        (r"\.(?P<kind>oft_R)" + _ADAPTER + r"\.weight", ""),
+        (r"(?:[._]lora)?\.(?P<kind>[qp]_layer|base_[qp])(?:\.weight)?", ""),
+        (r"(?:[._]lora)?\.(?P<kind>" + _NAMED + r")", ""),
+        (r"\.(?P<kind>" + _PARAMETERS + r")(?:\.default)?", ""),
         (r"\.(?P<kind>a1|a2|b1|b2|bm)\.weight", ""),
         (r"\.(?P<kind>weight)", ""),
     )
 )
 _RENAMED = {"A": "down", "B": "up"}
+_BUNDLED = "bundle_emb"  # OneTrainer and the WebUI: textual inversions inside a LoRA file
 
 # Prefix of the flat module key -> the components it may mean, first match wins.
 _PREFIXES: tuple[tuple[str, tuple[str, ...]], ...] = (
     *(
         (outer + inner, components)
-        for outer in ("lora_", "lycoris_", "")
+        for outer in ("lora_", "lycoris_", "oft_", "")
         for inner, components in (
             ("unet_", ("unet",)),
             ("te1_", ("text_encoder",)),
@@ -74,6 +83,12 @@ def split_key(key: str) -> tuple[str, str]:
             return key[: match.start()], (suffix or "") + _RENAMED.get(kind, kind)
     module, _, rest = key.rpartition(".")
     return module, rest
+
+
+def bundled_embedding(module_key: str) -> str | None:
+    """The name of the textual inversion that a module key belongs to (`bundle_emb.NAME`), None for other keys."""
+    head, _, name = module_key.partition(".")
+    return name.removesuffix(".string_to_param") if head == _BUNDLED and name else None
 
 
 def flat(name: str) -> str:

@@ -10,12 +10,16 @@ import torch
 from torch import Tensor
 
 from ..errors import CLoRAError
-from .compatibility import declared_base_model, describe_lora
+from .adapter import AdapterSettings
+from .compatibility import declared_base_model, model_by_tensors, text_width
 from .file import LoraFile
-from .formats import Delta, ScaleOf, ShapeError, read_deltas
-from .keys import aliases, locate_module
+from .formats import Delta, Reading, ShapeError, read_deltas
+from .grouping import FileModule, group
+from .identity import other_model
+from .notes import notes_on
+from .refusal import check_finite, check_not_empty, misfit, nothing_used, wrong_shapes
 from .scale import Scales
-from .target import LoraTargets, Tables, Target
+from .target import LoraTargets, Target
 
 logger = logging.getLogger(__name__)
 _LATENT = 4  # channels of a latent
@@ -32,6 +36,7 @@ class AppliedLora:
     deltas: Mapping[str, Mapping[Target, tuple[Delta, ...]]] = field(repr=False)
     tensor_count: int
     unhandled: tuple[str, ...] = field(repr=False)
+    notes: tuple[str, ...] = ()
 
     @property
     def layer_count(self) -> int:
@@ -40,14 +45,15 @@ class AppliedLora:
 
     @property
     def warning(self) -> str:
-        """One sentence about the tensors that are ignored, empty if there are none."""
-        if not self.unhandled:
-            return ""
-        shown = ", ".join(self.unhandled[:3]) + (", ..." if len(self.unhandled) > 3 else "")
-        return (
-            f'LoRA "{self.name}": {len(self.unhandled)} of its {self.tensor_count} tensors are ignored, because '
-            f"no layer of the model uses them ({shown})."
-        )
+        """What the user should know: the tensors that are ignored and `notes`, a sentence for each; empty if none."""
+        parts = list(self.notes)
+        if self.unhandled:
+            shown = ", ".join(self.unhandled[:3]) + (", ..." if len(self.unhandled) > 3 else "")
+            parts.append(
+                f"{len(self.unhandled)} of its {self.tensor_count} tensors are ignored, because "
+                f"no layer of the model uses them ({shown})"
+            )
+        return f'LoRA "{self.name}": {"; ".join(parts)}.' if parts else ""
 
 
 def resolve_lora(lora: LoraFile, model: LoraTargets, *, te: float, unet: float, dyn: int | None = None) -> AppliedLora:
@@ -55,44 +61,74 @@ def resolve_lora(lora: LoraFile, model: LoraTargets, *, te: float, unet: float, 
 
     model: the layers of the loaded model (`clora.models.lora.lora_targets`). te, unet: strengths of the
     text encoders and of the UNet. dyn: use only the first ranks of low-rank factors (the scale stays alpha / rank).
-    Raises: CLoRAError if the LoRA was made for another base model or matches no layer of this one.
+    Raises: CLoRAError if the LoRA was made for another base model or matches no layer of this one, if it is no LoRA, or
+    if it holds empty, NaN or infinite tensors.
     """
     if dyn is not None and dyn < 1:
         raise CLoRAError(f'LoRA "{lora.name}": dyn={dyn} keeps no rank; write dyn=1 or more.')
-    _check_base_model(lora, model)
+    settings = AdapterSettings(lora)
+    scales = Scales(lora.name, settings)
+    grouped = group(lora, model.tables, settings)
     deltas: dict[str, dict[Target, tuple[Delta, ...]]] = {component: {} for component in model.tables}
-    unhandled: list[str] = []
-    scales = Scales(lora)
-    for key, tensors in lora.tensors.items():
-        found = _find(key, model.tables)
-        made: tuple[Delta, ...] = ()
-        used: set[str] = set()
-        # A layer under two names (SGM and diffusers) is changed once: the first name counts.
-        if found is not None and found[1] not in deltas[found[0]]:
-            component, target = found
-            scale_of = scales.scale_of(component, target.name, tensors)
-            try:
-                made, used = _deltas_on(target, tensors, unet if component == "unet" else te, scale_of, dyn)
-            except ShapeError as error:
-                raise _misfit(lora, model, f"the shapes at {key} differ") from error
-            if made:
-                deltas[component][target] = made
-        unhandled.extend(f"{key}.{suffix}" for suffix in tensors if suffix not in used)
+    unhandled = list(grouped.unplaced)
+    for module in grouped.modules:
+        check_not_empty(lora, module.key, module.tensors)
+        how = _reading(module, settings, scales, unet if module.component == "unet" else te, dyn)
+        try:
+            made, used = _deltas_on(module.target, module.tensors, how)
+        except ShapeError as error:
+            raise wrong_shapes(lora, model, module) from error
+        if made:
+            check_finite(lora, module.key, module.tensors)
+            deltas[module.component][module.target] = made
+        unhandled.extend(module.full_keys(used))
     if not any(deltas.values()):
-        raise _misfit(lora, model, f"none of its {lora.tensor_count} tensors matches a layer")
-    return AppliedLora(lora.name, te, unet, dyn, deltas, lora.tensor_count, tuple(unhandled))
+        raise nothing_used(lora, model, grouped, settings)
+    complete = not grouped.unplaced
+    _check_base_model(lora, model, complete, has_unet=bool(deltas.get("unet")))
+    notes = notes_on(lora, model, settings, grouped, tuple(unhandled))
+    return AppliedLora(lora.name, te, unet, dyn, deltas, lora.tensor_count, tuple(unhandled), notes)
+
+
+def _reading(
+    module: FileModule, settings: AdapterSettings, scales: Scales, strength: float, dyn: int | None
+) -> Reading:  # fmt: skip
+    """How the tensors of one module are read."""
+    component, name = module.component, module.target.name
+    options = settings.options(component, name)
+    scale = scales.configured_scale(component, name)
+    if scale is not None:
+        options["configured_scale"] = scale
+    return Reading(strength, scales.scale_of(component, name, module.tensors), dyn, options)
+
+
+def _check_base_model(lora: LoraFile, model: LoraTargets, complete: bool, *, has_unet: bool) -> None:
+    """A LoRA of another model may fit in part: its text encoder, or the layers that two models share.
+
+    complete: every module of the file has a layer. Then the file is used, whatever its metadata says.
+    Raises: CLoRAError if the metadata or the tensors show another model.
+    """
+    if complete:
+        return
+    if not has_unet and other_model(lora):
+        raise misfit(lora, model, "only its text encoder fits")
+    declared, loaded = declared_base_model(lora), model.base_model
+    width = text_width(lora)
+    fits_by_width = width is not None and model_by_tensors(lora) in (loaded, model.description)
+    if declared and loaded and declared != loaded and not fits_by_width:
+        raise misfit(lora, model, "its metadata says so")
 
 
 def _deltas_on(
-    target: Target, tensors: Mapping[str, Tensor], strength: float, scale_of: ScaleOf, dyn: int | None
-) -> tuple[tuple[Delta, ...], set[str]]:
+    target: Target, tensors: Mapping[str, Tensor], how: Reading
+) -> tuple[tuple[Delta, ...], set[str]]:  # fmt: skip
     """The deltas of one module and the suffixes used. A first convolution that does not fit is left out, because
     editing models differ from their base model there.
 
     Raises: ShapeError if the tensors do not fit any other layer.
     """
     try:
-        return read_deltas(_widened(tensors, target), target.layer(), strength=strength, scale_of=scale_of, dyn=dyn)
+        return read_deltas(_widened(tensors, target), target.layer(), how)
     except ShapeError:
         if target.name != "conv_in":
             raise
@@ -118,26 +154,3 @@ def warn_on_unhandled(applied: AppliedLora) -> str:
     if applied.warning:
         logger.warning("%s", applied.warning)
     return applied.warning
-
-
-def _find(key: str, tables: Tables) -> tuple[str, Target] | None:
-    components, name = locate_module(key)
-    for component in components:
-        table = tables.get(component, {})
-        for alias in aliases(name):
-            if alias in table:
-                return component, table[alias]
-    return None
-
-
-def _check_base_model(lora: LoraFile, model: LoraTargets) -> None:
-    declared, loaded = declared_base_model(lora), model.base_model
-    if declared and loaded and declared != loaded:
-        raise _misfit(lora, model, "its metadata says so")
-
-
-def _misfit(lora: LoraFile, model: LoraTargets, why: str) -> CLoRAError:
-    return CLoRAError(
-        f'LoRA "{lora.name}" ({lora.path.name}) was made for {describe_lora(lora)}, but '
-        f"{model.description} is loaded ({why}): choose another LoRA or load another checkpoint."
-    )

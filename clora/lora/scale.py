@@ -1,66 +1,57 @@
-"""The scale of a LoRA's modules: alpha / rank, from the file's alpha tensors or its adapter metadata."""
+"""The scale of a LoRA's modules: `scale`, or alpha / rank, from the file's tensors or its trainer's settings."""
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from torch import Tensor
 
 from ..errors import CLoRAError
-from .file import LoraFile
+from .adapter import AdapterSettings
 
 
 class Scales:
-    """alpha / rank of each module: from its alpha tensor, else from diffusers' adapter metadata, else 1."""
+    """The scale of each module: its `scale` tensor, else alpha / rank from its alpha tensor or PEFT's settings, else 1.
 
-    def __init__(self, lora: LoraFile) -> None:
-        self._name = lora.name
-        self._config = _adapter_config(lora.metadata)
+    `name` is the LoRA's name, for messages.
+    """
+
+    def __init__(self, name: str, settings: AdapterSettings) -> None:
+        self._name = name
+        self._settings = settings
 
     def scale_of(self, component: str, name: str, tensors: Mapping[str, Tensor]) -> Callable[[int], float]:
         """rank -> scale, for one module.
 
-        Raises: CLoRAError if its alpha tensor is not a single number.
+        Raises: CLoRAError if its alpha or scale tensor is not a single number.
         """
-        alpha: float | None = None
-        root = False
-        if "alpha" in tensors:
-            if tensors["alpha"].numel() != 1:
-                raise CLoRAError(
-                    f'LoRA "{self._name}": the alpha of {name} is not a single number; download the file again or use '
-                    "another one."
-                )
-            alpha = float(tensors["alpha"].reshape(()))
-        else:
+        fixed = self._tensor(tensors, "scale", name)
+        if fixed is not None:
+            return lambda rank: fixed
+        alpha, root = self._tensor(tensors, "alpha", name), False
+        if alpha is None:
             alpha = self._configured_alpha(component, name)
-            root = self._setting(component, "use_rslora") is True
+            root = self._settings.get(component, "use_rslora") is True
         if alpha is None:
             return lambda rank: 1.0
         return lambda rank: alpha / (math.sqrt(rank) if root else rank)
 
-    def _setting(self, component: str, key: str) -> Any:
-        """A PEFT setting; the file of a single component writes it without the component's name."""
-        return self._config.get(f"{component}.{key}", self._config.get(key))
+    def configured_scale(self, component: str, name: str) -> float | None:
+        """alpha / rank by PEFT's settings alone, for formats whose tensors show no rank; None without settings."""
+        alpha, rank = self._configured_alpha(component, name), self._settings.number(component, "r", name)
+        return None if alpha is None or not rank else alpha / rank
 
     def _configured_alpha(self, component: str, name: str) -> float | None:
-        patterns = self._setting(component, "alpha_pattern")
-        if isinstance(patterns, dict):
-            for pattern, alpha in patterns.items():
-                # PEFT reads a pattern as a regular expression. Metadata is untrusted, so match only a name's end.
-                if isinstance(alpha, int | float) and re.search(rf"(^|\.){re.escape(pattern.strip('^$'))}$", name):
-                    return float(alpha)
-        alpha = self._setting(component, "lora_alpha")
-        return float(alpha) if isinstance(alpha, int | float) and not isinstance(alpha, bool) else None
+        key = "alpha" if self._settings.kind in ("LOHA", "LOKR") else "lora_alpha"
+        return self._settings.number(component, key, name)
 
-
-def _adapter_config(metadata: Mapping[str, str]) -> Mapping[str, Any]:
-    """diffusers' `lora_adapter_metadata`: JSON with `unet.r`, `unet.lora_alpha`, `unet.alpha_pattern`, ...; else {}."""
-    try:
-        config = json.loads(metadata.get("lora_adapter_metadata", ""))
-    except (ValueError, RecursionError):
-        return {}
-    return config if isinstance(config, dict) else {}
+    def _tensor(self, tensors: Mapping[str, Tensor], key: str, name: str) -> float | None:
+        if key not in tensors:
+            return None
+        if tensors[key].numel() != 1:
+            raise CLoRAError(
+                f'LoRA "{self._name}": the {key} of {name} is not a single number; download the file again or use '
+                "another one."
+            )
+        return float(tensors[key].reshape(()))

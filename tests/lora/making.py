@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clora.lora.formats import Delta, read_deltas
+from clora.lora.formats import Delta, Reading, read_deltas
 from clora.lora.resolve import AppliedLora
 from clora.lora.target import Target
 
@@ -106,6 +106,41 @@ def tensors_of(form: str, layer: nn.Module, seed: int = 0) -> dict[str, Tensor]:
         "dora_out": lambda: {**makers["lora"](), "dora_scale": 1 + r(out, *[1] * (len(shape) - 1))},
         "dora_in": lambda: {**makers["lora"](), "dora_scale": 1 + r(1, features, *ones)},
         "dora_peft": lambda: {**makers["lora"](), "magnitude": 1 + (r(1, out, *ones) if kernel else r(out))},
+        "adalora": lambda: {**makers["lora"](), "lora_E": r(3, 1, more=2)},
+        "lora_bias": lambda: {**makers["lora"](), "lora_bias": r(out, more=3)},
+        "rest": lambda: {**makers["lora"](), "bias": r(*shape, more=3)},
+        "sparse_rest": lambda: {
+            **makers["lora"](),
+            "bias_indices": torch.tensor([[0, 3, out - 1], [1, 0, features * prod(kernel) - 1]], dtype=torch.int16),
+            "bias_values": r(3, more=3),
+            "bias_size": torch.tensor([out, features * prod(kernel)], dtype=torch.int16),
+        },
+        "whole_bias": lambda: {**makers["lora"](), "base_bias": r(out, more=3)},
+        "reshaped": lambda: {**makers["lora"](), "reshape_weight": torch.tensor(shape)},
+        "ia3_peft_out": lambda: {"ia3_l": 1 + (r(1, out, *ones) if kernel else r(out, 1))},
+        "ia3_peft_in": lambda: {"ia3_l": 1 + r(1, features, *ones)},
+        "oft_peft": lambda: {"oft_R": r(features * prod(kernel) // 4, 6)},
+        "oft_shared": lambda: {"oft_R": r(1, 6), "scaled_oft": torch.tensor(True)},
+        "boft_peft": lambda: {"boft_R": r(2, features * prod(kernel) // 2, 2, 2), "boft_s": 1 + r(out, 1)},
+        "hra": lambda: {"hra_u": r(features * prod(kernel), 3)},
+        "vera": lambda: {
+            "vera_lambda_b": r(out),
+            "vera_lambda_d": r(3),
+            "vera_A": r(5, features + 2),
+            "vera_B": r(out + 2, 5),
+        },
+        "tlora": lambda: {
+            "q_layer": r(3, features, *ones),
+            "p_layer": r(out, 3, *ones),
+            "lambda_layer": r(1, 3),
+            "alpha": alpha(2.0),
+        },
+        "tlora_start": lambda: {
+            **makers["tlora"](),
+            "base_q": r(3, features, *ones, more=1),
+            "base_p": r(out, 3, *ones, more=1),
+            "base_lambda": r(1, 3, more=1),
+        },
         "dora_loha": lambda: {**makers["loha"](), "dora_scale": 1 + r(out, *[1] * (len(shape) - 1))},
     }
     return makers[form]()
@@ -134,7 +169,32 @@ FORMS = (
     "dora_in",
     "dora_peft",
     "dora_loha",
+    "adalora",
+    "lora_bias",
+    "rest",
+    "sparse_rest",
+    "whole_bias",
+    "reshaped",
+    "ia3_peft_out",
+    "ia3_peft_in",
+    "oft_peft",
+    "oft_shared",
+    "boft_peft",
+    "hra",
+    "vera",
+    "tlora",
+    "tlora_start",
 )
+
+
+LINEAR_ONLY = ("vera",)
+POINTWISE_ONLY = ("tlora", "tlora_start")
+
+
+def fits(form: str, kind: str) -> bool:
+    """Whether a format exists for a kind of layer (a key of `layers`)."""
+    linear = kind in ("linear", "linear_no_bias")
+    return (linear or form not in LINEAR_ONLY) and (linear or kind == "conv1x1" or form not in POINTWISE_ONLY)
 
 
 def prod(sizes: list[int]) -> int:
@@ -163,13 +223,14 @@ def input_for(layer: nn.Module, rows: int) -> Tensor:
     return random(rows, 7, 12, seed=5, scale=1.0)
 
 
-def deltas_on(layer: nn.Module, tensors: dict[str, Tensor], strength: float = 0.8) -> tuple[Delta, ...]:
+def deltas_on(
+    layer: nn.Module, tensors: dict[str, Tensor], strength: float = 0.8, options: dict[str, object] | None = None
+) -> tuple[Delta, ...]:
     """The deltas of one module's tensors; checks that every tensor is used."""
     target = Target(layer, "layer")
     scale = float(tensors["alpha"]) if "alpha" in tensors else None
-    made, used = read_deltas(
-        tensors, target.layer(), strength=strength, scale_of=lambda rank: 1.0 if scale is None else scale / rank
-    )
+    how = Reading(strength, lambda rank: 1.0 if scale is None else scale / rank, options=options or {})
+    made, used = read_deltas(tensors, target.layer(), how)
     assert used == tensors.keys()
     assert made
     return made

@@ -187,10 +187,11 @@ def test_every_tensor_is_accounted_for(tmp_path: Path, caplog: pytest.LogCapture
         f"{KEY}.alpha": alpha(4.0),
     }
     lora = apply(tmp_path, one_layer() | extra)
-    assert set(lora.unhandled) == {"lora_unet_nowhere.lora_down", f"{KEY}.odd_thing", "bundle_emb.word.string_to_param"}
+    assert set(lora.unhandled) == {"lora_unet_nowhere.lora_down", f"{KEY}.odd_thing"}
     assert lora.tensor_count == 6
     text = warn_on_unhandled(lora)
-    assert 'LoRA "cat": 3 of its 6 tensors are ignored' in text
+    assert text.startswith('LoRA "cat": it carries the embedding "word", which CLoRA does not apply')
+    assert "2 of its 6 tensors are ignored" in text
     assert [record.getMessage() for record in caplog.records] == [text]
 
 
@@ -232,11 +233,15 @@ def test_misfits_are_errors_that_name_both_sides(tmp_path: Path) -> None:
     ],
 )
 def test_metadata_of_another_base_model(tmp_path: Path, metadata: dict[str, str], made_for: str) -> None:
+    """A file whose tensors all fit is used, whatever its metadata says: merge and resize tools copy metadata."""
     host = {"unet": unet(width=768)}
     with pytest.raises(CLoRAError, match=f"made for {made_for}, but SD 1.x is loaded"):
-        apply(tmp_path, one_layer(), metadata, host)
+        apply(tmp_path, one_layer() | no_match(), metadata, host)
+    copied = apply(tmp_path, one_layer(), metadata, host)
+    assert copied.layer_count == 1
+    assert f"its metadata names {made_for}, but all its tensors fit SD 1.x" in copied.warning
     fits = apply(tmp_path, one_layer(), {"ss_base_model_version": "sd_v1"}, host)
-    assert fits.layer_count == 1
+    assert (fits.layer_count, fits.warning) == (1, "")
 
 
 def test_an_inpainting_models_first_layer_may_differ(tmp_path: Path) -> None:

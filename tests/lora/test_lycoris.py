@@ -125,6 +125,21 @@ def test_dora(form: str, kind: str) -> None:
         torch.testing.assert_close(ours(layer, tensors, 0.3), want, **TOLERANCE)
 
 
+@pytest.mark.parametrize("kind", ["linear", "conv1x1"])
+@pytest.mark.parametrize("sig_type", ["principal", "middle", "last"])
+def test_tlora(sig_type: str, kind: str) -> None:
+    """LyCORIS saves no start: it is made again from the host's weight."""
+    layer = layers()[kind].float()
+    module = modules.TLoraModule("m", layer, lora_dim=4, alpha=2, sig_type=sig_type)
+    for index, parameter in enumerate((module.q_layer.weight, module.p_layer.weight, module.lambda_layer)):
+        parameter.data += random(*parameter.shape, seed=index, scale=0.1).float()
+    tensors = {key.removesuffix(".weight"): value.detach() for key, value in module.custom_state_dict().items()}
+    stack = Stack(Layer(layer, kind_of(layer)), deltas_on(layer, tensors, 0.7, {"sig_type": sig_type}))
+    want = module.get_merged_weight(multiplier=0.7)[0].detach()
+    torch.testing.assert_close(stack.dense()[0], want, rtol=1e-5, atol=1e-5)
+    assert (want - layer.weight).abs().max() > 1e-2
+
+
 @pytest.mark.parametrize("kind", ["layer_norm", "group_norm"])
 def test_norm(kind: str) -> None:
     layer = layers()[kind]

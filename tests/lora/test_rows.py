@@ -16,8 +16,8 @@ from torch.func import functional_call
 
 from clora.errors import CLoRAError
 from clora.lora.file import LoraFile
+from clora.lora.formats import Reading, read_deltas
 from clora.lora.formats import layer as layer_module
-from clora.lora.formats import read_deltas
 from clora.lora.keys import split_key
 from clora.lora.resolve import AppliedLora
 from clora.lora.rows import RowLoras
@@ -140,7 +140,7 @@ def test_fused_attention_with_all_options(replaced: bool, monkeypatch: pytest.Mo
     attention = nn.MultiheadAttention(8, 2, batch_first=True, dtype=torch.float64).requires_grad_(False)
     target = Target(attention, "in_proj", "in")
     deltas, _ = read_deltas(
-        {"lora_down": random(2, 8), "lora_up": random(24, 2)}, target.layer(), strength=1.0, scale_of=lambda rank: 1.0
+        {"lora_down": random(2, 8), "lora_up": random(24, 2)}, target.layer(), Reading(1.0, lambda rank: 1.0)
     )
     lora = AppliedLora("made", 1, 1, None, {"text_encoder": {target: deltas}}, 2, ())
     loras = RowLoras("text_encoder", attention, [[], [lora]])

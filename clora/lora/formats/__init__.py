@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import Protocol
 
-from .base import Additive, Before, Bias, Delta, Full, ScaleOf, ShapeError, Tensors, check_shapes
+import torch
+from torch import Tensor
+
+from .base import Additive, Before, Delta, Full, Reading, ScaleOf, ShapeError, Tensors, check_shapes
+from .bias import Bias, BiasFromHost
 from .dora import DoRA
 from .glora import GLoRA
-from .ia3 import IA3
+from .ia3 import IA3, PeftIA3
 from .kron import LoKr
 from .layer import Layer, cast_outside_autograd, kind_of
-from .lowrank import LoHa, LowRank
+from .lowrank import LoHa, LowRank, VeRA, wide
 from .orthogonal import BOFT, OFT
+from .residual import Residual, TLoRA
+from .rotation import HRA, PeftBOFT, PeftOFT
 
 
 class Format(Protocol):
@@ -25,11 +31,16 @@ class Format(Protocol):
     def reads(self, tensors: Tensors) -> bool:
         """True if a module's tensors have this format."""
 
-    def read(self, tensors: Tensors, layer: Layer, strength: float, scale_of: ScaleOf, dyn: int | None) -> Delta:
+    def read(self, tensors: Tensors, layer: Layer, how: Reading) -> Delta:
         """The delta that the tensors make on the layer."""
 
 
-FORMATS: tuple[Format, ...] = (LowRank, LoHa, LoKr, GLoRA, IA3, OFT, BOFT, Full)
+FORMATS: tuple[Format, ...] = (
+    LowRank, LoHa, LoKr, GLoRA, IA3, PeftIA3, OFT, BOFT, PeftOFT, PeftBOFT, HRA, VeRA, TLoRA, Full,
+)  # fmt: skip
+_NUMBERS = frozenset({"alpha", "scale", "reshape_weight"})
+"""They describe the other tensors of a module: its scale, and the shape of the weight it was made for."""
+_SPARSE = frozenset({"bias_indices", "bias_values", "bias_size"})
 
 __all__ = [
     "FORMATS",
@@ -38,6 +49,7 @@ __all__ = [
     "Bias",
     "Delta",
     "Layer",
+    "Reading",
     "ScaleOf",
     "ShapeError",
     "cast_outside_autograd",
@@ -46,36 +58,90 @@ __all__ = [
 ]
 
 
-def read_deltas(
-    tensors: Tensors, layer: Layer, *, strength: float, scale_of: ScaleOf, dyn: int | None = None
-) -> tuple[tuple[Delta, ...], set[str]]:
+def read_deltas(tensors: Tensors, layer: Layer, how: Reading) -> tuple[tuple[Delta, ...], set[str]]:
     """The deltas that a module's tensors make on a layer, and the suffixes used; `()` if no format matches.
 
     Raises: ShapeError if the tensors do not fit the layer.
     """
     check_shapes(all(tensor.numel() > 0 for tensor in tensors.values()))
     try:
-        return _read(tensors, layer, strength, scale_of, dyn)
+        return _read(tensors, layer, how)
     except (IndexError, KeyError, RuntimeError, ValueError) as error:  # raised by inconsistent shapes
         raise ShapeError from error
 
 
-def _read(
-    tensors: Tensors, layer: Layer, strength: float, scale_of: ScaleOf, dyn: int | None
-) -> tuple[tuple[Delta, ...], set[str]]:
+def _read(tensors: Tensors, layer: Layer, how: Reading) -> tuple[tuple[Delta, ...], set[str]]:
     deltas: list[Delta] = []
     used: set[str] = set()
     form = next((form for form in FORMATS if form.reads(tensors)), None)
     if form is not None:
-        delta = form.read(tensors, layer, strength, scale_of, dyn)
-        used |= form.keys & tensors.keys()
+        residual = form is LowRank and Residual.reads_with(tensors, how)
+        delta = Residual.read(tensors, layer, how) if residual else form.read(tensors, layer, how)
+        used |= (form.keys | _NUMBERS) & tensors.keys()
         scales = DoRA.keys & tensors.keys()
         if scales and isinstance(delta, Additive) and layer.kind != "norm":
             key = min(scales)
             delta = DoRA(delta, tensors[key], peft=key == "magnitude")
             used.add(key)
         deltas.append(delta)
-    for key in sorted(Bias.keys & tensors.keys()):
-        deltas.append(Bias(layer, strength, tensors[key]))
-        used.add(key)
+        if "reshape_weight" in tensors:  # a LoRA for a weight that was enlarged first
+            check_shapes(tensors["reshape_weight"].flatten().tolist() == list(layer.shape))
+        if form is LowRank:
+            deltas.extend(_rest_of_extraction(tensors, layer, how, used))
+    deltas.extend(_biases(tensors, layer, how, used, deltas[0] if deltas else None))
     return tuple(deltas), used
+
+
+def _rest_of_extraction(tensors: Tensors, layer: Layer, how: Reading, used: set[str]) -> list[Delta]:
+    """What an extracted LoRA leaves out, a difference of the weight: `bias`, or sparse `bias_*` (LyCORIS)."""
+    size = torch.Size(layer.shape).numel()
+    if tensors.keys() >= _SPARSE:
+        dense = torch.zeros(tensors["bias_size"].long().tolist(), dtype=wide(tensors["bias_values"]).dtype)
+        rows, columns = tensors["bias_indices"].long()
+        dense[rows, columns] = wide(tensors["bias_values"])
+        used |= _SPARSE
+    elif "bias" in tensors and tensors["bias"].numel() == size:
+        dense = wide(tensors["bias"])
+        used.add("bias")
+    else:
+        return []
+    check_shapes(dense.numel() == size)
+    return [Full(layer, how.strength * how.scale_of(tensors["lora_down"].shape[0]), dense.reshape(layer.shape))]
+
+
+def _biases(tensors: Tensors, layer: Layer, how: Reading, used: set[str], main: Delta | None) -> list[Delta]:
+    """The changes of the bias: differences, PEFT's bias of a LoRA, PEFT's whole biases, the part of PEFT's IA3."""
+    deltas: list[Delta] = []
+    for key in sorted(Bias.keys & tensors.keys()):
+        deltas.append(Bias(layer, how.strength, tensors[key]))
+        used.add(key)
+    if "lora_bias" in tensors and "lora_down" in tensors:
+        scale = how.scale_of(tensors["lora_down"].shape[0])
+        deltas.append(Bias(layer, how.strength * scale, tensors["lora_bias"]))
+        used.add("lora_bias")
+    whole = _whole_bias(tensors, layer, how)
+    if whole is not None:
+        deltas.append(BiasFromHost.instead(layer, how.strength, wide(tensors[whole])))
+        used.add(whole)
+    if isinstance(main, PeftIA3) and main.bias_factor is not None and layer.bias is not None:
+        deltas.append(BiasFromHost.times(layer, how.strength, main.bias_factor))
+    return deltas
+
+
+def _whole_bias(tensors: Tensors, layer: Layer, how: Reading) -> str | None:
+    """The suffix of a bias that replaces the layer's own: `base_layer.bias`, or `bias` if PEFT's settings say so."""
+    if "base_bias" in tensors:
+        return "base_bias"
+    told = how.options.get("bias", "none") != "none"
+    return "bias" if told and "bias" in tensors and tensors["bias"].numel() == layer.shape[0] else None
+
+
+def is_known(suffix: str) -> bool:
+    """Whether any format uses tensors with this suffix."""
+    keys = {"lora_bias", "base_bias", "bias"} | _NUMBERS | _SPARSE | DoRA.keys | Bias.keys
+    return suffix in keys or any(suffix in form.keys for form in FORMATS)
+
+
+def first_unknown(tensors: dict[str, Tensor]) -> str | None:
+    """The first suffix that no format uses."""
+    return next((suffix for suffix in tensors if not is_known(suffix)), None)

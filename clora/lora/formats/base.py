@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +15,19 @@ from .layer import Casts, Layer
 Tensors = Mapping[str, Tensor]
 Move = Callable[[Tensor], Tensor]
 ScaleOf = Callable[[int], float]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a module's tensors become a delta: the strength, rank -> scale, how many ranks (`dyn`, None: all).
+
+    `options` are the trainer's settings for this module, under PEFT's names (`clora.lora.adapter`).
+    """
+
+    strength: float
+    scale_of: ScaleOf
+    dyn: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ShapeError(Exception):
@@ -96,37 +110,6 @@ class Additive(Delta):
         """dW in the layer's weight shape at strength 1; `move` casts a stored tensor to device and dtype."""
 
 
-class Bias(Delta):
-    """`diff_b`, `b_norm`: strength * diff is added to the bias, so the order of LoRAs does not matter."""
-
-    needs = frozenset()
-    keys = frozenset({"diff_b", "b_norm"})
-
-    def __init__(self, layer: Layer, strength: float, diff: Tensor) -> None:
-        super().__init__(layer, strength)
-        check_shapes(diff.numel() == layer.shape[0])
-        self._diff = diff.reshape(-1)
-        self._casts = Casts()
-
-    def forward(self, x: Tensor, y: Tensor, before: Before) -> Tensor:
-        """y + strength * diff on the channel axis."""
-        return self.shift(y)
-
-    def shift(self, y: Tensor) -> Tensor:
-        """y + strength * diff on the channel axis."""
-        (diff,) = self._casts.get(y, lambda move: (self.strength * move(self._diff),))
-        return y + self.layer.per_channel(diff, y)
-
-    def merge(self, weight: Tensor) -> Tensor:
-        """The weight unchanged; see `merge_bias`."""
-        return weight
-
-    def merge_bias(self, bias: Tensor | None) -> Tensor:
-        """The bias (out,) with this change, also for a layer without a bias."""
-        diff = self.strength * self._diff
-        return diff if bias is None else bias + diff.to(bias)
-
-
 class Full(Additive):
     """`diff` (LyCORIS full, extracted differences) and `w_norm`: a dense difference of the weight."""
 
@@ -144,9 +127,9 @@ class Full(Additive):
         return "diff" in tensors or "w_norm" in tensors
 
     @classmethod
-    def read(cls, tensors: Tensors, layer: Layer, strength: float, scale_of: ScaleOf, dyn: int | None) -> Delta:
+    def read(cls, tensors: Tensors, layer: Layer, how: Reading) -> Delta:
         """The delta of one module; alpha is not used."""
-        return cls(layer, strength, tensors["diff" if "diff" in tensors else "w_norm"])
+        return cls(layer, how.strength, tensors["diff" if "diff" in tensors else "w_norm"])
 
     def weight(self, move: Move) -> Tensor:
         """The stored difference."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Before, Delta, ScaleOf, Tensors, check_shapes
+from .base import Before, Delta, Reading, Tensors, check_shapes
 from .layer import Casts, Layer
 from .lowrank import LowRank
 
@@ -16,8 +16,8 @@ class GLoRA(Delta):
     needs = frozenset({"a1", "a2", "b1", "b2"})
     keys = needs | {"bm", "alpha"}
 
-    def __init__(self, layer: Layer, strength: float, tensors: Tensors, scale_of: ScaleOf, dyn: int | None) -> None:
-        super().__init__(layer, strength)
+    def __init__(self, layer: Layer, tensors: Tensors, how: Reading) -> None:
+        super().__init__(layer, how.strength)
         check_shapes(layer.kind != "norm" and not layer.grouped and all(tensors[key].ndim > 1 for key in self.needs))
         a1, a2, b1, b2 = (tensors[key] for key in ("a1", "a2", "b1", "b2"))
         if not (b1.shape[0] == layer.shape[0] and b1.shape[1] == b2.shape[0]):
@@ -25,15 +25,15 @@ class GLoRA(Delta):
         features = layer.shape[1]
         check_shapes(b1.shape[1] == b2.shape[0] and a1.numel() == features * a1.shape[1])
         check_shapes(a1.shape[0] == features and a2.numel() == features * a1.shape[1])
-        self._scale = scale_of(b2.shape[0])
-        self._a = (a1.flatten(1)[:, :dyn], a2.flatten(1)[:dyn])
-        self._b = LowRank(layer, strength, b2, b1, tensors.get("bm"), self._scale, dyn)
+        self._scale = how.scale_of(b2.shape[0])
+        self._a = (a1.flatten(1)[:, : how.dyn], a2.flatten(1)[: how.dyn])
+        self._b = LowRank(layer, how.strength, b2, b1, tensors.get("bm"), self._scale, how.dyn)
         self._casts = Casts()
 
     @classmethod
-    def read(cls, tensors: Tensors, layer: Layer, strength: float, scale_of: ScaleOf, dyn: int | None) -> Delta:
+    def read(cls, tensors: Tensors, layer: Layer, how: Reading) -> Delta:
         """The delta of one module, scale = alpha / rank on both parts."""
-        return cls(layer, strength, tensors, scale_of, dyn)
+        return cls(layer, tensors, how)
 
     def forward(self, x: Tensor, y: Tensor, before: Before) -> Tensor:
         """y + s f(A x) + s B x."""

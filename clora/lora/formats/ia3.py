@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .base import Before, Delta, Move, ScaleOf, Tensors, check_shapes
+from .base import Before, Delta, Move, Reading, Tensors, check_shapes
 from .layer import Casts, Layer
+from .lowrank import wide
 
 
 class IA3(Delta):
@@ -21,9 +22,9 @@ class IA3(Delta):
         self._casts = Casts()
 
     @classmethod
-    def read(cls, tensors: Tensors, layer: Layer, strength: float, scale_of: ScaleOf, dyn: int | None) -> Delta:
+    def read(cls, tensors: Tensors, layer: Layer, how: Reading) -> Delta:
         """The delta of one module; alpha and rank are not used."""
-        return cls(layer, strength, tensors["weight"], bool(tensors["on_input"].reshape(-1)[:1].any()))
+        return cls(layer, how.strength, tensors["weight"], bool(tensors["on_input"].reshape(-1)[:1].any()))
 
     def _vector(self, move: Move) -> tuple[Tensor]:
         return (self.strength * move(self._factor),)
@@ -40,3 +41,33 @@ class IA3(Delta):
         axis = 1 if self._on_input else 0
         shape = [-1 if axis == i else 1 for i in range(weight.ndim)]
         return weight * (1 + self.strength * self._factor.to(weight)).reshape(shape)
+
+
+class PeftIA3(IA3):
+    """`ia3_l`, the factor itself: (out, 1) or (1, in) for linear layers, (1, channels, 1, 1) for convolutions.
+
+    PEFT also scales the bias if the factor is per output (`bias_factor`).
+    """
+
+    needs = frozenset({"ia3_l"})
+    keys = needs
+
+    @classmethod
+    def read(cls, tensors: Tensors, layer: Layer, how: Reading) -> Delta:
+        """The delta of one module; a feedforward layer's factor is per input."""
+        factor = tensors["ia3_l"]
+        return cls(layer, how.strength, wide(factor) - 1, cls._is_on_input(factor, layer, how))
+
+    @staticmethod
+    def _is_on_input(factor: Tensor, layer: Layer, how: Reading) -> bool:
+        told = how.options.get("feedforward")
+        if isinstance(told, bool):
+            return told
+        if factor.ndim == 2:
+            return factor.shape[0] == 1
+        return factor.numel() != layer.shape[0]
+
+    @property
+    def bias_factor(self) -> Tensor | None:
+        """What the bias is multiplied with, less 1; None if the factor is per input."""
+        return None if self._on_input else self._factor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Additive, Delta, Move, ScaleOf, Tensors, check_shapes
+from .base import Additive, Delta, Move, Reading, Tensors, check_shapes
 from .layer import Layer
 
 
@@ -52,14 +52,15 @@ class LoKr(Additive):
         return all(f"lokr_w{n}" in tensors or {f"lokr_w{n}_a", f"lokr_w{n}_b"} <= tensors.keys() for n in (1, 2))
 
     @classmethod
-    def read(cls, tensors: Tensors, layer: Layer, strength: float, scale_of: ScaleOf, dyn: int | None) -> Delta:
+    def read(cls, tensors: Tensors, layer: Layer, how: Reading) -> Delta:
         """The delta of one module; if both halves are whole there is no rank, and the scale is 1."""
-        scale = 1.0
+        # PEFT scales by the rank of its settings; for LyCORIS two whole halves have no rank.
+        scale = float(how.options.get("configured_scale", 1.0))
         if "lokr_w1" not in tensors:
-            scale = scale_of(tensors["lokr_w1_b"].shape[0])
+            scale = how.scale_of(tensors["lokr_w1_b"].shape[0])
         elif "lokr_w2" not in tensors:
-            scale = scale_of(tensors["lokr_w2_b"].shape[0])
-        return cls(layer, strength, tensors, scale, dyn)
+            scale = how.scale_of(tensors["lokr_w2_b"].shape[0])
+        return cls(layer, how.strength, tensors, scale, how.dyn)
 
     def _halves(self, move: Move) -> tuple[Tensor, Tensor]:
         """(w1 times the scale, w2), each multiplied out: both are small compared with dW."""

@@ -5,15 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Additive, Delta, Move, ScaleOf, Tensors, check_shapes
+from .base import Additive, Delta, Move, Reading, Tensors, check_shapes
 from .layer import Layer
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or as it is if it has float64: narrow types cannot all be multiplied."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 class LowRank(Additive):
     """scale * up @ down; on convolutions the kernel is in `down`, or in `mid` between two 1x1 layers (CP, Tucker)."""
 
     needs = frozenset({"lora_up", "lora_down"})
-    keys = frozenset({"lora_up", "lora_down", "lora_mid", "alpha"})
+    keys = frozenset({"lora_up", "lora_down", "lora_mid", "lora_E", "alpha"})
 
     def __init__(
         self,
@@ -41,12 +46,14 @@ class LowRank(Additive):
         self._down, self._up, self._mid, self._scale = down[:dyn], up[:, :dyn], mid, scale
 
     @classmethod
-    def read(cls, tensors: Tensors, layer: Layer, strength: float, scale_of: ScaleOf, dyn: int | None) -> Delta:
+    def read(cls, tensors: Tensors, layer: Layer, how: Reading) -> Delta:
         """The delta of one module, scale = alpha / rank of the file (`dyn` does not change it, as in the WebUI)."""
         down = tensors["lora_down"]
         check_shapes(down.ndim > 1)
-        scale = scale_of(down.shape[0])
-        return cls(layer, strength, down, tensors["lora_up"], tensors.get("lora_mid"), scale, dyn)
+        scale = how.scale_of(down.shape[0])
+        if "lora_E" in tensors:  # AdaLoRA's singular values (arXiv 2303.10512)
+            down = wide(down).flatten(1) * wide(tensors["lora_E"]).reshape(-1, 1)
+        return cls(layer, how.strength, down, tensors["lora_up"], tensors.get("lora_mid"), scale, how.dyn)
 
     def change(self, x: Tensor) -> Tensor:
         """scale * up(down(x)), or scale * up(mid(down(x)))."""
@@ -77,6 +84,23 @@ class LowRank(Additive):
         return self._scale * (up @ down.flatten(1)).reshape(self.layer.shape)
 
 
+class VeRA(LowRank):
+    """diag(b) B diag(d) A with random A, B that all layers share (arXiv 2310.11454), each cut to the layer's size."""
+
+    needs = frozenset({"vera_lambda_b", "vera_lambda_d", "vera_A", "vera_B"})
+    keys = needs
+
+    @classmethod
+    def read(cls, tensors: Tensors, layer: Layer, how: Reading) -> Delta:
+        """The delta of one module; there is no alpha."""
+        by_out, by_rank = wide(tensors["vera_lambda_b"]), wide(tensors["vera_lambda_d"])
+        shared_down, shared_up = wide(tensors["vera_A"]), wide(tensors["vera_B"])
+        check_shapes(layer.kind == "linear" and by_out.shape == layer.shape[:1] and by_rank.ndim == 1)
+        down = by_rank[:, None] * shared_down[: len(by_rank), : layer.shape[1]]
+        up = by_out[:, None] * shared_up[: layer.shape[0], : len(by_rank)]
+        return cls(layer, how.strength, down, up, None, 1.0, how.dyn)
+
+
 class LoHa(Additive):
     """(w1_a @ w1_b) * (w2_a @ w2_b), a Hadamard product (FedPara, arXiv 2108.06098).
 
@@ -97,9 +121,9 @@ class LoHa(Additive):
         self.on_activations = not (self._tucker or layer.grouped) and ranks * (out + features) < out * features
 
     @classmethod
-    def read(cls, tensors: Tensors, layer: Layer, strength: float, scale_of: ScaleOf, dyn: int | None) -> Delta:
+    def read(cls, tensors: Tensors, layer: Layer, how: Reading) -> Delta:
         """The delta of one module, scale = alpha / rank, applied once."""
-        return cls(layer, strength, tensors, scale_of(tensors["hada_w1_b"].shape[0]), dyn)
+        return cls(layer, how.strength, tensors, how.scale_of(tensors["hada_w1_b"].shape[0]), how.dyn)
 
     def _half(self, tensors: Tensors, number: int, dyn: int | None) -> tuple[Tensor, ...]:
         a, b = tensors[f"hada_w{number}_a"], tensors[f"hada_w{number}_b"].flatten(1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Before, Delta, Move, ScaleOf, Tensors, check_shapes
+from .base import Before, Delta, Move, Reading, Tensors, check_shapes
 from .layer import Casts, Layer
 
 
@@ -45,13 +45,13 @@ class OFT(Delta):
         return blocks is not None and blocks.ndim == cls.axes
 
     @classmethod
-    def read(cls, tensors: Tensors, layer: Layer, strength: float, scale_of: ScaleOf, dyn: int | None) -> Delta:
+    def read(cls, tensors: Tensors, layer: Layer, how: Reading) -> Delta:
         """The delta of one module; `alpha` times the width is the limit here; no alpha or 0 means no limit."""
         alpha = float(tensors["alpha"].reshape(-1)[0]) if "alpha" in tensors and tensors["alpha"].numel() else 0.0
         cayley = "oft_blocks" in tensors
         blocks = tensors["oft_blocks" if cayley else "oft_diag"]
         limit = alpha * layer.shape[0] if alpha > 0 and cayley else None
-        return cls(layer, strength, blocks, tensors.get("rescale"), limit, cayley)
+        return cls(layer, how.strength, blocks, tensors.get("rescale"), limit, cayley)
 
     def _rotations(self, move: Move) -> Tensor:
         """R (..., number, size, size) = (I + Q)(I - Q)^-1 with Q skew (Cayley)."""
