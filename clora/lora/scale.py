@@ -51,10 +51,15 @@ class Scales:
         if isinstance(patterns, dict):
             for pattern, alpha in patterns.items():
                 # PEFT reads a pattern as a regular expression. Metadata is untrusted, so match only a name's end.
-                if isinstance(alpha, int | float) and re.search(rf"(^|\.){re.escape(pattern.strip('^$'))}$", name):
+                if _is_number(alpha) and re.search(rf"(^|\.){re.escape(pattern.strip('^$'))}$", name):
                     return float(alpha)
         alpha = self._setting(component, "lora_alpha")
-        return float(alpha) if isinstance(alpha, int | float) and not isinstance(alpha, bool) else None
+        return float(alpha) if _is_number(alpha) else None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value of the metadata is a number that a float can be; JSON's integers have any size."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e38
 
 
 def _adapter_config(metadata: Mapping[str, str]) -> Mapping[str, Any]:
