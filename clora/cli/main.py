@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE, EMBEDDED_LORAS
 from ..engine.composer import Event, Updated
-from ..errors import CLoRAError
+from ..errors import CLoRAError, printable, shown
 from ..evaluate.command import add_options, run_evaluate
 from ..settings import PRESETS, SETTINGS, Settings
 
 CLI_SETTINGS = tuple(setting for setting in SETTINGS if not setting.webui_only)
 """Settings with a command line option; the others have an effect in a WebUI only."""
+
+
+_TEXTS = ("prompt", "negative", "reference_prompt")
+"""Options that are text for the model."""
 
 
 class Progress:
@@ -114,15 +121,6 @@ def settings_of(options: argparse.Namespace) -> Settings:
     return Settings(preset=options.preset, **{name: value for name, value in given.items() if value is not None})
 
 
-def check_output(path: Path) -> None:
-    """Raises: CLoRAError for a path to which no PNG can be written."""
-    if path.suffix.lower() != ".png":
-        raise CLoRAError(f"The output file {path} must end in .png: the parameters are stored as PNG text.")
-    parent = next((p for p in path.absolute().parents if p.exists()), None)
-    if parent is None or not parent.is_dir() or path.is_dir():
-        raise CLoRAError(f"The picture cannot be written to {path}: choose another file.")
-
-
 def render(pipe: Any, options: argparse.Namespace, settings: Settings, title: str) -> Any:
     """Compose once, with a progress bar."""
     from ..hosts.diffusers import compose
@@ -144,7 +142,7 @@ def render(pipe: Any, options: argparse.Namespace, settings: Settings, title: st
 def run_compose(options: argparse.Namespace) -> int:
     """`clora compose`: write the picture with its parameters as PNG text, and its masks."""
     from ..hosts.diffusers.checkpoint import load_pipeline
-    from .output import write_composed
+    from .output import check_output, write_composed
 
     settings = settings_of(options)
     check_output(options.out)
@@ -160,7 +158,7 @@ def run_compose(options: argparse.Namespace) -> int:
 def run_demo(options: argparse.Namespace) -> int:
     """`clora demo`: CLoRA and plain merge from the same seed, side by side with the masks."""
     from ..hosts.diffusers.checkpoint import load_pipeline
-    from .output import write_comparison
+    from .output import check_output, write_comparison
 
     settings = settings_of(options)
     check_output(options.out)
@@ -188,13 +186,30 @@ COMMANDS = {"compose": run_compose, "demo": run_demo, "serve": run_serve, "evalu
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of `clora`. Returns 0, or 2 after a CLoRAError, whose text it prints."""
+    """Entry point of `clora`. Returns 0, 2 after an error, which it prints as one sentence, or 130 after Ctrl+C."""
     options = build_parser().parse_args(arguments)
+    for name in _TEXTS:
+        if isinstance(getattr(options, name, None), str):  # bytes of the terminal that are no UTF-8
+            setattr(options, name, printable(getattr(options, name)))
     try:
         return COMMANDS[options.command](options)
     except CLoRAError as error:
         print(f"clora: {error}", file=sys.stderr)
-        return 2
+    except KeyboardInterrupt:
+        print("clora: Interrupted.", file=sys.stderr)
+        return 130
+    except Exception as error:
+        print(f"clora: {_unexpected(error)}", file=sys.stderr)
+    return 2
+
+
+def _unexpected(error: Exception) -> CLoRAError:
+    """The sentence about an error that is not the user's. Its traceback is kept in a file for a report."""
+    kept = "cannot be stored"
+    with suppress(OSError), tempfile.NamedTemporaryFile("w", prefix="clora-", suffix=".txt", delete=False) as file:
+        file.write(printable("".join(traceback.format_exception(error))))
+        kept = f"is in {file.name}"
+    return CLoRAError(f"CLoRA failed ({type(error).__name__}: {shown(str(error))}): please report it; details {kept}.")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from .prompts import TEMPLATES, Prompt, load_mapping, load_prompts, plain_text, 
 from .report import Setup, as_json, markdown
 from .run import Readers, Run
 from .segmenter import ClipSeg
-from .store import Store
+from .store import Store, unwritten
 from .summary import summarize
 from .work import Contents, Planner, Studio, Work, uses_of
 
@@ -68,7 +68,10 @@ def evaluate(options: argparse.Namespace) -> int:
     print(markdown(setup, plan.work, summary))
     everything = json.dumps(as_json(setup, plan.work, scores, summary), indent=1, ensure_ascii=False)
     for name, text in (("report.json", everything), ("report.html", html(setup, plan.work, scores, summary))):
-        (options.out / name).write_text(text, "utf-8")
+        try:
+            (options.out / name).write_text(text, "utf-8")
+        except OSError as error:
+            raise unwritten(options.out / name, error) from None
         print(options.out / name, file=sys.stderr)
     return 0
 

@@ -10,9 +10,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..errors import CLoRAError
+from ..errors import CLoRAError, cut, printable, shown
 from ..lora.library import LoraLibrary
 from ..prompt import Composition, analyze, parse_attention, schedule
+from ..prompt.tags import MAX_WEIGHT
 
 TEMPLATES = Path(__file__).with_name("prompts.json")
 STYLE = "style"
@@ -109,7 +110,7 @@ def load_mapping(path: Path | None) -> dict[str, Slot]:
         return {}
     text = _read(path)
     table = _toml(text, path) if path.suffix.lower() == ".toml" else _json(text, path, dict)
-    return {str(name): _slot(str(name), value, path) for name, value in table.items()}
+    return {printable(str(name)): _slot(printable(str(name)), value, path) for name, value in table.items()}
 
 
 def _slot(name: str, value: Any, path: Path) -> Slot:
@@ -121,8 +122,12 @@ def _slot(name: str, value: Any, path: Path) -> Slot:
         )
     try:
         slot = Slot(entry["lora"].strip(), float(entry.get("weight", 1.0)), str(entry.get("trigger", "")).strip())
-    except (TypeError, ValueError):
-        raise CLoRAError(f'The weight of the slot "{name}" in {path} is not a number.') from None
+        if not abs(slot.weight) <= MAX_WEIGHT:
+            raise ValueError
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        raise CLoRAError(
+            f'The weight of the slot "{cut(name)}" in {path} is not a number up to {MAX_WEIGHT}: correct it.'
+        ) from None
     if not slot.lora or re.search(r"[:<>]", slot.lora + slot.trigger):
         raise CLoRAError(
             f'The slot "{name}" in {path} needs the name of a LoRA; name and trigger must not contain ":", "<" or ">".'
@@ -133,25 +138,27 @@ def _slot(name: str, value: Any, path: Path) -> Slot:
 def _entry(item: Any, path: Path) -> dict[str, Any]:
     good = isinstance(item, dict) and set(item) == _KEYS and isinstance(item["slots"], dict)
     if not good or not all(isinstance(value, str) for value in (item["id"], item["text"], *item["slots"].values())):
-        shown = str(item)[:60]
-        raise CLoRAError(f"A prompt in {path} must have exactly the fields id, kind, text and slots: {shown}.")
+        raise CLoRAError(f"A prompt in {path} must have exactly the fields id, kind, text and slots: {shown(item)}.")
     if set(_SLOT.findall(item["text"])) != set(item["slots"]):
         raise CLoRAError(f'The slots of the prompt "{item["id"]}" in {path} do not match those in its text.')
-    return {**item, "kind": str(item["kind"])}
+    texts = {key: printable(item[key]) for key in ("id", "text")}
+    return {**item, **texts, "kind": cut(printable(str(item["kind"])))}
 
 
 def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CLoRAError(f"The file {path} cannot be read: check the path, it must be a text file.") from error
+    except (OSError, ValueError) as error:
+        raise CLoRAError(
+            f"The file {cut(str(path))} cannot be read: check the path, it must be a text file."
+        ) from error
 
 
 def _json(text: str, path: Path, kind: type) -> Any:
     try:
         content = json.loads(text)
-    except ValueError as error:
-        raise CLoRAError(f"The file {path} is not valid JSON: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise CLoRAError(f"The file {path} is not valid JSON: {cut(str(error))}.") from error
     if not isinstance(content, kind):
         raise CLoRAError(f"The file {path} must contain a JSON {'list' if kind is list else 'object'}.")
     return content
@@ -164,8 +171,8 @@ def _toml(text: str, path: Path) -> dict[str, Any]:
         raise CLoRAError(f"The file {path} needs Python 3.11 or newer: write the mapping as JSON.") from error
     try:
         content: dict[str, Any] = toml.loads(text)
-    except toml.TOMLDecodeError as error:
-        raise CLoRAError(f"The file {path} is not valid TOML: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise CLoRAError(f"The file {path} is not valid TOML: {cut(str(error))}.") from error
     return content
 
 

@@ -5,18 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from ..errors import CLoRAError
+from ..errors import CLoRAError, cut
 
 
 def digest(value: Any) -> str:
     """A short hash of any JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:20]
+
+
+def unwritten(path: Path, error: OSError) -> CLoRAError:
+    """The error for a result that cannot be written; the run can continue later."""
+    why = error.strerror or type(error).__name__
+    return CLoRAError(
+        f"{path} cannot be written ({why}): free some space or correct the permissions, then run the command again."
+    )
 
 
 class Log:
@@ -31,7 +41,7 @@ class Log:
             try:
                 entry = json.loads(line)
                 self._known[entry["key"]] = entry
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
 
     def __contains__(self, key: str) -> bool:
@@ -44,8 +54,11 @@ class Log:
     def put(self, key: str, entry: dict[str, Any]) -> None:
         """Append an entry and close the file before returning."""
         full = {"key": key, **entry}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if self._cut else "") + json.dumps(full) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(("\n" if self._cut else "") + json.dumps(full) + "\n")
+        except OSError as error:
+            raise unwritten(self.path, error) from None
         self._cut = False
         self._known[key] = full
 
@@ -56,8 +69,11 @@ class Store:
     def __init__(self, folder: Path) -> None:
         try:
             (folder / "pictures").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CLoRAError(f"The folder {folder} cannot be written: choose another with --out.") from error
+            trial = folder / "pictures" / f".{secrets.token_hex(6)}.part"
+            trial.touch()
+            trial.unlink()
+        except (OSError, ValueError) as error:
+            raise CLoRAError(f"The folder {cut(str(folder))} cannot be written: choose another with --out.") from error
         self.folder = folder
         self.pictures = Log(folder / "pictures.jsonl")
         self.boxes = Log(folder / "boxes.jsonl")
@@ -75,8 +91,13 @@ class Store:
     def put_picture(self, key: str, picture: Image.Image, entry: dict[str, Any]) -> None:
         """Save a picture atomically, then write its line in the log."""
         unfinished = self.path(key).with_suffix(".part")
-        picture.save(unfinished, format="PNG")
-        os.replace(unfinished, self.path(key))
+        try:
+            picture.save(unfinished, format="PNG")
+            os.replace(unfinished, self.path(key))
+        except OSError as error:
+            with suppress(OSError):
+                unfinished.unlink()
+            raise unwritten(self.path(key), error) from None
         self.pictures.put(key, entry)
 
     def picture(self, key: str) -> Image.Image:

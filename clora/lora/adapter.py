@@ -66,7 +66,9 @@ class AdapterSettings:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) < 1e38 else None  # JSON's integers have any size, a float has not
 
 
 def _matches(pattern: str, name: str) -> bool:

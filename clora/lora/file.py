@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -15,10 +17,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..errors import CLoRAError
+from ..errors import MAX_QUOTED, CLoRAError, cut
 from .keys import split_key
 
-MAX_HEADER = 100_000_000  # bytes; the same limit as in the safetensors library
+MAX_HEADER = 32_000_000
+"""Bytes, most of them training metadata; the largest headers in use have a few million."""
+_MAX_MARKS = 1_500_000
+"""Brackets and commas of a header outside its texts, for 100,000 tensors; parsed, each takes many times its length."""
+_TEXT = re.compile(rb'(?s)"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)')
+_NO_MARKS = bytes(set(range(256)) - set(b"[]{},"))
 _BITS = {
     "BOOL": 8,
     "U8": 8,
@@ -116,13 +123,15 @@ def find_lora(name: str, folders: Iterable[str | Path]) -> Path:
 def no_such_lora(name: str, known: Mapping[str, str | Path]) -> CLoRAError:
     """The error for an unknown name; it suggests similar names among `known` if there are any."""
     by_case = {key.casefold(): key for key in known}
-    near = difflib.get_close_matches(name.removesuffix(".safetensors").casefold(), by_case, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(
+        name[:MAX_QUOTED].removesuffix(".safetensors").casefold(), by_case, n=3, cutoff=0.5
+    )
     hint = (
         "did you mean " + " or ".join(f'"{by_case[key]}"' for key in near) + "?"
         if near
         else "put the file into the LoRA folder or correct the name in the prompt."
     )
-    return CLoRAError(f'There is no LoRA "{name}" among the {len(set(known.values()))} found: {hint}')
+    return CLoRAError(f'There is no LoRA "{cut(name)}" among the {len(set(known.values()))} found: {hint}')
 
 
 def _lookup(name: str, known: Mapping[str, Path]) -> Path | None:
@@ -143,8 +152,9 @@ def _files(folders: Iterable[str | Path]) -> Iterator[tuple[Path, Path]]:
             seen.add(real)
             below.sort()
             for file in sorted(names):
-                if file.lower().endswith(".safetensors"):
-                    yield root, Path(folder, file)
+                path = Path(folder, file)
+                if file.lower().endswith(".safetensors") and path.is_file():  # a pipe would never end
+                    yield root, path
 
 
 def _aliases(paths: Iterable[Path]) -> dict[str, Path]:
@@ -162,8 +172,11 @@ def _aliases(paths: Iterable[Path]) -> dict[str, Path]:
 
 def _opened(path: Path) -> BinaryIO:
     try:
-        if path.is_dir():
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
             raise CLoRAError(f'"{path.name}" is a folder, not a LoRA file: use the .safetensors file inside it.')
+        if not stat.S_ISREG(mode):
+            raise CLoRAError(f'"{path.name}" is a pipe or a device, not a LoRA file: use a .safetensors file.')
         return path.open("rb")
     except (OSError, ValueError) as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else "cannot be opened"
@@ -192,8 +205,11 @@ def _read_header(file: BinaryIO, path: Path) -> dict[str, Any]:
         raise _broken(path, "it is not a safetensors file")
     if 8 + length > size:
         raise _broken(path, "it ends inside its header")
+    content = file.read(length)
+    if not _is_flat(content):
+        raise _broken(path, "its header cannot be read")
     try:
-        header = json.loads(file.read(length).decode("utf-8"))
+        header = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise _broken(path, "its header cannot be read") from error
     if not isinstance(header, dict):
@@ -205,6 +221,14 @@ def _read_header(file: BinaryIO, path: Path) -> dict[str, Any]:
             path, "it ends before its last tensor" if end > held else "it has more data than its header lists"
         )
     return header
+
+
+def _is_flat(header: bytes) -> bool:
+    """Whether a header has at most an object of objects of lists; told before parsing, which takes much memory."""
+    marks = _TEXT.sub(b"", header).translate(None, _NO_MARKS)
+    if len(marks) > _MAX_MARKS:
+        return False
+    return not marks.replace(b",", b"").replace(b"[]", b"").replace(b"{}", b"").replace(b"{}", b"")
 
 
 def _check_entry(path: Path, key: str, entry: Any) -> int:

@@ -8,6 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import printable
+
+_MAX_SIZE = 10_000_000
+
 
 @dataclass(frozen=True)
 class LoraNotes:
@@ -20,7 +24,11 @@ class LoraNotes:
 def read_notes(path: Path) -> LoraNotes:
     """The metadata beside a LoRA file (`name.json`); empty if it is missing, damaged or of another kind."""
     try:
-        found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        notes = path.with_suffix(".json")
+        # A pipe would never end, and what a user types is short.
+        if not notes.is_file() or notes.stat().st_size > _MAX_SIZE:
+            return LoraNotes()
+        found = json.loads(notes.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return LoraNotes()
     if not isinstance(found, dict):
@@ -28,5 +36,5 @@ def read_notes(path: Path) -> LoraNotes:
     text, weight = found.get("activation text"), 0.0
     with suppress(TypeError, ValueError, OverflowError):
         weight = float(found.get("preferred weight") or 0.0)
-    activation = " ".join(text.split()).strip(" ,") if isinstance(text, str) else ""
+    activation = " ".join(printable(text).split()).strip(" ,") if isinstance(text, str) else ""
     return LoraNotes(activation, weight if math.isfinite(weight) else 0.0)

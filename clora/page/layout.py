@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
 from ..embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE
-from ..errors import CLoRAError
+from ..errors import CLoRAError, printable, shown
 from ..settings import BY_NAME, SETTINGS, Settings
 from ..ui import panel
 from ..ui.controls import IMMEDIATE, control_value
@@ -28,6 +29,7 @@ from .engine import Drawn, Engine, Job, Stopped
 from .paste import read_pasted
 from .session import Session, composition_of, lora_folders, path_of, read_prompt
 
+_N = TypeVar("_N", int, float)
 GUIDANCE = 7.5
 """The default for the user's checkpoints."""
 _WEBUI_ONLY = ("hires", "show_merge", "preview_masks")
@@ -173,10 +175,11 @@ class Page:
             if report.problem:
                 raise CLoRAError(report.problem)
             settings = Settings(**dict(zip([s.name for s in SETTINGS], values, strict=False)))
-            size = (int(width or 0), int(height or 0))
-            text = corrected_prompt(prompt, read_corrections(values[-1]))
-            seed = -1 if seed is None else int(seed)
-            job = Job(text, negative, session, settings, int(steps), float(guidance), seed, *size)
+            size = (_number(width, "width"), _number(height, "height"))
+            text = corrected_prompt(printable(prompt), read_corrections(values[-1]))
+            seed = _number(-1 if seed is None else seed, "seed")
+            scale, count = _number(guidance, "guidance", float), _number(steps, "number of steps")
+            job = Job(text, printable(negative), session, settings, count, scale, seed, *size)
             for event in self.engine.draw(job, stop):
                 if isinstance(event, Drawn):
                     drawn.append(event)
@@ -190,7 +193,9 @@ class Page:
         except CLoRAError as error:
             yield markup.problem_html(str(error)), same, same
         except Exception as error:
-            yield markup.problem_html(f"The picture could not be drawn ({type(error).__name__}: {error})."), same, same
+            traceback.print_exc()
+            text = f"The picture could not be drawn ({type(error).__name__}: {shown(str(error))}); see the console."
+            yield markup.problem_html(text), same, same
 
     def _stop(self, request: gr.Request) -> None:
         stop = self.running.get(str(request.session_hash))
@@ -199,8 +204,8 @@ class Page:
 
     def _load(self, text: str, session: Session) -> tuple[Any, ...]:
         same = gr.update()
-        source = path_of(text) if text.strip() else None
         try:
+            source = path_of(text) if (text or "").strip() else None
             size = self.engine.load(source)
         except CLoRAError as error:
             return same, markup.problem_html(f"{error}") + _model_line(session.model), same, same, same
@@ -209,10 +214,18 @@ class Page:
 
     def _use(self, text: str, session: Session) -> tuple[Any, Any, Any]:
         try:
-            chosen = Session(session.model, lora_folders(text))
+            chosen = Session(session.model, lora_folders(text or ""))
         except CLoRAError as error:
             return gr.update(), markup.problem_html(str(error)) + _model_line(session.model), gr.update()
         return chosen, _model_line(chosen.model), self._cards(chosen)
+
+
+def _number(value: Any, name: str, kind: Callable[[Any], _N] = int) -> _N:  # type: ignore[assignment]
+    """The value of a number field; an empty one is 0. Raises: CLoRAError for what is no number."""
+    try:
+        return kind(value or 0)
+    except (TypeError, ValueError, OverflowError):
+        raise CLoRAError(f"The {name} cannot be {shown(value)}: enter a number.") from None
 
 
 def _model_line(source: Path | None) -> str:

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import CLoRAError
+from ..errors import CLoRAError, cut
+from ..hosts.diffusers.sampling import MAX_SIDE
 from ..settings import SETTINGS
 from ..settings.infotext import PREFIX, field_name, read_infotext, read_setting
 
 CORRECTIONS = f"{PREFIX} corrections"
 _NUMBERS = {"Steps": ("steps", 1, 100), "CFG scale": ("guidance", 1, 20), "Seed": ("seed", 0, 2**53)}
 """Numeric fields: the control's name and its range."""
+MAX_NAMED = 40
+"""Ignored fields that the note names."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,11 @@ def read_pasted(text: str, model: Path | None) -> Pasted | None:
                 values[control] = number if control == "guidance" else int(number)
             else:
                 ignored.append(name)
-    size = re.fullmatch(r"(\d+)x(\d+)", pasted.fields.get("Size", ""))
-    if size:
+    size = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", pasted.fields.get("Size", ""))
+    if size and max(int(size[1]), int(size[2])) <= MAX_SIDE:
         values |= {"width": int(size[1]), "height": int(size[2])}
+    elif "Size" in pasted.fields:
+        ignored.append("Size")
     applied = ["the prompts", *(name for name in (*_NUMBERS, "Size") if name in pasted.fields and name not in ignored)]
     if PREFIX in pasted.fields:
         values["corrections"] = pasted.fields.get(CORRECTIONS, "")
@@ -80,7 +85,7 @@ def _number(text: str) -> float:
 def _note(applied: list[str], ignored: list[str], pasted_model: str, current_model: str) -> str:
     note = f"Applied from the pasted parameters: {', '.join(applied)}."
     if ignored:
-        note += f" Ignored: {', '.join(ignored)}."
+        note += f" Ignored: {', '.join(map(cut, ignored[:MAX_NAMED]))}{', ...' if len(ignored) > MAX_NAMED else ''}."
     if pasted_model and pasted_model != current_model:
-        note += f' The picture was made with the model "{pasted_model}"; the current model is "{current_model}".'
+        note += f' The picture was made with the model "{cut(pasted_model)}"; the current model is "{current_model}".'
     return note

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import CLoRAError
 from .engine import Engine
+from .guard import Guard
 from .session import Session
 
 PORT = 7861
@@ -46,6 +49,22 @@ def check_gradio() -> Any:
     return gradio
 
 
+class _Lifespan(Protocol):
+    def __call__(self, app: Any) -> AbstractAsyncContextManager[None]: ...
+
+
+def guarded(host: str) -> _Lifespan:
+    """The start event of gradio's server that puts the guard around all of it."""
+
+    @asynccontextmanager
+    async def start(app: Any) -> AsyncIterator[None]:
+        # Around the finished stack: gradio adds its CORS middleware last, which answers preflights itself.
+        app.middleware_stack = Guard(app.middleware_stack, host)
+        yield
+
+    return start
+
+
 def serve(host: str, port: int, session: Session, presets: Path, device: str | None = None) -> None:
     """Serve the page until the process ends; `presets` is the file of the user's presets.
 
@@ -59,7 +78,10 @@ def serve(host: str, port: int, session: Session, presets: Path, device: str | N
 
     blocks = Page(engine, session, head, css, presets).blocks
     try:
-        blocks.queue().launch(server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, show_api=False)
+        blocks.queue().launch(
+            server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, show_api=False,
+            app_kwargs={"lifespan": guarded(host)},
+        )  # fmt: skip
     except (OSError, OverflowError):
         raise CLoRAError(f"The port {port} on {host} cannot be used: choose another with --port.") from None
     print(f"The page is at http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port} (Ctrl+C stops it).", flush=True)

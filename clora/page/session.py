@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..embedded import EMBEDDED_LORAS
-from ..errors import CLoRAError
+from ..errors import CLoRAError, cut, printable
 from ..lora.file import read_metadata
 from ..lora.library import LoraLibrary
 from ..lora.user_metadata import LoraNotes, read_notes
@@ -15,6 +15,8 @@ from ..prompt import Composition, LoraUse, analyze
 from ..ui.corrected_prompt import corrected_prompt
 from ..ui.corrections import read_corrections
 from ..ui.report import Layout, Report, report
+
+MAX_FOLDERS = 100
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ def read_prompt(
     prompt: str, negative: str, corrections: str, session: Session, layout: Callable[[Path | None], Layout | None]
 ) -> Report:
     """What a prompt composes, for the panel; `layout` gives the token positions if the model is loaded."""
+    prompt, negative = printable(prompt or ""), printable(negative or "")
     if not prompt.strip():
         return Report(False, problem="The prompt is empty: write one, or click two of the LoRAs.")
     try:
@@ -61,7 +64,9 @@ def read_prompt(
 def composition_of(prompt: str, corrections: str, session: Session) -> Composition | None:
     """What a prompt composes, None if it cannot be read; the panel's message says why."""
     try:
-        return analyze(prompt, overrides=read_corrections(corrections), activation_text=session.phrases)
+        return analyze(
+            printable(prompt or ""), overrides=read_corrections(corrections), activation_text=session.phrases
+        )
     except CLoRAError:
         return None
 
@@ -77,8 +82,18 @@ def _uses(composition: Composition) -> Sequence[LoraUse]:
 
 
 def path_of(text: str) -> Path:
-    """A path as a user pastes it, possibly in quotes or starting with ~."""
-    return Path(text.strip().strip("\"'")).expanduser()
+    """A path as a user pastes it, possibly in quotes or starting with ~.
+
+    Raises: CLoRAError for a text that no path can be.
+    """
+    bare = printable(text).strip().strip("\"'")
+    try:
+        path = Path(bare).expanduser()
+        path.exists()  # raises for a name that no file can have
+    except (OSError, ValueError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise CLoRAError(f'The path "{cut(bare)}" cannot be used ({why}): check it.') from None
+    return path
 
 
 def lora_folders(text: str) -> tuple[Path, ...]:
@@ -87,6 +102,8 @@ def lora_folders(text: str) -> tuple[Path, ...]:
     Raises: CLoRAError if a folder does not exist.
     """
     folders = tuple(path_of(line) for line in text.splitlines() if line.strip())
+    if len(folders) > MAX_FOLDERS:
+        raise CLoRAError(f"There are {len(folders)} LoRA folders: use at most {MAX_FOLDERS}.")
     for folder in folders:
         if not folder.is_dir():
             raise CLoRAError(f"The LoRA folder {folder} does not exist: check the path.")

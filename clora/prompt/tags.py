@@ -9,12 +9,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import CLoRAError
+from ..errors import CLoRAError, cut
 from .region import Region, parse_region
 from .render import Edit, render
 from .text import Span
 
 _TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>")
+MAX_WEIGHT = 1000
+"""Larger weights overflow in half precision, and draw nothing long before."""
 _OWN_ARGUMENTS = ("te", "unet", "dyn", "words", "nth", "trigger", "role", "place")
 
 
@@ -91,14 +93,14 @@ def parse_role(value: str, where: str) -> tuple[Role, str | None]:
     if not at and kind.lower() in ("concept", "style", "background", "off"):
         return Role(kind.lower()), None
     raise CLoRAError(
-        f'Unknown role "{value}" in {where}: write concept, style, style@WORDS (the words of a subject), background '
-        "or off."
+        f'Unknown role "{cut(value)}" in {where}: write concept, style, style@WORDS (the words of a subject), '
+        "background or off."
     )
 
 
 def _parse_tag(match: re.Match[str]) -> LoraTag:
     name, *items = match.group(1).split(":")
-    name, where = name.strip(), f"the tag {match.group()}"
+    name, where = name.strip(), f"the tag {cut(match.group())}"
     if not name:
         raise CLoRAError(f"There is no LoRA name in {where}: write it as <lora:name:1>.")
     positional = [item for item in items if "=" not in item]
@@ -137,7 +139,7 @@ def _named_arguments(items: list[str], where: str) -> dict[str, str]:
         if key not in _OWN_ARGUMENTS:
             close = difflib.get_close_matches(key[:20].lower(), _OWN_ARGUMENTS, n=1, cutoff=0.75)
             if close:
-                raise CLoRAError(f'Unknown argument "{key}=" in {where}: write {close[0]}= instead.')
+                raise CLoRAError(f'Unknown argument "{cut(key)}=" in {where}: write {close[0]}= instead.')
         elif key in named:
             raise CLoRAError(f"{key}= is given twice in {where}: remove one of them.")
         named[key] = value
@@ -146,11 +148,13 @@ def _named_arguments(items: list[str], where: str) -> dict[str, str]:
 
 def _weight(text: str, where: str) -> float:
     try:
-        value = float(text)
+        value = float(text) if text.isascii() else math.nan
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise CLoRAError(f'"{text}" is not a valid weight in {where}: write a number, for example 0.8.')
+    if not abs(value) <= MAX_WEIGHT:
+        raise CLoRAError(
+            f'"{cut(text)}" is not a valid weight in {where}: write a number up to {MAX_WEIGHT}, for example 0.8.'
+        )
     return value
 
 
@@ -158,11 +162,11 @@ def _rank(text: str | None, where: str) -> int | None:
     if text is None:
         return None
     try:
-        value = int(text)
+        value = int(text) if text.isascii() and len(text) < 20 else 0
     except ValueError:
         value = 0
     if value < 1:
-        raise CLoRAError(f'dyn= in {where} must be a whole number above 0, not "{text}".')
+        raise CLoRAError(f'dyn= in {where} must be a whole number above 0, not "{cut(text)}".')
     return value
 
 
@@ -173,13 +177,13 @@ def _with_occurrence(
     words = own.get("words", "").strip() or None
     if words is not None and role not in (Role.CONCEPT, Role.OFF):
         raise CLoRAError(
-            f"words= in {where} is only for concepts: for a style on one subject, write role=style@{words}."
+            f"words= in {where} is only for concepts: for a style on one subject, write role=style@{cut(words)}."
         )
     nth = own.get("nth")
     if nth is None:
         return words, role_words
     if not (nth.strip().isdecimal() and len(nth) < 7 and int(nth) > 0):
-        raise CLoRAError(f'nth= in {where} must be a whole number above 0, not "{nth}".')
+        raise CLoRAError(f'nth= in {where} must be a whole number above 0, not "{cut(nth)}".')
     if words is None and role_words is None:
         raise CLoRAError(f"nth= in {where} needs words=: write for example words=cat:nth=2.")
     suffix = f"#{int(nth)}"

@@ -79,5 +79,5 @@ def read_infotext(text: str) -> Infotext | None:
 def _unquote(value: str) -> str:
     try:
         return str(json.loads(value)) if value.startswith('"') else value.strip()
-    except ValueError:
+    except (ValueError, RecursionError):
         return value

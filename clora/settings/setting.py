@@ -6,7 +6,10 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from ..errors import CLoRAError
+from ..errors import CLoRAError, shown
+
+MAX_FRACTIONS = 100
+"""Numbers in a list of fractions; no sampler has as many steps that differ."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Setting:
         if self.kind == "bool":
             return "true or false"
         if self.kind == "fractions":
-            return "numbers from 0 to 1 separated by commas, or nothing"
+            return f"at most {MAX_FRACTIONS} numbers from 0 to 1 separated by commas, or nothing"
         kind = "a whole number" if self.kind == "int" else "a number"
         return f"{kind} from {self.low:g} to {self.high:g}"
 
@@ -47,8 +50,8 @@ class Setting:
         """The value in its own type from text, JSON or Python. Raises: CLoRAError naming the setting and its range."""
         try:
             return self._parse(value)
-        except (TypeError, ValueError, OverflowError):
-            raise CLoRAError(f"The setting {self.name} cannot be {value!r}: give {self.allowed}.") from None
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            raise CLoRAError(f"The setting {self.name} cannot be {shown(value)}: give {self.allowed}.") from None
 
     def _parse(self, value: Any) -> Any:
         if self.kind == "choice":
@@ -65,14 +68,16 @@ class Setting:
         if self.kind == "fractions":
             if not isinstance(value, str | list | tuple):
                 raise TypeError
-            parts = value.split(",") if isinstance(value, str) else list(value)
-            numbers = tuple(float(part) for part in parts if not isinstance(part, str) or part.strip())
+            parts = value.split(",") if isinstance(value, str) else value
+            if len(parts) > MAX_FRACTIONS:
+                raise ValueError
+            numbers = tuple(_number(part) for part in parts if not isinstance(part, str) or part.strip())
             if not all(0.0 <= number <= 1.0 for number in numbers):
                 raise ValueError
             return numbers
         if isinstance(value, bool):
             raise ValueError
-        number = float(value)
+        number = _number(value)
         if not math.isfinite(number) or not self.low <= number <= self.high:
             raise ValueError
         if self.kind == "int":
@@ -88,6 +93,13 @@ class Setting:
         if self.kind == "bool":
             return "true" if value else "false"
         return f"{value:g}" if self.kind == "float" else str(value)
+
+
+def _number(value: Any) -> float:
+    """A number as JSON and the page write it: no digits of other scripts, no underscores."""
+    if isinstance(value, str) and not (value.isascii() and "_" not in value):
+        raise ValueError
+    return float(value)
 
 
 def setting(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import CLoRAError
+from ..errors import CLoRAError, shown
 from .presets import PRESETS
 from .setting import Setting, setting, settings_of
 
@@ -179,10 +179,10 @@ class Settings:
 
         def __init__(self, preset: str = "default", **values: Any) -> None:
             if not isinstance(preset, str) or preset not in PRESETS:
-                raise CLoRAError(f"There is no preset {preset!r}: give one of {', '.join(PRESETS)}.")
+                raise CLoRAError(f"There is no preset {shown(preset)}: give one of {', '.join(PRESETS)}.")
             for name in values:
                 if name not in BY_NAME:
-                    raise CLoRAError(f"There is no setting {name!r}: {_did_you_mean(name)}")
+                    raise CLoRAError(f"There is no setting {shown(name)}: {_did_you_mean(name)}")
             merged = {**PRESETS[preset], **values}
             for one in SETTINGS:
                 value = one.parse(merged[one.name]) if one.name in merged else one.default
@@ -215,5 +215,5 @@ METHODS = BY_NAME["method"].choices
 
 
 def _did_you_mean(name: str) -> str:
-    near = difflib.get_close_matches(name, BY_NAME, n=1)
+    near = difflib.get_close_matches(name[:40], BY_NAME, n=1)
     return f"did you mean {near[0]}?" if near else f"the settings are {', '.join(BY_NAME)}."

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..errors import CLoRAError
+from ..errors import CLoRAError, cut, printable, shown
 from ..prompt import WordsOverride
 from .painted_region import is_painted, read_painted
 
@@ -20,19 +20,21 @@ def read_corrections(given: Any) -> dict[str, WordsOverride]:
     In JSON, `place` may be a painted region as a data URL. Raises: CLoRAError if they cannot be read.
     """
     if isinstance(given, str):
-        text = given.strip()
+        text = printable(given).strip()
         if not text.startswith("{"):
             return dict(_read_line(line) for line in text.splitlines() if line.strip())
         try:
             given = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise CLoRAError(
                 'The corrections are not valid JSON: correct them, or write lines such as "name: words=cat, '
                 'trigger=sks".'
             ) from None
     if not isinstance(given, Mapping):
-        raise CLoRAError(f'The field corrections cannot be {given!r}: use {{"name": {{"words": "cat"}}}} or lines.')
-    return {str(name): _correction(str(name), value) for name, value in given.items()}
+        raise CLoRAError(
+            f'The field corrections cannot be {shown(given)}: use {{"name": {{"words": "cat"}}}} or lines.'
+        )
+    return {printable(str(name)): _correction(printable(str(name)), value) for name, value in given.items()}
 
 
 def _read_line(line: str) -> tuple[str, WordsOverride]:
@@ -47,22 +49,28 @@ def _read_line(line: str) -> tuple[str, WordsOverride]:
         else:
             parts[key.strip()] = value.strip()
     if not colon or not name.strip():
-        raise CLoRAError(f'The correction "{line.strip()}" cannot be read: write it as "name: words=cat, trigger=sks".')
+        raise CLoRAError(
+            f'The correction "{cut(line.strip())}" cannot be read: write it as "name: words=cat, trigger=sks".'
+        )
     return name.strip(), _correction(name.strip(), parts)
 
 
 def _correction(name: str, given: Any) -> WordsOverride:
     if not isinstance(given, Mapping) or any(key not in CORRECTION_FIELDS for key in given):
         raise CLoRAError(
-            f'The correction for "{name}" cannot be {given!r}: the fields are {", ".join(CORRECTION_FIELDS)}.'
+            f'The correction for "{name}" cannot be {shown(given)}: the fields are {", ".join(CORRECTION_FIELDS)}.'
         )
     if any(not isinstance(value, str) for value in given.values()):
-        raise CLoRAError(f'The correction for "{name}" contains a value that is not text: {given!r}.')
-    values = {key: value for key, value in given.items() if value}
+        raise CLoRAError(f'The correction for "{name}" contains a value that is not text: {shown(given)}.')
+    values: dict[str, str] = {str(key): printable(value) for key, value in given.items() if value}
     if is_painted(values.get("place", "")):
         painted = read_painted(values.pop("place"), name)
-        return WordsOverride(**values, painted=painted)
-    return WordsOverride(**values)
+        return replace(_override(values), painted=painted)
+    return _override(values)
+
+
+def _override(values: Mapping[str, str]) -> WordsOverride:
+    return WordsOverride(values.get("words"), values.get("trigger"), values.get("role"), values.get("place"))
 
 
 def write_corrections(corrections: Mapping[str, WordsOverride]) -> str:
@@ -84,10 +92,10 @@ def with_changed_cell(change: str, corrections: str) -> str:
     try:
         cell = json.loads(change)
         name, key, value = str(cell["lora"]), str(cell["key"]), str(cell["value"]).strip()
-    except (ValueError, KeyError, TypeError):
-        raise CLoRAError(f"The changed cell cannot be read: {change!r}.") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise CLoRAError(f"The changed cell cannot be read: {shown(change)}.") from None
     if key not in CORRECTION_FIELDS:
-        raise CLoRAError(f"The cell {key!r} cannot be edited.")
+        raise CLoRAError(f"The cell {shown(key)} cannot be edited.")
     known: Mapping[str, WordsOverride] = read_corrections(corrections)
     changes: dict[str, Any] = {key: value or None}
     return write_corrections({**known, name: replace(known.get(name, WordsOverride()), **changes)})

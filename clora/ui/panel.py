@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..errors import CLoRAError
+from ..errors import CLoRAError, printable
 from ..settings import SETTINGS, Setting
 from ..settings.infotext import PREFIX, read_setting
 from .concept_table import EMPTY_TABLE
@@ -195,7 +195,7 @@ def _write(prompt: str, corrections: str) -> tuple[Any, Any, Any]:
     """The prompt with the corrections in its tags, the corrections that stay, and a message."""
     try:
         given = read_corrections(corrections or "")
-        text, rest = move_into_prompt(prompt or "", given)
+        text, rest = move_into_prompt(printable(prompt or ""), given)
     except CLoRAError as error:
         return gr.update(), gr.update(), problem_html(str(error))
     if len(rest) == len(given):

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-from collections.abc import Mapping
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import CLoRAError
+from ..errors import CLoRAError, cut, printable, shown
 from ..settings import BY_NAME, PRESETS, SETTINGS, Settings
+from .file_lock import locked
 
 MAX_NAME_LENGTH = 60
+_MAX_SIZE = 50_000_000
+"""Bytes; a larger file is no file of presets."""
 CHANGED_SUFFIX = " (changed)"
 """Follows the name of the selected preset once a setting was changed. No preset's name ends in it."""
 
@@ -48,11 +53,11 @@ class PresetFile:
     """The file. It is read again each time, because another tab or the user may have changed it.
 
     Values that this version cannot read stay in the file. A damaged file is renamed before a new one is written.
+    Threads and programs that save at once wait for each other.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()
 
     def read(self) -> UserPresets:
         """All presets; a missing file is not an error."""
@@ -64,13 +69,16 @@ class PresetFile:
         for name, values in raw.items():
             wrong = _name_error(name)
             if wrong or not isinstance(values, Mapping):
-                problems.append(f'The preset "{name}" in {self.path.name} is ignored: {wrong or "it has no settings."}')
+                why = wrong or "it has no settings."
+                problems.append(printable(f'The preset "{cut(name)}" in {self.path.name} is ignored: {why}'))
                 continue
             presets[name], unreadable = _settings(values)
             if unreadable:
                 problems.append(
-                    f'These values of the preset "{name}" are ignored, because this version cannot read them: '
-                    f"{', '.join(unreadable)}."
+                    printable(
+                        f'These values of the preset "{name}" are ignored, because this version cannot read them: '
+                        f"{cut(', '.join(unreadable)) if len(unreadable) > 50 else ', '.join(unreadable)}."
+                    )
                 )
         return UserPresets(presets, tuple(problems))
 
@@ -84,7 +92,7 @@ class PresetFile:
         if wrong:
             raise CLoRAError(wrong)
         values = {s.name: getattr(settings, s.name) for s in SETTINGS}
-        with self._lock:
+        with self._changing():
             self._write({**self._raw_or_set_aside(), name: values})
         return name
 
@@ -92,20 +100,39 @@ class PresetFile:
         """Remove a preset. Raises: CLoRAError if it is built in or missing, or if the file cannot be used."""
         if name in PRESETS:
             raise CLoRAError(f'The preset "{name}" is built in and cannot be deleted: choose one of your own.')
-        with self._lock:
+        with self._changing():
             raw = self._raw()
             if name not in raw:
                 raise CLoRAError(f'There is no preset "{name}" to delete: choose one of your own.')
             del raw[name]
             self._write(raw)
 
+    @property
+    def _real(self) -> Path:
+        """The file itself if the path is a link, which stays one."""
+        return Path(os.path.realpath(self.path))
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Read, change and write as one act."""
+        try:
+            with locked(self._real):
+                yield
+        except (OSError, ValueError, NotImplementedError) as error:
+            raise self._unwritten(error) from None
+
     def _raw(self) -> dict[str, Any]:
         """The file's content. Raises: CLoRAError if it cannot be read or contains no presets."""
         try:
+            found = self.path.stat()
+            if not stat.S_ISREG(found.st_mode):  # a pipe would never end
+                raise CLoRAError(self._damaged("it is not a file"))
+            if found.st_size > _MAX_SIZE:
+                raise CLoRAError(self._damaged("it is too large"))
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return {}
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise CLoRAError(self._damaged(type(error).__name__)) from None
         try:
             content = json.loads(text)
@@ -125,24 +152,57 @@ class PresetFile:
         try:
             return self._raw()
         except CLoRAError:
-            aside, number = self.path.with_name(f"{self.path.name}.bad"), 1
-            while aside.exists():
+            real = self._real
+            if not real.is_file():  # a folder, a pipe or a device is not ours to rename
+                raise CLoRAError(f"The presets cannot be written to {self.path} (it is not a file).") from None
+            aside, number = real.with_name(f"{real.name}.bad"), 1
+            while os.path.lexists(aside):
                 number += 1
-                aside = self.path.with_name(f"{self.path.name}.bad{number}")
+                aside = real.with_name(f"{real.name}.bad{number}")
             try:
-                os.replace(self.path, aside)
+                os.replace(real, aside)
             except OSError as error:
                 raise CLoRAError(f"The file {self.path} cannot be renamed ({error.strerror}).") from None
             return {}
 
     def _write(self, raw: Mapping[str, Any]) -> None:
-        """Write the whole file or nothing. Raises: CLoRAError if it cannot be written."""
-        new = self.path.with_name(f"{self.path.name}.new")
+        """Write the whole file or nothing; its mode and owner stay. Raises: OSError if it cannot be written."""
+        real = self._real
+        new = real.with_name(f"{real.name}.{secrets.token_hex(6)}.new")
+        content = _encoded(raw)
+        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            new.write_text(json.dumps(raw, indent=1, ensure_ascii=False), encoding="utf-8")
-            os.replace(new, self.path)
-        except OSError as error:
-            raise CLoRAError(f"The presets cannot be written to {self.path} ({error.strerror}).") from None
+            with os.fdopen(file, "wb") as output:
+                output.write(content)
+                output.flush()
+                os.fsync(output.fileno())
+            with suppress(FileNotFoundError):
+                _copy_rights(real, new)
+            os.replace(new, real)
+        except BaseException:
+            with suppress(OSError):
+                new.unlink()
+            raise
+
+    def _unwritten(self, error: Exception) -> CLoRAError:
+        why = getattr(error, "strerror", None) or type(error).__name__
+        return CLoRAError(f"The presets cannot be written to {self.path} ({why}).")
+
+
+def _encoded(raw: Mapping[str, Any]) -> bytes:
+    """The file's content in UTF-8; lone surrogates, which UTF-8 cannot have, as JSON escapes."""
+    try:
+        return json.dumps(raw, indent=1, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(raw, indent=1).encode()
+
+
+def _copy_rights(old: Path, new: Path) -> None:
+    state = old.stat()
+    if hasattr(os, "chown"):
+        with suppress(PermissionError):
+            os.chown(new, state.st_uid, state.st_gid)
+    os.chmod(new, stat.S_IMODE(state.st_mode))
 
 
 def _name_error(name: str) -> str:
@@ -165,5 +225,12 @@ def _settings(values: Mapping[str, Any]) -> tuple[Settings, list[str]]:
         try:
             readable[name] = BY_NAME[name].parse(value)
         except (KeyError, CLoRAError):
-            unreadable.append(f"{name}={json.dumps(value)[:40]}")
+            unreadable.append(f"{name[:40]}={_json(value)[:40]}")
     return Settings(**readable), unreadable
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        return shown(value)

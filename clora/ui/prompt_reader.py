@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ..engine.estimate import estimate
-from ..errors import CLoRAError
+from ..errors import CLoRAError, printable, shown
 from ..settings import SETTINGS
 from .concept_table import message_html, table_html
 from .controls import settings_from
@@ -29,6 +29,8 @@ def cost_html(concepts: int, steps: float, values: Sequence[Any]) -> str:
         cost = estimate(settings_from(tuple(values)), concepts, int(steps)).sentence
     except CLoRAError as error:
         return problem_html(str(error))
+    except (TypeError, ValueError, OverflowError):
+        return problem_html(f"The number of steps cannot be {shown(steps)}: enter a whole number.")
     return f'<p class="clora-good">{concepts} concepts will be composed. {cost}</p>'
 
 
@@ -36,7 +38,8 @@ def read_with(reader: Reader, *, keep_table: bool = False) -> Callable[..., Answ
     """An event function that reads the prompt; with `keep_table` the table stays as it is after an error."""
 
     def read(prompt: str, negative: str, corrections: str, steps: float, *values: Any) -> Answer:
-        report = reader(prompt or "", negative or "", corrections or "", *values[len(SETTINGS) :])
+        texts = (printable(prompt or ""), printable(negative or ""), corrections or "")
+        report = reader(*texts, *values[len(SETTINGS) :])
         concepts = len(report.variants) - 1 if report.composes and not report.problem else 0
         table = gr.update() if keep_table and report.problem and not report.rows else table_html(report.rows)
         return cost_html(concepts, steps, values), message_html(report), table, concepts

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import CLoRAError
+from ..errors import CLoRAError, shown
 from ..prompt import WordsOverride
 from ..settings import BY_NAME, SETTINGS, Settings
 from .corrections import read_corrections
@@ -36,7 +36,7 @@ def read_request(args: Sequence[Any]) -> Request | None:
     if not args or not args[0]:
         return None
     if args[0] is not True:
-        raise CLoRAError(f"The field enabled cannot be {args[0]!r}: use true or false, or an object with fields.")
+        raise CLoRAError(f"The field enabled cannot be {shown(args[0])}: use true or false, or an object with fields.")
     values = dict(zip([s.name for s in SETTINGS], args[1:], strict=False))
     rest = args[1 + len(SETTINGS) :]
     return Request(Settings(**values), read_corrections(rest[0] if rest else ""))
@@ -45,12 +45,12 @@ def read_request(args: Sequence[Any]) -> Request | None:
 def _from_dict(given: Mapping[str, Any]) -> Request | None:
     for name in given:
         if name not in FIELDS:
-            near = difflib.get_close_matches(str(name), FIELDS, n=1)
+            near = difflib.get_close_matches(str(name)[:40], FIELDS, n=1)
             hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(FIELDS)}."
-            raise CLoRAError(f"There is no field {name!r}: {hint}")
+            raise CLoRAError(f"There is no field {shown(name)}: {hint}")
     enabled = given.get("enabled", True)
     if not isinstance(enabled, bool):
-        raise CLoRAError(f"The field enabled cannot be {enabled!r}: use true or false.")
+        raise CLoRAError(f"The field enabled cannot be {shown(enabled)}: use true or false.")
     values = {name: value for name, value in given.items() if name in BY_NAME}
     settings = Settings(given.get("preset", "default"), **values)
     corrections = read_corrections(given.get("corrections", {}))

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import __version__
-from ..errors import CLoRAError
+from ..errors import CLoRAError, printable, shown
 from ..hosts import host_api
 from ..settings import PRESETS, SETTINGS, Setting
 from ..ui.corrections import CORRECTION_FIELDS
 from ..ui.report import Report
 
+MAX_TEXT = 100_000
+"""Characters of a prompt."""
 _TYPES = {"float": "number", "int": "integer", "bool": "boolean", "choice": "string", "fractions": "array"}
 
 
@@ -60,8 +62,13 @@ def add_routes(app: Any, read: Callable[[str, str, Any], Report]) -> None:
             prompt, negative, corrections = _analyze_fields(body)
         except CLoRAError as error:
             raise HTTPException(422, str(error)) from None
-        with host_api.queue_lock:
-            return read(prompt, negative, corrections).as_json()
+        try:
+            with host_api.queue_lock:
+                return {name: _encodable(one) for name, one in read(prompt, negative, corrections).as_json().items()}
+        except Exception as error:
+            host_api.log_error("CLoRA failed")
+            text = f"CLoRA failed ({type(error).__name__}: {shown(str(error))}): see the console, and please report it."
+            raise HTTPException(422, text) from error
 
     app.add_api_route("/clora/v1/settings", settings_schema, methods=["GET"], dependencies=dependencies)
     app.add_api_route("/clora/v1/version", version, methods=["GET"], dependencies=dependencies)
@@ -75,8 +82,20 @@ def _analyze_fields(body: Any) -> tuple[str, str, Any]:
         raise CLoRAError('The body has no field prompt: send {"prompt": "a <lora:name:1> cat and ..."}.')
     unknown = [name for name in body if name not in fields]
     if unknown:
-        raise CLoRAError(f"There is no field {unknown[0]!r}: use {', '.join(fields)}.")
+        raise CLoRAError(f"There is no field {shown(unknown[0])}: use {', '.join(fields)}.")
     negative = body.get("negative_prompt", "")
     if not isinstance(negative, str):
-        raise CLoRAError(f"The field negative_prompt must be text, not {negative!r}.")
-    return body["prompt"], negative, body.get("corrections", "")
+        raise CLoRAError(f"The field negative_prompt must be text, not {shown(negative)}.")
+    for name, text in (("prompt", body["prompt"]), ("negative_prompt", negative)):
+        if len(text) > MAX_TEXT:
+            raise CLoRAError(f"The field {name} has {len(text)} characters: use at most {MAX_TEXT}.")
+    return printable(body["prompt"]), printable(negative), body.get("corrections", "")
+
+
+def _encodable(value: Any) -> Any:
+    """The answer without lone surrogates, which corrections and file names can have and UTF-8 cannot."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(str(key)): _encodable(one) for key, one in value.items()}
+    return [_encodable(one) for one in value] if isinstance(value, list | tuple) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
 from clora.errors import CLoRAError
-from clora.lora.file import find_lora, read_lora
+from clora.lora.file import MAX_HEADER, find_lora, read_lora, read_metadata
 from clora.lora.keys import split_key
+from clora.lora.user_metadata import LoraNotes, read_notes
 
 VALID = save(
     {"lora_unet_x.lora_down.weight": torch.ones(2, 3), "lora_unet_x.alpha": torch.tensor(1.0)},
@@ -108,6 +110,69 @@ def test_a_header_length_that_looks_like_a_pickle_is_read(tmp_path: Path) -> Non
     assert content[:2] == b"\x80\x02"
     (tmp_path / "a.safetensors").write_bytes(content)
     assert read_lora(tmp_path / "a.safetensors").tensor_count == 1
+
+
+def framed(header: bytes) -> bytes:
+    return len(header).to_bytes(8, "little") + header
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"a": [[1]]}', b'{"a": {"b": {}}}', b'{"a": {"b": [[]]}}', b'{"a": [' + b"[]," * 700_000 + b"1]}",
+        b'{"a": {"dtype": "F32", "shape": [' + b"1," * 2_000_000 + b"1]}}", b'{"a' + b'\\"' * 500_000,
+        b"{" + b",".join(b'"%d":0' % number for number in range(1_600_000)) + b"}",
+    ],
+    ids=range(7),
+)  # fmt: skip
+def test_a_header_that_takes_much_memory_is_not_parsed(
+    tmp_path: Path, header: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "large.safetensors"
+    path.write_bytes(framed(header))
+    monkeypatch.setattr(json, "loads", lambda text: pytest.fail("parsed"))
+    with pytest.raises(CLoRAError, match="its header cannot be read") as error:
+        read_metadata(path)
+    assert one_sentence(error, "large.safetensors")
+
+
+def test_brackets_in_texts_do_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "fine.safetensors"
+    note = '{"[[[[": "\\\\", "x": [[[' + "]," * 1_000_000
+    path.write_bytes(with_header({"__metadata__": {"note": note, "{": "}"}}))
+    assert read_metadata(path)["note"] == note
+
+
+def test_a_header_over_the_bound_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "large.safetensors"
+    with path.open("wb") as file:
+        file.write((MAX_HEADER + 1).to_bytes(8, "little"))
+        file.truncate(MAX_HEADER + 100)
+    with pytest.raises(CLoRAError, match="not a safetensors file"):
+        read_metadata(path)
+
+
+def test_a_pipe_in_the_folder_is_not_opened(tmp_path: Path) -> None:
+    """Opening one waits for its writer."""
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    os.mkfifo(tmp_path / "cat.json")
+    (tmp_path / "cat.safetensors").write_bytes(VALID)
+    (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nothing")
+    assert find_lora("Sound", [tmp_path]).stem == "cat"
+    for name in ("unknown", "pipe", "gone"):
+        with pytest.raises(CLoRAError, match="among the 1 found"):
+            find_lora(name, [tmp_path])
+    with pytest.raises(CLoRAError, match="a pipe or a device"):
+        read_lora(tmp_path / "pipe.safetensors")
+    assert read_notes(tmp_path / "cat.safetensors") == LoraNotes()
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "~nosuchuser", "../../etc/passwd", "\ud800", "/" * 300])
+def test_names_that_no_file_has(tmp_path: Path, name: str) -> None:
+    (tmp_path / "cat.safetensors").write_bytes(VALID)
+    with pytest.raises(CLoRAError, match="There is no LoRA") as error:
+        find_lora(name, [tmp_path])
+    assert len(str(error.value).encode()) < 400
 
 
 def test_folder_and_missing_file(tmp_path: Path) -> None:

@@ -25,9 +25,11 @@ GRADIO = Path(sys.prefix) / "gradio-4.40.0"
 _FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    # The page must work without any other machine.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )  # fmt: skip
+
+
+_ALONE = "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+"""The page must work without any other machine."""
 
 
 def missing() -> str:
@@ -69,13 +71,15 @@ def served(log: Path) -> Iterator[str]:
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
-    """A browser."""
+def chromium(*, resolver: str = _ALONE, log: bool = False) -> Iterator[Any]:
+    """A browser; `resolver` says which names lead where, `log` keeps a log of its requests."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
-    for flag in _FLAGS:
+    if log:
+        options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    for flag in (*_FLAGS, f"--host-resolver-rules={resolver}"):
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
     try:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
+import subprocess
+import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clora.errors import CLoRAError
 from clora.settings import PRESETS, Settings
+from clora.ui import file_lock
 from clora.ui.preset_file import MAX_NAME_LENGTH, PresetFile
 
 MINE = Settings("paper", step_size=7.5, refine_at=(0.1, 0.25), method="clora", show_loss=True)
@@ -32,7 +39,7 @@ def test_what_is_saved_is_read_again(file: PresetFile) -> None:
     assert file.read().named("my cats, 猫") == Settings()
     file.delete("my cats, 猫")
     assert file.read().names == [*PRESETS, "Another"]
-    assert [path.name for path in file.path.parent.iterdir()] == ["presets.json"]
+    assert sorted(path.name for path in file.path.parent.iterdir()) == ["presets.json", "presets.json.lock"]
 
 
 @pytest.mark.parametrize("name", ["", " \n", *PRESETS, "x" * (MAX_NAME_LENGTH + 1), "two\nlines", "fast (changed)"])
@@ -94,3 +101,139 @@ def test_a_damaged_file_is_reported_and_kept(file: PresetFile, content: bytes) -
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CLoRAError, match="cannot be written"):
         PresetFile(tmp_path / "missing" / "presets.json").save("mine", MINE)
+
+
+# ------------------------------------------------------------------------------------------------ many at once
+
+SAVING = """
+import sys
+from pathlib import Path
+if sys.argv[4] == "system":
+    sys.modules["filelock"] = None
+from clora.settings import Settings
+from clora.ui.preset_file import PresetFile
+for number in range(int(sys.argv[3])):
+    PresetFile(Path(sys.argv[1])).save(f"{sys.argv[2]} {number}", Settings())
+"""
+
+
+def save_many(file: Path, who: str, count: int) -> None:
+    for number in range(count):
+        PresetFile(file).save(f"{who} {number}", Settings())
+
+
+@pytest.mark.parametrize("lock", ["library", "system"])
+def test_nothing_is_lost_when_tabs_and_programs_save_at_once(
+    tmp_path: Path, lock: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each tab has a `PresetFile` of its own, as txt2img and img2img have, and one comes by a link."""
+    if lock == "system":
+        monkeypatch.setitem(sys.modules, "filelock", None)
+    else:
+        pytest.importorskip("filelock")
+    file, link, count = tmp_path / "presets.json", tmp_path / "link.json", 40
+    link.symlink_to(file)
+    commands = [[sys.executable, "-c", SAVING, str(file), f"program {n}", str(count), lock] for n in range(2)]
+    programs = [subprocess.Popen(command) for command in commands]
+    paths = {"tab": file, "other tab": link}
+    tabs = [threading.Thread(target=save_many, args=(path, name, count)) for name, path in paths.items()]
+    for one in tabs:
+        one.start()
+    for one in tabs:
+        one.join()
+    assert [program.wait(timeout=120) for program in programs] == [0, 0]
+    saved = set(PresetFile(file).read().settings)
+    assert saved == {f"{who} {n}" for who in ("tab", "other tab", "program 0", "program 1") for n in range(count)}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.json", "presets.json", "presets.json.lock"]
+
+
+@pytest.mark.parametrize("lock", ["library", "system"])
+def test_a_program_that_keeps_the_lock_is_named_as_the_cause(
+    file: PresetFile, lock: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if lock == "system":
+        monkeypatch.setitem(sys.modules, "filelock", None)
+    monkeypatch.setattr(file_lock, "_WAIT", 0.1)
+    real = Path(os.path.realpath(file.path))
+    with file_lock.locked(real):
+        file_lock._threads.pop(real)  # as another program, which does not share this program's locks
+        with pytest.raises(CLoRAError, match="in use by another program"):
+            file.save("mine", MINE)
+    file.save("mine", MINE)
+
+
+def test_link_and_mode_stay(file: PresetFile, tmp_path: Path) -> None:
+    file.save("first", MINE)
+    file.path.chmod(0o600)
+    link = PresetFile(tmp_path / "elsewhere" / "link.json")
+    link.path.parent.mkdir()
+    link.path.symlink_to(os.path.relpath(file.path, link.path.parent))
+    link.save("second", MINE)
+    link.delete("first")
+    assert link.path.is_symlink()
+    assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
+    assert set(file.read().settings) == {"second"}
+    file.path.write_text("{", encoding="utf-8")
+    link.save("third", MINE)
+    assert link.path.is_symlink()
+    assert set(file.read().settings) == {"third"}
+
+
+def test_a_new_file_has_the_usual_mode(file: PresetFile) -> None:
+    umask = os.umask(0o022)
+    try:
+        file.save("mine", MINE)
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(file.path.stat().st_mode) == 0o644
+
+
+def test_lone_surrogates_stay_in_the_file_and_out_of_messages(file: PresetFile) -> None:
+    file.path.write_text(r'{"\ud800": {}, "fine 🐈": {"step_size": "\udfff", "\udc00": 1}}', encoding="utf-8")
+    before = json.loads(file.path.read_text("utf-8"))
+    own = file.read()
+    assert list(own.settings) == ["fine \U0001f408"]
+    assert len(own.problems) == 2
+    "".join(own.problems).encode()
+    file.save("mine", MINE)
+    after = json.loads(file.path.read_text("utf-8"))
+    assert after.pop("mine")
+    assert after == before
+    with pytest.raises(CLoRAError) as error:
+        file.save("\ud800", MINE)
+    str(error.value).encode()
+    assert not list(file.path.parent.glob("*.new"))
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_not_a_file_is_left_alone(file: PresetFile, kind: str) -> None:
+    if kind == "folder":
+        file.path.mkdir()
+    else:
+        os.mkfifo(file.path)
+    assert "is not a file" in file.read().problems[0]
+    with pytest.raises(CLoRAError, match="is not a file"):
+        file.save("mine", MINE)
+    assert not file.path.is_file()
+
+
+def test_a_failed_write_leaves_nothing_behind(file: PresetFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.save("mine", MINE)
+    before = file.path.read_bytes()
+
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CLoRAError, match="No space left on device"):
+        file.save("other", MINE)
+    assert file.path.read_bytes() == before
+    assert not list(file.path.parent.glob("*.new"))
+
+
+def test_values_nested_too_deeply_are_ignored(file: PresetFile) -> None:
+    deep = "[" * 900 + "]" * 900
+    file.path.write_text(f'{{"a": {{"refine_at": {deep}, "method": {deep}}}, "{"n" * 9999}": 1}}', encoding="utf-8")
+    own = file.read()
+    assert own.named("a") == Settings()
+    assert max(map(len, own.problems)) < 400

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from transformers import CLIPTokenizer
 
 from ...embedded import EMBEDDED_MODEL
-from ...errors import CLoRAError
+from ...errors import CLoRAError, cut
 from .libraries import quiet, working_device
 
 Pipeline: TypeAlias = "StableDiffusionPipeline | StableDiffusionXLPipeline"
@@ -74,7 +74,7 @@ def load_pipeline(
         raise CLoRAError(f'The prediction "{prediction}" is unknown: use one of {", ".join(PREDICTIONS)}.')
     found = working_device(device)
     dtype = dtype or (torch.float16 if found.type == "cuda" else torch.float32)
-    path = EMBEDDED_MODEL if source is None else Path(source).expanduser()
+    path = EMBEDDED_MODEL if source is None else _path(source)
     if source is None and not (path / "model_index.json").is_file():
         raise CLoRAError("The embedded model is missing: run `python -m research.training.base`, or choose a model.")
     if not path.exists():
@@ -83,9 +83,24 @@ def load_pipeline(
         if path.is_dir():
             pipe = _from_folder(path, dtype).to(found)
             return pipe if prediction is None else _scheduled(pipe, prediction)
+        if not path.is_file():
+            raise CLoRAError(f"The model {path} is not a file: choose a folder or a checkpoint file.")
         checkpoint = _read_header(path)
         pipe = _from_checkpoint(checkpoint, dtype).to(found)
         return _fitted(checkpoint, pipe, prediction or _own_prediction(checkpoint, pipe))
+
+
+def _path(source: str | Path) -> Path:
+    """A path that can be looked up. Raises: CLoRAError for ~ with an unknown user, and for names no file can have."""
+    try:
+        path = Path(source).expanduser()
+        path.exists()
+    except (OSError, ValueError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise CLoRAError(
+            f'The model "{cut(str(source))}" cannot be opened ({why}): check its folder and its name.'
+        ) from error
+    return path
 
 
 def _from_folder(folder: Path, dtype: torch.dtype) -> Pipeline:
@@ -98,7 +113,7 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> Pipeline:
         kind = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
         channels = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8")).get("in_channels", 4)
         foreign = f"a {kind}" if kind not in _PIPELINES else _channels(channels)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CLoRAError(
             f"The pipeline in {folder} has no readable model_index.json or UNet config: {_REMEDY}."
         ) from error

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...conditioning.batch import BatchConditioning, condition_batch
 from ...conditioning.timetable import PromptSteps
 from ...engine.composer import Observer
-from ...errors import CLoRAError
+from ...errors import CLoRAError, printable, shown
 from ...fusion import variants_of
 from ...lora.library import LoraLibrary, Source
 from ...prompt import Composition, WordsOverride, analyze
@@ -59,10 +59,11 @@ def compose(
     Raises: CLoRAError with a message for the user. All but NaN and a lack of memory are found before sampling.
     """
     settings = settings or Settings()
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    prompts = [printable(one) for one in ([prompt] if isinstance(prompt, str) else prompt)]
+    negative_prompt = printable(negative_prompt)
     check_pipeline(pipe)
     if not 0 <= seed <= 2**63 - len(prompts):
-        raise CLoRAError(f"The seed {seed} is out of range: use a whole number from 0 to 2^63 - {len(prompts)}.")
+        raise CLoRAError(f"The seed {shown(seed)} is out of range: use a whole number from 0 to 2^63 - {len(prompts)}.")
     sampling = Sampling(steps, guidance, guidance_rescale, width, height).checked(pipe)
     with torch.inference_mode(False):
         library = LoraLibrary(loras)
@@ -87,8 +88,8 @@ def compose(
         images = decode(pipe, latents)
     notes = [composition.note for composition in compositions if composition.note]
     of_prompts = [warning for composition in compositions for warning in composition.warnings]
-    shown = tuple(dict.fromkeys([*notes, *of_prompts, *conditioning.warnings, *warnings]))
-    return Composed(images, masks, compositions, settings, sampling, seeds, shown, latents, localized)
+    notices = tuple(dict.fromkeys([*notes, *of_prompts, *conditioning.warnings, *warnings]))
+    return Composed(images, masks, compositions, settings, sampling, seeds, notices, latents, localized)
 
 
 def _read(

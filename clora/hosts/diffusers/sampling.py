@@ -12,13 +12,16 @@ from torch import Tensor
 
 from ...conditioning.batch import BatchConditioning, StepConditioning
 from ...engine.composer import Composer, Observer, Step
-from ...errors import CLoRAError
+from ...errors import CLoRAError, shown
 from ...guidance.classifier_free import guide
 from ...lora.rows import RowLoras
 from ...models import family_of
 from ...models.denoiser import Conditioned, Row
 from ...settings import Settings
 from .text import added_conditions
+
+MAX_SIDE = 8192
+"""Pixels; no model draws larger pictures, and their attention fits no memory."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,18 @@ class Sampling:
         default = int(pipe.unet.config.sample_size) * int(pipe.vae_scale_factor)
         width, height = self.width or default, self.height or default
         for name, value in (("width", width), ("height", height)):
+            if value > MAX_SIDE:
+                raise CLoRAError(f"The {name} {shown(value)} is too large: use at most {MAX_SIDE}.")
             if value <= 0 or value % factor:
                 nearest = max(factor, round(value / factor) * factor)
                 raise CLoRAError(f"The {name} {value} is not divisible by {factor}: use {nearest}.")
-        if self.steps < 1:
-            raise CLoRAError(f"The number of steps is {self.steps}: use 1 or more.")
+        most = int(getattr(pipe.scheduler.config, "num_train_timesteps", 1000))
+        if not 1 <= self.steps <= most:
+            raise CLoRAError(f"The number of steps is {shown(self.steps)}: use a number from 1 to {most}.")
         if not 0.0 <= self.guidance <= 100.0:
             raise CLoRAError(f"The guidance scale is {self.guidance:g}: use a number from 0 to 100.")
+        if not 0.0 <= self.guidance_rescale <= 1.0:
+            raise CLoRAError(f"The guidance rescale is {self.guidance_rescale:g}: use a number from 0 to 1.")
         return Sampling(self.steps, self.guidance, self.guidance_rescale, width, height)
 
 
