@@ -12,7 +12,8 @@ Every prompt is read without metadata ("none"), with the training tags in the fi
 activation texts ("notes"). A reading is
 
 - right: the outcome is as asked, with the asked concepts and words;
-- acceptable: nothing wrong is composed, and one message says what to write;
+- acceptable: nothing wrong is composed, and one message says what to write. Where "one clear sentence" is asked for, a
+  LoRA of `never_concepts` may be on the concept of another one, whose tag stands beside its own;
 - wrong: something else is composed, or nothing is said;
 - refused: an error, although the host draws the prompt.
 """
@@ -32,9 +33,8 @@ import torch
 from safetensors.torch import save_file
 
 from clora.errors import CLoRAError
-from clora.lora.file import read_metadata
-from clora.lora.user_metadata import read_notes
 from clora.prompt import Composition, analyze
+from clora.prompt.evidence import evidence_of_files
 
 MODES = ("none", "kohya", "notes")
 GRADES = ("right", "acceptable", "wrong", "refused")
@@ -72,13 +72,9 @@ class StubFiles:
             path.with_suffix(".json").write_text(json.dumps({"activation text": activation}), encoding="utf-8")
         self._paths[plain_name(name)] = path
 
-    def texts(self, name: str) -> tuple[str, ...]:
-        """The activation texts of a LoRA."""
-        path = self._paths.get(plain_name(name))
-        if path is None:
-            return ()
-        found = (read_notes(path).activation, read_metadata(path).get("modelspec.trigger_phrase", ""))
-        return tuple(text for text in found if text)
+    def path(self, name: str) -> Path:
+        """The file of a LoRA. Raises: KeyError if the entry has none."""
+        return self._paths[plain_name(name)]
 
 
 def plain_name(name: str) -> str:
@@ -91,7 +87,7 @@ def read(entry: Mapping[str, Any], mode: str) -> Graded:
     with TemporaryDirectory() as folder:
         files = StubFiles(Path(folder), entry, mode)
         try:
-            composition = analyze(entry["prompt"], activation_text=files.texts, drop_other_tags=True)
+            composition = analyze(entry["prompt"], evidence=evidence_of_files(files.path), drop_other_tags=True)
         except CLoRAError as error:
             return Graded(entry["id"], entry["kind"], mode, "refused", False, (), str(error))
     said = " ".join((composition.note,) if composition.note else composition.warnings)
@@ -113,7 +109,10 @@ def grade_of(right: Mapping[str, Any], composes: bool, rows: Iterable[tuple[str,
               right.get("concepts", ())}  # fmt: skip
     never = {plain_name(name) for name in right.get("never_concepts", ())}
     if found.keys() & never:
-        return "wrong"
+        alone = any(
+            found[name] not in {found[other] for other in found.keys() - never} for name in found.keys() & never
+        )
+        return "wrong" if alone or not said or not right["outcome"].startswith("one clear") else "acceptable"
     if right["outcome"] == "compose":
         if not composes:
             return "acceptable" if said else "wrong"
