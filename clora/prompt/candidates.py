@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 from .evidence import Evidence
 from .names import PromptWords, Window, base_name, compact, name_parts
-from .role_words import ATTRIBUTES, CLASSES, MODIFIERS, NO_PARTS, ONE_EACH, SEVERAL, STYLES, VERBS
+from .role_words import ATTRIBUTES, CLASSES, MODIFIERS, NO_PARTS, ONE_EACH, PLACES, REGIONS, SEVERAL, STYLES, VERBS
 from .roles import counts_persons, has_class, is_attribute, is_general, says_style, too_general, trigger_items
 from .subjects import WordsSource
 from .text import in_one_word
 from .words import ARTICLES, JOINING
 
 _WORD = re.compile(r"[^\W_]+")
-_SINGLE = re.compile(r"(?<!\w)(?:solo|1[ _]?(?:girl|boy|man|woman))(?!\w)", re.I)
+NO_WORDS = "no words of the prompt tell what it draws"
+_SOLO = re.compile(r"(?<!\w)solo(?!\w)", re.I)
+_ONE = re.compile(r"(?<!\w)1[ _]?(?:girl|boy|man|woman)(?!\w)", re.I)
 _NAMED = frozenset({"named", "called", "of", "and", "with", "between", "vs"})
 
 
@@ -32,7 +34,9 @@ class Candidate:
 def several_subjects(text: str) -> bool:
     """Whether a prompt asks for several subjects: "2girls", "1boy ... 1girl"."""
     low = text.casefold()
-    return SEVERAL.search(low) is not None or all(pattern.search(low) for pattern in ONE_EACH)
+    if SEVERAL.search(low) or all(pattern.search(low) for pattern in ONE_EACH):
+        return True
+    return len(_ONE.findall(text)) > 1 or any(word in REGIONS for word in _WORD.findall(text))
 
 
 class Candidates:
@@ -42,7 +46,7 @@ class Candidates:
         self.words = words
         text = words.base.text
         self.several = several_subjects(text)
-        self.single = not self.several and _SINGLE.search(text) is not None
+        self.single = not self.several and (_SOLO.search(text) or _ONE.search(text)) is not None
 
     def of(self, name: str, evidence: Evidence) -> list[Candidate]:
         """The candidates of a LoRA, the best first; only words that look like a subject."""
@@ -72,6 +76,8 @@ class Candidates:
 
     def _by_name(self, name: str) -> Iterator[Candidate]:
         parts = name_parts(name)
+        if parts and parts[-1] in ATTRIBUTES:  # "wizard_hat" is no wizard
+            return
         for run, windows in self.words.runs_of(parts):
             if too_general(run) or (len(run) == 1 and not _names_something(run[0])):
                 continue
@@ -100,12 +106,14 @@ class Candidates:
             return window
         if not rest:
             return window
-        spans = [span for span, number in self.words.tokens if number == window.item]
+        spans = self.words.tokens_of(window.item)
         return self.words.whole(Window(min(window.start, spans[0].start), max(window.end, spans[-1].end), window.item))
 
     def _is_subject(self, one: Candidate, name: str, evidence: Evidence) -> bool:
         """Whether the words look like a subject, not like a style's trigger or a part of a subject."""
         if not one.words or is_general(one.words) or is_attribute(one.words) or says_style(one.words):
+            return False
+        if _lower(one.words)[-1] in PLACES:
             return False
         text, (start, end, number) = self.words.base.text, one.window
         item = self.words.items[number]
@@ -124,14 +132,24 @@ class Candidates:
         """Whether two or more parts of the name stand in the words."""
         return sum(part in one.key for part in set(name_parts(name)) if len(part) > 1) > 1
 
-    def directly_before(self, at: int, name: str, evidence: Evidence, *, comma: bool) -> Candidate | None:
-        """The words by name or trigger that end directly before the character `at`, or before a comma there."""
+    def why_none(self, name: str, evidence: Evidence) -> str:
+        """Why a LoRA has no candidate."""
+        one = next(self._all(name, evidence), None)
+        return f'"{one.words}" may be a style or a part of a subject' if one is not None else NO_WORDS
+
+    def directly_before(
+        self, at: int, name: str, evidence: Evidence, *, comma: bool, sure: bool = False
+    ) -> Candidate | None:
+        """The words by name or trigger that end directly before the character `at`, or before a comma there.
+
+        `sure`: other evidence tells that the words before it are the subject.
+        """
         text = self.words.base.text
         signs = r"[\s()\[\],]*" if comma else r"[\s()\[\]]*"
         for one in self._all(name, evidence):
             if one.window.end <= at and re.fullmatch(signs, text[one.window.end : at]):
-                known = has_class(one.words) or one.source is WordsSource.NAME or self._is_subject(one, name, evidence)
-                if known and not (is_general(one.words) or is_attribute(one.words) or says_style(one.words)):
+                by_name = one.source is WordsSource.NAME and not self.single and not is_general(one.words)
+                if self._is_subject(one, name, evidence) or (by_name and (sure or one.words[0].isupper())):
                     return one
         return None
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from .role_words import NO_PARTS
@@ -17,6 +18,7 @@ _VERSION = re.compile(r"v?\d+(?:\.\d+)*[a-z]?|[ve]\d*|\d+|\d*steps?|sd\w*xl|epoc
 _TOKEN = re.compile(r"[^\W_]+")
 _BETWEEN = re.compile(r"(?:[\s_\-'.()\[\]\\]|:[+-]?[\d.]+(?=[)\]]))*")
 _LONGEST = 6
+_MOST = 20  # of the first and of the last places of a phrase
 _BRACKET = re.compile(r"[\s_]*\\\([^()\\,]*\\\)")
 _REST_OF_BRACKET = re.compile(r"[^()\\,]*\\\)")
 _ITEM_END = re.compile(
@@ -62,12 +64,16 @@ class Window(NamedTuple):
 
 
 class PromptWords:
-    """The words of a prompt's text, to be found however they are joined."""
+    """The words of a prompt's text, to be found however they are joined.
 
-    def __init__(self, base: ResolvedText) -> None:
+    `items` are its parts between commas and the like, and between the source offsets `cuts` (where tags were).
+    """
+
+    def __init__(self, base: ResolvedText, cuts: Sequence[int] = ()) -> None:
         self.base = base
         text = base.text
         ends = [match.span() for match in _ITEM_END.finditer(text)]
+        ends = sorted([*ends, *((at, at) for at in {self.before(cut) for cut in cuts})])
         starts = [0, *(end for _, end in ends)]
         self.items = [Span(a, b) for a, b in zip(starts, [*(start for start, _ in ends), len(text)], strict=True)]
 
@@ -79,6 +85,17 @@ class PromptWords:
             for number, item in enumerate(self.items)
             for match in _TOKEN.finditer(self.base.text[item.start : item.end])
         ]
+
+    def tokens_of(self, item: int) -> list[Span]:
+        """The words of an item."""
+        return self._tokens_of[item]
+
+    @cached_property
+    def _tokens_of(self) -> dict[int, list[Span]]:
+        found: dict[int, list[Span]] = {}
+        for span, number in self.tokens:
+            found.setdefault(number, []).append(span)
+        return found
 
     @cached_property
     def _windows(self) -> dict[str, list[Window]]:
@@ -104,10 +121,10 @@ class PromptWords:
         key = compact(phrase)
         if not key:
             return []
-        if key in self._windows:
-            return self._windows[key]
-        other = key[:-1] if key.endswith("s") else key + "s"
-        return self._windows.get(other, []) if len(key) > 2 and key.isalpha() else []
+        found = self._windows.get(key)
+        if found is None and len(key) > 2 and key.isalpha():
+            found = self._windows.get(key[:-1] if key.endswith("s") else key + "s")
+        return (found or [])[:_MOST] + (found or [])[_MOST:][-_MOST:]
 
     def runs_of(self, parts: Sequence[str]) -> Iterator[tuple[tuple[str, ...], list[Window]]]:
         """The runs of a name's parts that stand in the text, the longest first, two parts in either order."""
@@ -139,4 +156,9 @@ class PromptWords:
 
     def before(self, offset: int) -> int:
         """The index in the text of the first character whose source offset is not before `offset`."""
-        return next((i for i, at in enumerate(self.base.offsets) if at >= offset), len(self.base.text))
+        return bisect_left(self._offsets, offset)
+
+    @cached_property
+    def _offsets(self) -> list[int]:
+        """The source offsets, those of inserted spaces like the character before them, so that they ascend."""
+        return list(accumulate(self.base.offsets, max))

@@ -29,7 +29,7 @@ TWEAKERS = _set(
     "detail details detailed detailer detailing adddetail adddetails moredetail moredetails tweaker tweak slider "
     "sliders offset noiseoffset quality enhancer enhance enhancement enhanced stabilizer likeness grain texture "
     "textures lowra contrast brightness saturation sharpness sharpener exposure realism lighting finetuning fix "
-    "fixer fixes corrector improver upscaler bokeh dof noise denoise hdr negative negatives embedding realvision"
+    "fixer fixes corrector improver upscaler blur bokeh dof noise denoise hdr negative negatives embedding realvision"
 )
 """A whole part of a name: it changes the whole picture."""
 
@@ -56,6 +56,13 @@ ATTRIBUTES = _set(
 )
 """The last word of a part of a subject, or of its surroundings: "green eyes", "summer dress"."""
 
+PLACES = _set(
+    "landscape mountains mountain lake river sea ocean beach forest jungle desert field city town village street park "
+    "garden room bedroom kitchen bathroom living office classroom school cafe restaurant bar station mars space sky "
+    "snow rain fog night sunset neon interior exterior architecture background scenery"
+)
+"""Surroundings: no subjects by name alone."""
+
 CLASSES = _set(
     "man men woman women girl girls boy boys guy lady person people child kid baby toddler teen adult human male "
     "female king queen prince princess knight warrior wizard witch mage samurai ninja soldier elf orc vampire "
@@ -74,7 +81,7 @@ NO_PARTS = _set(
     "lora loras locon loha lokr lycoris lyco dora sd sd1 sd15 sd1.5 sdv1 sd21 sdxl xl ilxl il illu illustrious "
     "illustriousxl illustriousxlv01 noob noobai noobxl pony ponyxl pdxl pdv6 flux flux1 dev schnell v pruned fp16 "
     "fp32 bf16 fp8 safetensors epoch ep step steps rank dim by the of and for final test new model ver version "
-    "full mini char character characters concept my"
+    "full mini char character characters alpha beta concept my"
 )
 """Parts of names that say nothing about the subject: formats, models, versions."""
 

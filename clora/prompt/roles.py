@@ -41,15 +41,18 @@ class FoundRole(NamedTuple):
     why: str
 
 
-def role_by_evidence(tag: LoraTag, evidence: Evidence, following: str, before: str) -> FoundRole | None:
+def role_by_evidence(
+    tag: LoraTag, evidence: Evidence, following: str, before: str, words: frozenset[str]
+) -> FoundRole | None:
     """The role of a LoRA that is no concept, None if nothing speaks against one.
 
-    `following` are the subject words after its tag, `before` is the text directly in front of it.
+    `following` are the subject words after its tag, `before` is the text directly in front of it, `words` are all
+    words of the prompt in lower case.
     """
     if tag.unet < 0 or (tag.unet == 0 and tag.te < 0):
         return FoundRole(Role.OFF, "its weight is negative")
     for name in (tag.name, *evidence.names):
-        found = _by_name(name, following)
+        found = _by_name(name, following, words)
         if found is not None:
             return found
     for kind in evidence.kinds:
@@ -66,7 +69,7 @@ def role_by_evidence(tag: LoraTag, evidence: Evidence, following: str, before: s
     return None
 
 
-def _by_name(name: str, following: str) -> FoundRole | None:
+def _by_name(name: str, following: str, words: frozenset[str]) -> FoundRole | None:
     parts = (*raw_parts(name), *name_parts(name))
     for part in parts:
         if part in STYLES or part in TWEAKERS or part in ACCELERATORS or _has_ending(part):
@@ -76,6 +79,8 @@ def _by_name(name: str, following: str) -> FoundRole | None:
     if rest and set(rest) <= ACCELERATORS_BESIDE and not has_class(following):
         return FoundRole(Role.OFF, f'its name says "{rest[0]}"')
     style = next((part for part in parts if part in STYLES_ALONE), None)
+    if any(len(part) > 2 and part in words and not too_general([part]) for part in rest):
+        return None  # "lucy_cyberpunk" in a prompt with "lucy"
     if style is not None and (not following or says_style(following)):
         return FoundRole(Role.STYLE, f'its name says "{style}"')
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from .composition import WordsOverride
 from .evidence import Evidence, EvidenceSource
 from .region import parse_region
 from .roles import is_general, role_by_evidence
-from .tags import LoraTag, Role, parse_role, parse_tags, read_tags
+from .tags import LoraTag, Role, parse_role, parse_tags, read_tags, remove_tags
 from .text import Span
 from .words import following_words
 
@@ -83,13 +84,15 @@ def _with_found_roles(
     called = tuple(_is_called(tag, rows.get(tag.name)) for tag in tags)
     found: list[LoraTag] = []
     whys: dict[int, str] = {}
+    every = frozenset(re.findall(r"[^\W_]+", remove_tags(prompt, tags).casefold()))
     bounds = [0, *(edge for tag in tags for edge in tag.span), len(prompt)]
     for i, tag in enumerate(tags):
         role = None
         if tag.role is Role.CONCEPT and not called[i]:
             words, _ = following_words(prompt, tag.span.end, bounds[2 * i + 3])
             before = prompt[max(bounds[2 * i], tag.span.start - _LOOK_BACK) : tag.span.start]
-            role = role_by_evidence(tag, known(tag.name), "" if is_general(words) else words, before)
+            following = "" if is_general(words) else words
+            role = role_by_evidence(tag, known(tag.name), following, before, every)
         if role is not None:
             whys[i] = role.why
         found.append(replace(tag, role=role.role) if role is not None else tag)
