@@ -21,6 +21,7 @@ from clora.engine.composer import Composer, Step
 from clora.hosts.diffusers import compose
 from clora.lora.library import LoraLibrary, Source
 from clora.prompt import analyze
+from clora.prompt.evidence import evidence_of_files
 from research.world import SIZE
 
 # Used if the model does not draw all things: centres and diameters in pixels, in order of mention.
@@ -68,7 +69,7 @@ def compose_in_boxes(
     pipe: Any, judge: Judge, text: str, seeds: Sequence[int], *, loras: Source, steps: int, **sampling: Any
 ) -> list[Image.Image]:
     """Pictures of one prompt as `clora.compose` makes them, except for the masks; seeds are consecutive."""
-    composition = analyze(text, activation_text=LoraLibrary(loras).trigger_phrases)
+    composition = analyze(text, evidence=evidence_of_files(LoraLibrary(loras).path))
     kinds = [concept.words.split()[-1] for concept in composition.concepts]
     sampling |= {"loras": loras, "steps": steps, "seed": seeds[0]}
     around = (*composition.styles, *composition.background)  # these belong to the base too

@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import CLoRAError, cut, printable, shown
 from ..lora.library import LoraLibrary
 from ..prompt import Composition, analyze, parse_attention, schedule
+from ..prompt.evidence import evidence_of_files
 from ..prompt.tags import MAX_WEIGHT
 
 TEMPLATES = Path(__file__).with_name("prompts.json")
@@ -179,7 +180,7 @@ def _toml(text: str, path: Path) -> dict[str, Any]:
 def read_prompt(prompt: Prompt, library: LoraLibrary) -> Composition:
     """What a prompt composes; its LoRA files are opened. Raises: CLoRAError with the prompt's location."""
     try:
-        composition = analyze(prompt.text, activation_text=library.trigger_phrases)
+        composition = analyze(prompt.text, evidence=evidence_of_files(library.path))
         for variant in (composition.merged, *composition.variants):
             for use in variant.loras:
                 library.file(use.name)

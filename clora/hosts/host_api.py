@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from modules.prompt_parser import SdConditioning
 from ..conditioning.encoding import Encoded
 from ..conditioning.timetable import PromptSteps
 from ..errors import CLoRAError
-from ..lora.file import read_metadata
 from ..lora.user_metadata import LoraNotes, read_notes
 
 __all__ = ["AlwaysVisible", "Script", "SdConditioning", "queue_lock", "script_callbacks", "scripts"]
@@ -162,17 +161,6 @@ class HostLoras(Mapping[str, Path]):
         entry = self.entry(name)
         entry.read_hash()
         return entry.shorthash or ""
-
-    def activation_texts(self, name: str) -> tuple[str, ...]:
-        """The user's activation text (a .json beside the file), then the file's own trigger phrase."""
-        try:
-            path = self[name]
-        except KeyError:
-            return ()
-        texts = [read_notes(path).activation]
-        with suppress(CLoRAError):
-            texts.append(read_metadata(path).get("modelspec.trigger_phrase", "").strip())
-        return tuple(text for text in texts if text)
 
     def notes(self, name: str) -> LoraNotes:
         """The user's notes beside the file."""

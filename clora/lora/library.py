@@ -49,11 +49,6 @@ class LoraLibrary:
             known = {key: self._named.get(key, "") for key in self._named}
             raise no_such_lora(name, known) from None
 
-    def trigger_phrases(self, name: str) -> tuple[str, ...]:
-        """The subject words that the file's own metadata suggests."""
-        phrase = self.file(name).metadata.get("modelspec.trigger_phrase", "").strip()
-        return (phrase,) if phrase else ()
-
     def applied(self, use: LoraUse, model: LoraTargets) -> AppliedLora:
         """The LoRA of a tag, resolved on the layers of a model with the tag's strengths."""
         return resolve_lora(self.file(use.name), model, te=use.te, unet=use.unet, dyn=use.dyn)

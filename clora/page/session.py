@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ..embedded import EMBEDDED_LORAS
 from ..errors import CLoRAError, cut, printable
-from ..lora.file import read_metadata
 from ..lora.library import LoraLibrary
 from ..lora.user_metadata import LoraNotes, read_notes
 from ..prompt import Composition, LoraUse, analyze
+from ..prompt.evidence import EvidenceSource, evidence_of_files
 from ..ui.corrected_prompt import corrected_prompt
 from ..ui.corrections import read_corrections
 from ..ui.report import Layout, Report, report
@@ -31,11 +31,10 @@ class Session:
         """The LoRAs in the folders, read anew each time: files may change while the page is open."""
         return LoraLibrary(self.loras)
 
-    def phrases(self, name: str) -> tuple[str, ...]:
-        """The activation text in a LoRA's notes and the trigger phrase in its metadata; tensors are not read."""
-        path = self.files.path(name)
-        phrases = (read_notes(path).activation, read_metadata(path).get("modelspec.trigger_phrase", "").strip())
-        return tuple(phrase for phrase in phrases if phrase)
+    @property
+    def evidence(self) -> EvidenceSource:
+        """What files and notes tell about a LoRA; tensors are not read."""
+        return evidence_of_files(self.files.path)
 
     def notes(self, name: str) -> LoraNotes:
         """The user's notes about a LoRA, from the file beside it."""
@@ -55,7 +54,7 @@ def read_prompt(
     except CLoRAError as error:
         return Report(False, problem=str(error))
     return report(
-        prompt, negative, corrections=given, activation_text=session.phrases,
+        prompt, negative, corrections=given, evidence=session.evidence,
         check=lambda composition: _check_names(composition, session), layout=layout(session.model),
         notes_of=session.notes,
     )  # fmt: skip
@@ -64,9 +63,7 @@ def read_prompt(
 def composition_of(prompt: str, corrections: str, session: Session) -> Composition | None:
     """What a prompt composes, None if it cannot be read; the panel's message says why."""
     try:
-        return analyze(
-            printable(prompt or ""), overrides=read_corrections(corrections), activation_text=session.phrases
-        )
+        return analyze(printable(prompt or ""), overrides=read_corrections(corrections), evidence=session.evidence)
     except CLoRAError:
         return None
 

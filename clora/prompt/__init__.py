@@ -6,7 +6,7 @@ from .composition import Composition, Concept, Variant, WordsOverride
 from .emphasis import Segment, parse_attention
 from .scheduling import schedule
 from .subjects import WordsSource
-from .tags import LoraTag, Role, parse_tags, remove_tags
+from .tags import LoraTag, Role, parse_tags, read_tags, remove_tags
 from .text import ResolvedText, Span
 from .tokens import PromptTokens, encode_layout, find_positions, scheduled_positions
 
@@ -28,6 +28,7 @@ __all__ = [
     "find_positions",
     "parse_attention",
     "parse_tags",
+    "read_tags",
     "remove_tags",
     "schedule",
     "scheduled_positions",

@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
 from ..errors import CLoRAError
 from ..lora.use import LoraUse
 from .composition import Composition, Concept, Variant, WordsOverride
-from .diagnostics import ignored_parts, unused_corrections, why_inactive
-from .region import Region, parse_region
+from .diagnostics import AND, foreign_syntax, ignored_parts, left_note, unused_corrections, why_inactive
+from .evidence import Evidence, EvidenceSource
+from .region import Region
 from .render import Edit, Rendered, render
-from .subjects import Subject, find_subjects, group_subjects, subject_of_style
-from .tags import LoraTag, Role, parse_role, parse_tags
+from .roles import trigger_items
+from .search import find_subjects
+from .subjects import Subject, group_subjects, subject_of_style
+from .tag_roles import tags_with_roles
+from .tags import LoraTag, Role
 from .text import Span
 from .triggers import Trigger, added_trigger_warning, triggers_at_words
 
@@ -21,7 +26,6 @@ ActivationText = Callable[[str], Sequence[str]] | Mapping[str, Sequence[str]]
 """LoRA name -> its activation texts, which may hold its subject words."""
 
 _OTHER_TAG = re.compile(r"<(?!lora:|lyco:)\w+:[^<>]+>")
-_AND = re.compile(r"\bAND\b")
 
 
 def analyze(
@@ -29,30 +33,34 @@ def analyze(
     negative: str = "",
     *,
     activation_text: ActivationText | None = None,
+    evidence: EvidenceSource | None = None,
     overrides: Mapping[str, WordsOverride] | None = None,
     drop_other_tags: bool = False,
 ) -> Composition:
     """Read a prompt: which LoRA draws what, and each variant's text with the spans of its words.
 
-    `activation_text` gives the texts to search for if neither tag nor panel nor prompt names a subject; `overrides`
-    are the panel's rows by LoRA name. `drop_other_tags` removes other extensions' tags (`<hypernet:...>`) from the
-    variants' texts, as AUTOMATIC1111 and Forge do before they encode; they stay in `host_text`.
+    `evidence` tells what is known about a LoRA: it helps to find its role and its words if neither tag nor panel name
+    them; `activation_text` gives activation texts alone. `overrides` are the panel's rows by LoRA name.
+    `drop_other_tags` removes other extensions' tags (`<hypernet:...>`) from the variants' texts, as AUTOMATIC1111 and
+    Forge do before they encode; they stay in `host_text`.
     With fewer than two concepts CLoRA is inactive (`Composition.note`), which is not an error.
-    Raises: CLoRAError if the prompt cannot be composed as written.
+    Raises: CLoRAError if something that the tags or the panel ask for is not possible; one message has all problems.
     """
     rows = overrides or {}
-    tags = tuple(_with_row(tag, rows.get(tag.name)) for tag in parse_tags(prompt))
-    _refuse_two_roles(tags)
-    groups = group_subjects(prompt, tags, {name: row.words for name, row in rows.items() if row.words})
+    known = cache(evidence or _texts_alone(activation_text))
+    read = tags_with_roles(prompt, rows, known)
+    tags = read.tags
     others = [Span(*match.span()) for match in _OTHER_TAG.finditer(prompt)]
     reader = _Reader(prompt, negative, tags, others if drop_other_tags else [])
-    if len(groups) < 2:
-        composition = reader.inactive(groups)
+    base = reader.base.resolved
+    groups = group_subjects(prompt, tags, {name: row.words for name, row in rows.items() if row.words}, read.called)
+    found = find_subjects(prompt, base, tags, groups, others, known)
+    reader.leave(found.left, read.whys)
+    if len(found.groups) < 2 or AND.search(base.text):
+        composition = reader.inactive(found.groups)
     else:
-        _refuse_and(reader.base.resolved.text)
-        texts = _texts_of(activation_text)
-        find_subjects(prompt, reader.base.resolved, tags, groups, others, texts)
-        composition = reader.compose(groups, triggers_at_words(reader.base.resolved, tags, groups, texts))
+        texts = _texts_of(known)
+        composition = reader.compose(found.groups, triggers_at_words(base, reader.tags, found.groups, texts))
     return replace(composition, warnings=(*composition.warnings, *unused_corrections(rows, tags)))
 
 
@@ -62,6 +70,15 @@ class _Reader:
     def __init__(self, prompt: str, negative: str, tags: Sequence[LoraTag], dropped: Sequence[Span]) -> None:
         self.prompt, self.negative, self.tags, self.dropped = prompt, negative, tags, dropped
         self.base = self._render({})
+        self.reasons: dict[str, str] = {}
+
+    def leave(self, left: Mapping[int, str], roles: Mapping[int, str]) -> None:
+        """Leave tags to the host that are no concept, and keep the reasons for them and for the `roles` found."""
+        tags = list(self.tags)
+        for i in left:
+            tags[i] = replace(tags[i], role=Role.OFF)
+        self.tags = tuple(tags)
+        self.reasons = {self.tags[i].name: why for i, why in {**roles, **left}.items()}
 
     def _render(self, triggers: Mapping[int, str], at_words: Sequence[Trigger] = ()) -> Rendered:
         return render(self.prompt, self._edits(triggers, at_words))
@@ -94,9 +111,12 @@ class _Reader:
             merged=self._merged([one for own in at_words for one in own]),
             warnings=(
                 *ignored_parts(self.tags, self.negative, composes=not note),
+                *foreign_syntax(self.base.resolved.text, composes=not note),
+                *((left_note(self.reasons),) if self.reasons and not note else ()),
                 *(added_trigger_warning(*pair) for pair in pairs),
             ),
             note=note,
+            reasons=tuple(self.reasons.items()),
         )
 
     def _merged(self, at_words: Sequence[Trigger]) -> Variant:
@@ -106,9 +126,13 @@ class _Reader:
         return Variant(rendered.resolved.text, self.negative, own, (), ())
 
     def inactive(self, groups: Sequence[Subject]) -> Composition:
-        concepts = tuple(replace(_concept(self.tags, group, ()), words_source=None) for group in groups)
-        variant = Variant(self.base.resolved.text, self.negative, (), ((),) * len(concepts), ())
-        return self._composition(concepts, (variant,), self.prompt, why_inactive(self.tags, groups))
+        base = self.base.resolved
+        concepts = tuple(_concept(self.tags, group, ()) for group in groups)
+        variant = Variant(base.text, self.negative, (), tuple(base.spans_of(group.offsets) for group in groups), ())
+        notes = [why_inactive(self.tags, groups, base.text), *foreign_syntax(base.text, composes=False)]
+        if self.reasons:
+            notes.append(left_note(self.reasons))
+        return self._composition(concepts, (variant,), self.prompt, " ".join(notes))
 
     def compose(self, groups: Sequence[Subject], at_words: Sequence[Sequence[Trigger]]) -> Composition:
         base = self.base.resolved
@@ -149,28 +173,19 @@ class _Reader:
         )
 
 
-def _with_row(tag: LoraTag, row: WordsOverride | None) -> LoraTag:
-    if row is None:
-        return tag
-    if row.role and not tag.role_given:
-        role, role_words = parse_role(row.role, f'the correction for "{tag.name}"')
-        tag = replace(tag, role=role, role_words=role_words)
-    if tag.region is None and (row.painted or row.place):
-        region = row.painted or parse_region(row.place or "", f'the correction for "{tag.name}"')
-        tag = replace(tag, region=region)
-    if tag.trigger_given or not row.trigger:
-        return tag
-    return replace(tag, trigger=row.trigger.strip(), trigger_given=True)
-
-
-def _texts_of(activation_text: ActivationText | None) -> Callable[[str], list[str]]:
-    def texts(name: str) -> list[str]:
+def _texts_alone(activation_text: ActivationText | None) -> EvidenceSource:
+    def evidence(name: str) -> Evidence:
         if activation_text is None:
-            return []
+            return Evidence()
         found = activation_text(name) if callable(activation_text) else activation_text.get(name, ())
-        return [found] if isinstance(found, str) else list(found)
+        return Evidence((found,) if isinstance(found, str) else tuple(found))
 
-    return texts
+    return evidence
+
+
+def _texts_of(known: EvidenceSource) -> Callable[[str], list[str]]:
+    """The items of activation texts that name something, the first of which is the trigger."""
+    return lambda name: [item for text in known(name).texts for item in trigger_items(text)[:1]]
 
 
 def _use(tag: LoraTag) -> LoraUse:
@@ -181,12 +196,23 @@ def _unique(uses: Iterable[LoraUse]) -> tuple[LoraUse, ...]:
     return tuple(dict.fromkeys(uses))
 
 
+def _added(uses: Iterable[LoraUse]) -> tuple[LoraUse, ...]:
+    """The uses, with the weights of a LoRA that is used several times added, as the WebUI does."""
+    added: dict[tuple[str, int | None], LoraUse] = {}
+    for use in uses:
+        other = added.get((use.name, use.dyn))
+        added[use.name, use.dyn] = (
+            use if other is None else replace(other, te=other.te + use.te, unet=other.unet + use.unet)
+        )
+    return tuple(added.values())
+
+
 def _concept(
     tags: Sequence[LoraTag], group: Subject, styles: Sequence[int], at_words: Sequence[Trigger] = ()
 ) -> Concept:
     own = [tags[i] for i in group.tags]
     return Concept(
-        loras=_unique(_use(tag) for tag in own),
+        loras=_added(_use(tag) for tag in own),
         words=group.words,
         occurrence=group.occurrence or 1,
         words_source=group.words_source,
@@ -206,29 +232,3 @@ def _region(own: Sequence[LoraTag]) -> Region | None:
         names = " and ".join(f'"{name}"' for name in found.values())
         raise CLoRAError(f"The LoRAs {names} draw the same subject but have different place= values: keep one of them.")
     return next(iter(found), None)
-
-
-def _refuse_two_roles(tags: Sequence[LoraTag]) -> None:
-    """Raises: CLoRAError if a LoRA that is on everywhere (style, role=off) has a second tag with another role."""
-    roles: dict[str, Role] = {}
-    for tag in tags:
-        other = roles.setdefault(tag.name, tag.role)
-        if other is not tag.role and {other, tag.role} & {Role.STYLE, Role.OFF}:
-            raise CLoRAError(
-                f'The LoRA "{tag.name}" is in the prompt with {_spelled(other)} and with {_spelled(tag.role)}, so it '
-                "would be applied twice: give both tags the same role, or remove one of them."
-            )
-
-
-def _spelled(role: Role) -> str:
-    return f"role={role.value}" + ("WORDS" if role is Role.SUBJECT_STYLE else "")
-
-
-def _refuse_and(text: str) -> None:
-    match = _AND.search(text)
-    if match:
-        near = " ".join(text[max(0, match.start() - 20) : match.end() + 20].split())
-        raise CLoRAError(
-            f'CLoRA does not support AND yet, but the prompt has it at "{near}": write "and" in lower case, or '
-            "turn CLoRA off."
-        )

@@ -28,8 +28,8 @@ class WordsOverride:
 class Concept:
     """One subject: its LoRAs, its words in the prompt, its trigger words, and the styles on it alone.
 
-    `occurrence` counts the words in the prompt from 1; `words_source` tells where they were found. `words` is
-    empty only if CLoRA is inactive for the prompt. `region` is where the user wants the subject.
+    `occurrence` counts the words in the prompt from 1; `words_source` tells where they were found. `region` is where
+    the user wants the subject.
     """
 
     loras: tuple[LoraUse, ...]
@@ -93,6 +93,8 @@ class Composition:
     merged: Variant
     warnings: tuple[str, ...] = ()
     note: str = ""
+    reasons: tuple[tuple[str, str], ...] = ()
+    """LoRA name and why it is no concept, for every LoRA whose role CLoRA found itself."""
 
     @property
     def variant_names(self) -> tuple[str, ...]:

@@ -6,22 +6,59 @@ import re
 from collections.abc import Mapping, Sequence
 
 from .composition import WordsOverride
-from .subjects import Subject
+from .role_words import REGIONS
+from .subjects import Subject, names_of
 from .tags import LoraTag, Role
 
+AND = re.compile(r"\bAND(?:_[A-Z]+)?\b")
+_VARIANT = re.compile(r"\{[^{}]*\|[^{}]*\}")
 
-def why_inactive(tags: Sequence[LoraTag], groups: Sequence[Subject]) -> str:
-    """Why CLoRA is inactive for a prompt with fewer than two concepts."""
+
+def why_inactive(tags: Sequence[LoraTag], groups: Sequence[Subject], text: str) -> str:
+    """Why CLoRA is inactive for a prompt with fewer than two concepts, or with AND."""
+    found = AND.search(text)
+    if found:
+        return (
+            f"CLoRA is inactive for this prompt, which the WebUI renders as usual: {found.group()} is not supported. "
+            f"To compose its LoRAs, write a comma instead of {found.group()}, and each tag in front of its subject's "
+            "words."
+        )
     if not groups:
         return "CLoRA is inactive for this prompt: it has no concept LoRA, and two are needed."
-    names = " + ".join(f'"{tags[i].name}"' for i in groups[0].tags)
-    if len(groups[0].tags) > 1:
+    names = names_of(tags, groups[0])
+    if len({tags[i].name for i in groups[0].tags}) > 1:
         return (
-            f"CLoRA is inactive for this prompt: the tags {names} stand next to each other and make one concept. Put "
-            "each in front of its own subject's words, or give each its own words= (words=cat:nth=1 and "
-            "words=cat:nth=2 for two cats)."
+            f"CLoRA is inactive for this prompt: the LoRAs {names} draw one concept, and two are needed. Put each tag "
+            "in front of its own subject's words, or give each its own words= (words=cat:nth=1 and words=cat:nth=2 for "
+            "two cats)."
         )
     return f"CLoRA is inactive for this prompt: it has only one concept LoRA ({names}), and two are needed."
+
+
+def left_note(reasons: Mapping[str, str]) -> str:
+    """The LoRAs that are not composed because of what CLoRA found, with the reasons."""
+    listed = ", ".join(f'"{name}" ({why})' for name, why in reasons.items())
+    return (
+        f"Applied to the whole picture, not composed: {listed}. To compose one of them, put its tag in front of its "
+        "subject's words, or name them in the tag with words=."
+    )
+
+
+def foreign_syntax(text: str, *, composes: bool) -> tuple[str, ...]:
+    """Warnings about parts of the prompt that other extensions read."""
+    warnings = []
+    regions = sorted(REGIONS.intersection(re.findall(r"\bADD[A-Z]+\b", text)))
+    if regions:
+        warnings.append(
+            f"CLoRA does not divide the picture at {' and '.join(regions)} of Regional Prompter: a subject's words end "
+            "there. To give a subject a place, write for example place=left in its tag."
+        )
+    if _VARIANT.search(text):
+        warnings.append(
+            "The prompt has alternatives in braces, {a|b}: CLoRA reads the ones that Dynamic Prompts chooses when you "
+            "generate."
+        )
+    return tuple(warnings)
 
 
 def ignored_parts(tags: Sequence[LoraTag], negative: str, *, composes: bool) -> tuple[str, ...]:

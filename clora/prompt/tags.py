@@ -17,6 +17,7 @@ from .text import Span
 _TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>")
 MAX_WEIGHT = 1000
 """Larger weights overflow in half precision, and draw nothing long before."""
+_PRESET = re.compile(r"(?!(?:nan|inf|infinity)$)[A-Za-z]\w*", re.IGNORECASE)
 _OWN_ARGUMENTS = ("te", "unet", "dyn", "words", "nth", "trigger", "role", "place")
 
 
@@ -60,21 +61,27 @@ class LoraTag:
 def parse_tags(prompt: str) -> tuple[LoraTag, ...]:
     """The LoRA tags of a prompt, in order (`<lyco:...>` is the hosts' alias of `<lora:...>`).
 
-    Other tags and an unclosed `<lora:` are text. The same LoRA may have two tags with the same weight (two concepts
-    from one file).
-    Raises: CLoRAError for an empty name, a weight that is not a finite number, an unknown role, a misspelled argument,
-    and for a LoRA with two different weights, which a host cannot load.
+    Other tags and an unclosed `<lora:` are text. The same LoRA may have several tags, for two concepts from one file,
+    or for one, where their weights add.
+    Raises: CLoRAError for an empty name, a weight that is not a finite number, an unknown role, a misspelled argument;
+    one message names the mistakes of all tags.
     """
-    tags = tuple(_parse_tag(match) for match in _TAG.finditer(prompt))
-    first: dict[str, LoraTag] = {}
-    for tag in tags:
-        other = first.setdefault(tag.name, tag)
-        if (other.te, other.unet, other.dyn) != (tag.te, tag.unet, tag.dyn):
-            raise CLoRAError(
-                f'The LoRA "{tag.name}" is in the prompt with two different weights ({other.te:g}:{other.unet:g} and '
-                f"{tag.te:g}:{tag.unet:g}): give both tags the same weight, or remove one of them."
-            )
+    tags, mistakes = read_tags(prompt)
+    if mistakes:
+        raise CLoRAError(" ".join(dict.fromkeys(mistakes)))
     return tags
+
+
+def read_tags(prompt: str) -> tuple[tuple[LoraTag, ...], list[str]]:
+    """The tags that can be read, and the mistakes in the others."""
+    tags: list[LoraTag] = []
+    mistakes: list[str] = []
+    for match in _TAG.finditer(prompt):
+        try:
+            tags.append(_parse_tag(match))
+        except CLoRAError as error:
+            mistakes.append(str(error))
+    return tuple(tags), mistakes
 
 
 def remove_tags(prompt: str, tags: Sequence[LoraTag]) -> str:
@@ -104,9 +111,11 @@ def _parse_tag(match: re.Match[str]) -> LoraTag:
     if not name:
         raise CLoRAError(f"There is no LoRA name in {where}: write it as <lora:name:1>.")
     positional = [item for item in items if "=" not in item]
+    positional, blocks = _without_block_weights(positional)
     named = _named_arguments([item for item in items if "=" in item], where)
     own = {key: value for key, value in named.items() if key in _OWN_ARGUMENTS}
-    ignored = [f"{key}={value}" for key, value in named.items() if key not in _OWN_ARGUMENTS] + positional[3:]
+    ignored = [f"{key}={value}" for key, value in named.items() if key not in _OWN_ARGUMENTS]
+    ignored += [*positional[3:], *blocks]
     te = _weight(own.get("te", positional[0] if positional else "1"), where)
     unet = _weight(own.get("unet", positional[1]), where) if len(positional) > 1 else te
     if "unet" in own:
@@ -144,6 +153,14 @@ def _named_arguments(items: list[str], where: str) -> dict[str, str]:
             raise CLoRAError(f"{key}= is given twice in {where}: remove one of them.")
         named[key] = value
     return named
+
+
+def _without_block_weights(positional: list[str]) -> tuple[list[str], list[str]]:
+    """Split off the weights per block that other extensions read ("1,0,0,1" or the name of a preset, "OUTALL")."""
+    for i, item in enumerate(positional):
+        if i and ("," in item or _PRESET.fullmatch(item.strip())):
+            return positional[:i], positional[i:]
+    return positional, []
 
 
 def _weight(text: str, where: str) -> float:

@@ -68,6 +68,8 @@ def _missing(base: ResolvedText, group: Subject, groups: Sequence[Subject], text
     subject = {same_words(word) for word in group.words.split()}
     while words and same_words(words[-1]) in subject:
         words.pop()
+    if words and same_words(words[0]) in subject:  # "Anna" has the trigger of "anna woman"
+        return ""
     if not words or len(words) > _LONGEST:
         return ""
     others = {offset for other in groups if other is not group for offset in other.offsets}

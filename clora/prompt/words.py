@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from .role_words import NO_VERBS, OBJECT_VERBS, PREPOSITIONS, REGIONS, VERBS
 from .text import INSERTED, ResolvedText, Span, in_one_word
 
 Offsets = tuple[int, ...]
 """Ascending offsets of one occurrence's characters in the source prompt."""
 
+_AFTER_NOUN = frozenset({"by", "from", "inside", "outside", "against", "into", "onto", "during", "without", "through"})
 _ATTENTION = r"(?:[\s()\[\]]|:[+-]?[\d.]+(?=[)\]]))"
-_ARTICLES = frozenset({"a", "an", "the"})
-_JOINING = frozenset(
+ARTICLES = frozenset({"a", "an", "the"})
+JOINING = frozenset(
     {"and", "with", "in", "on", "at", "beside", "holding", "near", "under", "behind", "above", "below", "between"}
 )
 _FOLLOWING = re.compile(
@@ -26,7 +28,8 @@ _FOLLOWING = re.compile(
     re.X,
 )
 _TO = re.compile(r"\s+to\b", re.IGNORECASE)
-_NAME_WORD = re.compile(r"[^\W_]+")
+_SYNTAX_WORD = re.compile(r"BREAK|AND(?:_[A-Z]+)?")
+_NEXT_WORD = re.compile(r"[\s()\[\]]*([^\W\d_]+)")
 
 
 def split_occurrence(words: str) -> tuple[str, int | None]:
@@ -78,9 +81,9 @@ def _offsets(base: ResolvedText, words: Sequence[Span]) -> Offsets:
 def following_words(prompt: str, start: int, end: int) -> tuple[str, Offsets]:
     """The subject words that follow a tag: the text from `start` to `end` (the next tag) or to an earlier stop.
 
-    Stops are comma, full stop, semicolon, line break, BREAK, AND, a joining word, and a colon that is not part of a
-    weight. Articles and attention syntax are left out. If a schedule (`[a:b:0.5]`) follows the tag, all its
-    alternatives belong to the words.
+    Stops are comma, full stop, semicolon, line break, BREAK, AND, ADDCOL and the like, a joining word, a verb form
+    ("stands", "sitting on"), and a colon that is not part of a weight. Articles and attention syntax are left out. If
+    a schedule (`[a:b:0.5]`) follows the tag, all its alternatives belong to the words.
     """
     found: list[re.Match[str]] = []
     depth = 0
@@ -99,9 +102,9 @@ def following_words(prompt: str, start: int, end: int) -> tuple[str, Offsets]:
         elif kind == "stop" or (kind == "other" and depth == 0):
             break
         elif kind == "word":
-            if _stops(prompt, match, end):
+            if _stops(prompt, match, end) or _is_verb(prompt, match, end, first=not found):
                 break
-            if match.group().casefold() not in _ARTICLES:
+            if match.group().casefold() not in ARTICLES:
                 found.append(match)
     positions: list[int] = []
     for i, word in enumerate(found):
@@ -113,26 +116,24 @@ def following_words(prompt: str, start: int, end: int) -> tuple[str, Offsets]:
 
 def _stops(prompt: str, match: re.Match[str], end: int) -> bool:
     word = match.group()
-    if word in ("BREAK", "AND") or word.casefold() in _JOINING:
+    if _SYNTAX_WORD.fullmatch(word) or word in REGIONS or word.casefold() in JOINING:
         return True
     return word.casefold() == "next" and _TO.match(prompt, match.end(), end) is not None
+
+
+def _is_verb(prompt: str, match: re.Match[str], end: int, *, first: bool) -> bool:
+    """Whether the subject ends before this word: "stands", or "sitting" before a preposition or the end."""
+    word = match.group().casefold()
+    if word in VERBS or (word in _AFTER_NOUN and not first):
+        return True
+    if not word.endswith("ing") or len(word) < 5 or word in NO_VERBS:
+        return False
+    following = _NEXT_WORD.match(prompt, match.end(), end)
+    if first:  # "sitting cat" is a subject, "sitting on a chair" is not.
+        return following is not None and following.group(1).casefold() in PREPOSITIONS
+    return word in OBJECT_VERBS or following is None or following.group(1).casefold() in PREPOSITIONS
 
 
 def has_words(text: str) -> bool:
     """False if the text holds only white space and attention syntax."""
     return re.sub(_ATTENTION, "", text) != ""
-
-
-def word_in_name(base: ResolvedText, name: str) -> str | None:
-    """The longest word of the text that is part of the LoRA's name; among equals the one latest in the name."""
-    plain = name.casefold()
-    words = {match.group() for match in _NAME_WORD.finditer(base.text)}
-    usable = [word for word in words if _names_something(word) and word.casefold() in plain]
-    return max(usable, key=lambda word: (len(word), plain.rfind(word.casefold()), word), default=None)
-
-
-def _names_something(word: str) -> bool:
-    if word.isdecimal() or word.casefold() in _ARTICLES | _JOINING | {"next", "break"}:
-        return False
-    # In scripts without spaces one character is a word; elsewhere one or two letters match too many names.
-    return len(word) > 2 or not in_one_word(word[0], word[0])

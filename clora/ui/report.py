@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import CLoRAError
 from ..lora.user_metadata import LoraNotes
-from ..prompt import Composition, LoraUse, PromptTokens, ResolvedText, WordsOverride, analyze, parse_tags
-from ..prompt.analysis import ActivationText
+from ..prompt import Composition, LoraUse, PromptTokens, ResolvedText, WordsOverride, analyze, read_tags
+from ..prompt.evidence import EvidenceSource
+from ..prompt.tag_roles import roles_of_tags
 
 COLUMNS = ("LoRA", "Weight", "Role", "Subject words", "Trigger words", "Place", "Tokens")
 Layout = Callable[[ResolvedText], PromptTokens]
@@ -30,6 +31,8 @@ class ReportRow:
     place: str = ""
     fixed: tuple[str, ...] = ()
     """Fields that the tag itself sets ("words", "trigger", "role", "place"), so that corrections do not change them."""
+    why: str = ""
+    """Where the role and the words come from: "the text after the tag", "its name says "style""."""
     offered: str = ""
     """The user's activation text for the LoRA, if it has no trigger words and the prompt does not contain the text."""
 
@@ -66,33 +69,45 @@ def _row_json(row: ReportRow) -> dict[str, Any]:
 
 def report(
     prompt: str, negative: str = "", *, corrections: Mapping[str, WordsOverride] | None = None,
-    activation_text: ActivationText | None = None, check: Callable[[Composition], None] | None = None,
+    evidence: EvidenceSource | None = None, check: Callable[[Composition], None] | None = None,
     layout: Layout | None = None, notes_of: Callable[[str], LoraNotes] | None = None,
 ) -> Report:  # fmt: skip
-    """Read a prompt for the panel or the API.
+    """Read a prompt for the panel or the API. There is a row for every LoRA, also if there is a problem.
 
-    `check` raises CLoRAError for further errors, `layout` gives the token positions (None if no model is loaded), and
-    `notes_of` the user's notes about a LoRA.
+    `evidence` is what is known about LoRAs, `check` raises CLoRAError for further errors, `layout` gives the token
+    positions (None if no model is loaded), and `notes_of` the user's notes about a LoRA.
     """
     try:
-        composition = analyze(
-            prompt, negative, activation_text=activation_text, overrides=corrections, drop_other_tags=True
-        )
+        composition = analyze(prompt, negative, evidence=evidence, overrides=corrections, drop_other_tags=True)
         if check is not None:
             check(composition)
-        fixed = _fixed_by_tags(prompt)
-        known = composition if composition.composes else _with_words(composition, corrections, activation_text)
-        found = [replace(row, fixed=fixed.get(row.lora, ())) for row in _rows(known, layout)]
-        rows = tuple(_with_offer(row, composition.text, notes_of) for row in found)
+        rows = _rows(composition, layout)
     except CLoRAError as error:
-        return Report(False, problem=str(error))
+        return Report(False, tuple(_rows_of_tags(prompt, corrections, evidence)), problem=str(error))
+    fixed = _fixed_by_tags(prompt)
+    found = [replace(row, fixed=fixed.get(row.lora, ())) for row in rows]
+    rows = [_with_offer(row, composition.text, notes_of) for row in found]
     notes = (composition.note,) if composition.note else composition.warnings
     return Report(
         composition.composes,
-        rows,
+        tuple(rows),
         tuple(variant.text for variant in composition.variants),
         (*notes, *_preferred_weights(rows, notes_of)),
     )
+
+
+def _rows_of_tags(
+    prompt: str, corrections: Mapping[str, WordsOverride] | None, evidence: EvidenceSource | None
+) -> Iterator[ReportRow]:
+    """A row for every LoRA of a prompt that cannot be composed: what its tag, its row and the evidence say of it."""
+    fixed = _fixed_by_tags(prompt)
+    for tag, why in roles_of_tags(prompt, evidence, corrections):
+        row = (corrections or {}).get(tag.name, WordsOverride())
+        role = tag.role.value + (tag.role_words or "")
+        words = re.sub(r"#(\d+)$", r" (\1.)", tag.words or row.words or "")
+        use = LoraUse(tag.name, tag.te, tag.unet)
+        place = tag.region.text if tag.region else ""
+        yield replace(_row(use, role, words, tag.trigger or "", (), place, why), fixed=fixed.get(tag.name, ()))
 
 
 def _with_offer(row: ReportRow, text: str, notes_of: Callable[[str], LoraNotes] | None) -> ReportRow:
@@ -116,44 +131,15 @@ def _preferred_weights(rows: Sequence[ReportRow], notes_of: Callable[[str], Lora
 def _fixed_by_tags(prompt: str) -> dict[str, tuple[str, ...]]:
     """The fields that the tags of each LoRA set."""
     fixed: dict[str, tuple[str, ...]] = {}
-    for tag in parse_tags(prompt):
+    for tag in read_tags(prompt)[0]:
         given = {"words": tag.words, "trigger": tag.trigger_given, "role": tag.role_given, "place": tag.region}
         fixed[tag.name] = (*fixed.get(tag.name, ()), *(key for key, value in given.items() if value))
     return fixed
 
 
-_SECOND = "another subject"
-"""Words and LoRA name of the concept that `_with_words` adds."""
-
-
-def _with_words(
-    composition: Composition, corrections: Mapping[str, WordsOverride] | None, activation_text: ActivationText | None
-) -> Composition:
-    """A composition of a single concept with the words of this concept, which are only searched for in several.
-
-    A second concept is added for the search. Returns the composition unchanged if no words are found.
-    """
-    if len(composition.concepts) != 1 or composition.concepts[0].words:
-        return composition
-
-    def texts(name: str) -> Sequence[str]:
-        if name == _SECOND or activation_text is None:
-            return ()
-        return activation_text(name) if callable(activation_text) else activation_text.get(name, ())
-
-    prompt = f"{composition.source}, <lora:{_SECOND}:1:words={_SECOND}> {_SECOND}"
-    try:
-        both = analyze(prompt, activation_text=texts, overrides=corrections, drop_other_tags=True)
-    except CLoRAError:
-        return composition
-    if len(both.concepts) != 2:
-        return composition
-    words = replace(composition.concepts[0], words=both.concepts[0].words, occurrence=both.concepts[0].occurrence)
-    return replace(composition, concepts=(words,), variants=both.variants[:1])
-
-
 def _rows(composition: Composition, layout: Layout | None) -> list[ReportRow]:
-    rows = []
+    rows: list[ReportRow] = []
+    reasons = dict(composition.reasons)
     for number, concept in enumerate(composition.concepts):
         tokens: tuple[int, ...] = ()
         variant = composition.variants[0]
@@ -161,13 +147,16 @@ def _rows(composition: Composition, layout: Layout | None) -> list[ReportRow]:
             tokens = layout(ResolvedText.whole(variant.text)).positions(variant.subjects[number])
         words = concept.words + (f" ({concept.occurrence}.)" if concept.occurrence > 1 else "")
         place = concept.region.text if concept.region else ""
-        rows += [_row(use, "concept", words, ", ".join(concept.triggers), tokens, place) for use in concept.loras]
+        why = concept.words_source.value if concept.words_source else ""
+        rows += [_row(use, "concept", words, ", ".join(concept.triggers), tokens, place, why) for use in concept.loras]
         rows += [_row(use, f"style@{concept.words}", words, "", tokens) for use in concept.styles]
     for role in ("style", "background", "off"):
         uses = {"style": composition.styles, "background": composition.background, "off": composition.off}[role]
-        rows += [_row(use, role, "", "", ()) for use in uses]
+        rows += [_row(use, role, "", "", (), why=reasons.get(use.name, "")) for use in uses]
     return rows
 
 
-def _row(use: LoraUse, role: str, words: str, trigger: str, tokens: tuple[int, ...], place: str = "") -> ReportRow:
-    return ReportRow(use.name, use.te, use.unet, role, words, trigger, tokens, place)
+def _row(
+    use: LoraUse, role: str, words: str, trigger: str, tokens: tuple[int, ...], place: str = "", why: str = ""
+) -> ReportRow:
+    return ReportRow(use.name, use.te, use.unet, role, words, trigger, tokens, place, why=why)

@@ -21,6 +21,7 @@ from ..lora.library import LoraLibrary
 from ..models import family_of
 from ..pictures import masks_overlay
 from ..prompt import Composition, analyze
+from ..prompt.evidence import evidence_of_files
 from ..prompt.region import Region
 from ..ui.request import Request
 from .sampling_pass import Outcome, SamplingPass
@@ -103,7 +104,7 @@ class Generation:
 
     def _read(self, text: str, negative: str, loras: host_api.HostLoras) -> Composition:
         composition = analyze(
-            text, negative, activation_text=loras.activation_texts, overrides=self.request.corrections,
+            text, negative, evidence=evidence_of_files(loras.__getitem__), overrides=self.request.corrections,
             drop_other_tags=True,
         )  # fmt: skip
         if composition.composes:

@@ -8,6 +8,7 @@ from ..errors import CLoRAError
 from ..hosts import host_api
 from ..hosts.baseline_render import BASELINE, baseline_images
 from ..hosts.model_factory import loaded_model
+from ..prompt.evidence import evidence_of_files
 from ..settings import Settings
 from ..settings.infotext import PREFIX, infotext_fields
 from ..ui import panel
@@ -133,7 +134,7 @@ def read_prompt(prompt: str, negative: str, corrections: Any) -> Report:
     except CLoRAError as error:
         return Report(False, problem=str(error))
     return report(
-        prompt, negative, corrections=given, activation_text=loras.activation_texts,
+        prompt, negative, corrections=given, evidence=evidence_of_files(loras.__getitem__),
         check=lambda composition: check_names(composition, loras), layout=_layout(), notes_of=loras.notes,
     )  # fmt: skip
 

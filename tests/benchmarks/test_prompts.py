@@ -13,6 +13,7 @@ from benchmarks.composition.prompts import GROUPS, SINGLE, Prompt, choose, load_
 from clora.embedded import EMBEDDED_LORAS
 from clora.lora.library import LoraLibrary
 from clora.prompt import analyze
+from clora.prompt.evidence import evidence_of_files
 from research.world import BACKGROUND_PHRASES, LOOKS
 
 PROMPTS = load_prompts()
@@ -22,7 +23,7 @@ COMPOSING = [prompt for prompt in PROMPTS if prompt.group != SINGLE]
 @pytest.mark.parametrize("prompt", PROMPTS, ids=lambda prompt: prompt.id)
 def test_a_prompt_is_read_as_it_is_meant(prompt: Prompt) -> None:
     library = LoraLibrary([EMBEDDED_LORAS])
-    composition = analyze(prompt.text, activation_text=library.trigger_phrases)
+    composition = analyze(prompt.text, evidence=evidence_of_files(library.path))
     assert not composition.warnings
     assert composition.composes == (prompt.group != SINGLE)
     named = [use.name for concept in composition.concepts for use in concept.loras]

@@ -84,13 +84,15 @@ def test_words_sources_in_order() -> None:
     assert (words(panel)[0], panel.concepts[0].words_source) == ("fox", WordsSource.PANEL)
     assert panel.variants[1].text == "a qqq cat, fox, hen, a dog"
     activation = analyze("a fox, a cat <lora:x:1>" + dog, activation_text={"x": ["sks hen", "wolf, FOX"]})
-    assert (words(activation)[0], activation.concepts[0].words_source) == ("FOX", WordsSource.ACTIVATION)
+    assert (words(activation)[0], activation.concepts[0].words_source) == ("fox", WordsSource.ACTIVATION)
     called = analyze("a fox, a cat <lora:x:1>" + dog, activation_text=lambda name: ["cat"] * (name == "x"))
     assert words(called)[0] == "cat"
-    name = analyze("a fox, a cat <lora:blackcat_v2:1>" + dog)
+    name = analyze("a fox, a cat, grass <lora:blackcat_v2:1>" + dog)
     assert (words(name)[0], name.concepts[0].words_source) == ("cat", WordsSource.NAME)
+    before = analyze("a fox, a black cat <lora:x:1>" + dog)
+    assert (words(before)[0], before.concepts[0].words_source) == ("black cat", WordsSource.BEFORE)
     with pytest.raises(CLoRAError, match=r'"x".*<lora:x:1:words=cat>'):
-        analyze("a fox, a cat <lora:x:1>" + dog)
+        analyze("a fox, a cat, grass <lora:x:1:role=concept>" + dog)
 
 
 def test_the_panels_role_counts_only_if_the_tag_has_none() -> None:
@@ -161,11 +163,9 @@ def test_words_over_attention_syntax_give_one_span_per_run() -> None:
         ("a cat, <lora:a:1:words=cat#2>, <lora:b:1> dog", 'occurrence 2 of "cat", but the prompt has it once'),
         ("a cats, <lora:a:1:words=cat>, <lora:b:1> dog", "not in the prompt"),
         ("a <lora:a:1> cat, <lora:b:1:words=cat#1>", "both draw"),
-        ("<lora:a:1> cat AND <lora:b:1> dog", "does not support AND yet"),
         ("<lora:a:1> cat, <lora:b:1> dog, <lora:s:1:role=style@fox>", '"cat", "dog"'),
         ("<lora:a:1> cat, <lora:b:1> cat, <lora:s:1:role=style@cat>", "nth=2"),
         ("<lora:a:1> cat, <lora:b:1> dog <lora:a:1:role=style>", "applied twice"),
-        ("<lora:a:1><lora:a:1> cat, <lora:b:1> dog", "given twice"),
     ],
 )
 def test_what_cannot_be_composed(prompt: str, named: str) -> None:
@@ -188,6 +188,8 @@ def test_style_on_one_of_two_cats() -> None:
         "<lora:x:1> masterpiece AND x",
         "a <lora:s:1:role=style> cat",
         "<lora:x:1><lora:y:1> cat",
+        "<lora:x:1> cat AND <lora:y:1> dog",
+        "<lora:x:1> cat AND_PERP <lora:y:1> dog",
     ],
 )
 def test_inactive(prompt: str) -> None:
@@ -249,7 +251,7 @@ def test_variants_differ_only_by_their_triggers(prompt: str) -> None:
     for number, variant in enumerate(composition.variants):
         assert "<lora:" not in variant.text
         for concept, spans in enumerate(variant.subjects):
-            assert bool(spans) == composition.composes
+            assert bool(spans) == bool(composition.concepts[concept].words)
             same = "".join("".join(cut(variant, spans)).split())
             assert same == "".join("".join(cut(base, base.subjects[concept])).split())
         own = composition.concepts[number - 1].triggers if number else ()

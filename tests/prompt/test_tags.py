@@ -97,7 +97,6 @@ def test_roles(value: str, role: Role, words: str | None) -> None:
         ("<lora:x:1:words=a:words=b>", "twice"),
         ("<lora:x:1:nth=2>", "nth="),
         ("<lora:x:1:words=a:nth=" + "9" * 5000 + ">", "nth="),
-        ("<lora:x:1> a <lora:x:0.5> b", "two different weights"),
     ],
 )
 def test_mistakes_are_named_in_one_sentence(prompt: str, named: str) -> None:

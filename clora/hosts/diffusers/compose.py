@@ -16,6 +16,7 @@ from ...errors import CLoRAError, printable, shown
 from ...fusion import variants_of
 from ...lora.library import LoraLibrary, Source
 from ...prompt import Composition, WordsOverride, analyze
+from ...prompt.evidence import evidence_of_files
 from ...settings import Settings
 from .sampling import Sampling, check_pipeline, decode, initial_latents, sample
 from .text import TextEncoding
@@ -97,7 +98,7 @@ def _read(
 ) -> tuple[Composition, ...]:
     """The prompts of a batch. Raises: CLoRAError if CLoRA would be active for some of them only."""
     found = tuple(
-        analyze(text, negative, activation_text=library.trigger_phrases, overrides=corrections) for text in prompts
+        analyze(text, negative, evidence=evidence_of_files(library.path), overrides=corrections) for text in prompts
     )
     if len({composition.composes for composition in found}) > 1:
         raise CLoRAError(

@@ -1,0 +1,208 @@
+"""Words of a prompt that a LoRA may draw, by its activation texts, training tags and names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .evidence import Evidence
+from .names import PromptWords, Window, base_name, compact, name_parts
+from .role_words import ATTRIBUTES, CLASSES, MODIFIERS, NO_PARTS, ONE_EACH, PLACES, REGIONS, SEVERAL, STYLES, VERBS
+from .roles import counts_persons, has_class, is_attribute, is_general, says_style, too_general, trigger_items
+from .subjects import WordsSource
+from .text import in_one_word
+from .words import ARTICLES, JOINING
+
+_WORD = re.compile(r"[^\W_]+")
+NO_WORDS = "no words of the prompt tell what it draws"
+_SOLO = re.compile(r"(?<!\w)solo(?!\w)", re.I)
+_ONE = re.compile(r"(?<!\w)1[ _]?(?:girl|boy|man|woman)(?!\w)", re.I)
+_NAMED = frozenset({"named", "called", "of", "and", "with", "between", "vs"})
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Words as they are in the prompt, and where they come from. `key` is what was looked for, without its signs."""
+
+    words: str
+    key: str
+    source: WordsSource
+    window: Window
+
+
+def several_subjects(text: str) -> bool:
+    """Whether a prompt asks for several subjects: "2girls", "1boy ... 1girl"."""
+    low = text.casefold()
+    if SEVERAL.search(low) or all(pattern.search(low) for pattern in ONE_EACH):
+        return True
+    return len(_ONE.findall(text)) > 1 or any(word in REGIONS for word in _WORD.findall(text))
+
+
+class Candidates:
+    """Finds the words of LoRAs in one prompt."""
+
+    def __init__(self, words: PromptWords) -> None:
+        self.words = words
+        text = words.base.text
+        self.several = several_subjects(text)
+        self.single = not self.several and (_SOLO.search(text) or _ONE.search(text)) is not None
+
+    def of(self, name: str, evidence: Evidence) -> list[Candidate]:
+        """The candidates of a LoRA, the best first; only words that look like a subject."""
+        found = [one for one in self._all(name, evidence) if self._is_subject(one, name, evidence)]
+        first: dict[tuple[str, str], Candidate] = {}
+        for one in found:
+            first.setdefault((one.key, one.words), one)
+        return list(first.values())
+
+    def _all(self, name: str, evidence: Evidence) -> Iterator[Candidate]:
+        for text in evidence.texts:
+            for phrase in (text, *trigger_items(text)):
+                if not is_general(phrase):
+                    yield from self._phrase(phrase, WordsSource.ACTIVATION)
+        most = max((count for _, count in evidence.tags), default=0)
+        tags = [tag for tag, count in evidence.tags if 3 * count >= most and not is_general(tag)]
+        parts = [part for one in (name, *evidence.names) for part in name_parts(one) if len(part) > 2]
+        for tag in sorted(tags, key=lambda tag: not any(part in compact(tag) for part in parts)):
+            if not is_attribute(tag) and not too_general(_lower(tag)):
+                yield from self._phrase(tag, WordsSource.TRAINING)
+        for one in (name, *evidence.names):
+            yield from self._by_name(one)
+
+    def _phrase(self, phrase: str, source: WordsSource) -> Iterator[Candidate]:
+        for window in self.words.find(phrase):
+            yield self._candidate(window, source)
+
+    def _by_name(self, name: str) -> Iterator[Candidate]:
+        parts = name_parts(name)
+        if parts and parts[-1] in ATTRIBUTES:  # "wizard_hat" is no wizard
+            return
+        for run, windows in self.words.runs_of(parts):
+            if too_general(run) or (len(run) == 1 and not _names_something(run[0])):
+                continue
+            for window in windows:
+                yield self._candidate(window, WordsSource.NAME)
+        for span, item in self.words.tokens:
+            word = self.words.base.text[span.start : span.end]
+            low = word.casefold()
+            ends = low in CLASSES and any(part.endswith(low) and len(part) > len(low) + 2 for part in parts)
+            if ends or (not in_one_word(word[0], word[0]) and low in name.casefold()):
+                yield self._candidate(Window(span.start, span.end, item), WordsSource.NAME)
+
+    def _candidate(self, window: Window, source: WordsSource) -> Candidate:
+        key = compact(self.words.words(window))
+        window = self._item(self.words.whole(window))
+        return Candidate(self.words.words(window), key, source, window)
+
+    def _item(self, window: Window) -> Window:
+        """The whole comma item, if it is a short tag: "hatsune miku" for "miku"."""
+        item = self.words.items[window.item]
+        text = self.words.base.text
+        own = _lower(text[window.start : window.end])
+        every = _lower(text[item.start : item.end])
+        rest = [word for word in every if word not in own]
+        if len(every) > 3 or (len(own) == 1 and own[0] in CLASSES) or any(_no_part_of_tag(word) for word in rest):
+            return window
+        if not rest:
+            return window
+        spans = self.words.tokens_of(window.item)
+        return self.words.whole(Window(min(window.start, spans[0].start), max(window.end, spans[-1].end), window.item))
+
+    def _is_subject(self, one: Candidate, name: str, evidence: Evidence) -> bool:
+        """Whether the words look like a subject, not like a style's trigger or a part of a subject."""
+        if not one.words or is_general(one.words) or is_attribute(one.words) or says_style(one.words):
+            return False
+        if _lower(one.words)[-1] in PLACES:
+            return False
+        text, (start, end, number) = self.words.base.text, one.window
+        item = self.words.items[number]
+        before, after = _lower(text[item.start : start]), _lower(text[end : item.end])
+        if after and (after[0] in STYLES or after[0] in ATTRIBUTES or after[0] == "art"):
+            return False
+        if self.several or has_class(one.words) or (before and before[-1] in ARTICLES | _NAMED):
+            return True
+        if any(word in CLASSES for word in (*before[-2:], *after[:1])):
+            return True
+        if self.single:
+            return False
+        return counts_persons(evidence) or (one.source is WordsSource.NAME and self._full_name(one, name))
+
+    def _full_name(self, one: Candidate, name: str) -> bool:
+        """Whether two or more parts of the name stand in the words."""
+        return sum(part in one.key for part in set(name_parts(name)) if len(part) > 1) > 1
+
+    def why_none(self, name: str, evidence: Evidence) -> str:
+        """Why a LoRA has no candidate."""
+        one = next(self._all(name, evidence), None)
+        return f'"{one.words}" may be a style or a part of a subject' if one is not None else NO_WORDS
+
+    def directly_before(
+        self, at: int, name: str, evidence: Evidence, *, comma: bool, sure: bool = False
+    ) -> Candidate | None:
+        """The words by name or trigger that end directly before the character `at`, or before a comma there.
+
+        `sure`: other evidence tells that the words before it are the subject.
+        """
+        text = self.words.base.text
+        signs = r"[\s()\[\],]*" if comma else r"[\s()\[\]]*"
+        for one in self._all(name, evidence):
+            if one.window.end <= at and re.fullmatch(signs, text[one.window.end : at]):
+                by_name = one.source is WordsSource.NAME and not self.single and not is_general(one.words)
+                if self._is_subject(one, name, evidence) or (by_name and (sure or one.words[0].isupper())):
+                    return one
+        return None
+
+    def class_before(self, at: int) -> Candidate | None:
+        """The phrase that ends directly before the character `at` with a noun of subjects: "a brown dog <tag>"."""
+        text = self.words.base.text
+        tail = [(span, item) for span, item in self.words.tokens if span.end <= at][-4:]
+        if not tail or text[tail[-1][0].end : at].strip(" ()[]") or text[slice(*tail[-1][0])].casefold() not in CLASSES:
+            return None
+        start = None
+        for span, item in reversed(tail):
+            low = text[slice(*span)].casefold()
+            if item != tail[-1][1] or low in JOINING or low in VERBS:
+                break
+            if low in ARTICLES:
+                return self._of_span(start, tail[-1]) if start is not None else None
+            start = span.start
+        return None
+
+    def _of_span(self, start: int, last: tuple[tuple[int, int], int]) -> Candidate:
+        window = Window(start, last[0][1], last[1])
+        words = self.words.words(window)
+        return Candidate(words, compact(words), WordsSource.BEFORE, window)
+
+    def after_comma(self, at: int, name: str) -> Candidate | None:
+        """The item after a tag and a comma, if the name begins with it: "t_n" of "T_nari"."""
+        text = self.words.base.text
+        match = re.compile(r"[\s,]*([^,\n()\[\]<>:|]+)").match(text, at)
+        words = " ".join(match.group(1).split()) if match else ""
+        plain = base_name(name).casefold()
+        fits = plain.startswith(words.casefold()) or any(
+            words.casefold().startswith(part) for part in name_parts(name) if len(part) > 3
+        )
+        if match is None or len(words) < 3 or " " in words or not fits or is_general(words):
+            return None
+        return self._phrase_at(match.start(1), words)
+
+    def _phrase_at(self, start: int, words: str) -> Candidate:
+        item = next(i for i, span in enumerate(self.words.items) if span.start <= start <= span.end)
+        return Candidate(words, compact(words), WordsSource.NAME, Window(start, start + len(words), item))
+
+
+def _lower(text: str) -> list[str]:
+    return [word.casefold() for word in _WORD.findall(re.sub(r":[\d.]+(?=[)\]])", " ", text))]
+
+
+def _no_part_of_tag(word: str) -> bool:
+    """Whether a word of a comma item cannot belong to a tag that names a subject."""
+    plain = ARTICLES | JOINING | VERBS | ATTRIBUTES | MODIFIERS | STYLES
+    return word in plain or word.endswith("ing") or is_general(word)
+
+
+def _names_something(part: str) -> bool:
+    if part in NO_PARTS or part in ATTRIBUTES or part.isdecimal():
+        return False
+    return len(part) > 2 or not in_one_word(part[0], part[0])
