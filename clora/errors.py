@@ -7,7 +7,7 @@ import re
 MAX_QUOTED = 80
 """Characters of a quoted text of the user; the rest is left out of messages."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_LONG_QUOTE = re.compile(rf'"([^"]{{{MAX_QUOTED}}})[^"]+"')
+_QUOTE = re.compile(r'"([^"]*)"')
 
 
 class CLoRAError(Exception):
@@ -19,7 +19,7 @@ class CLoRAError(Exception):
 
     def __init__(self, message: str) -> None:
         line = printable(" ".join(message.splitlines()))
-        super().__init__(_LONG_QUOTE.sub(r'"\1…"', line))
+        super().__init__(_QUOTE.sub(lambda quote: f'"{cut(quote[1])}"', line))
 
 
 def printable(text: str) -> str:
