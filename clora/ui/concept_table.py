@@ -8,7 +8,7 @@ from ..pictures import concept_color
 from .messages import notes_html, problem_html
 from .report import COLUMNS, Report, ReportRow
 
-_ANYWHERE = "anywhere (or left, right, x y w h in %)"
+_ANYWHERE, _PLACES = "anywhere", "left, right, top, bottom, middle, or x y width height in percent"
 _ROLES = ("concept", "style", "background", "off")
 
 EMPTY_TABLE = '<p class="clora-empty">Press “Read the prompt” to see what each LoRA will draw.</p>'
@@ -57,7 +57,7 @@ def _text_cell(row: ReportRow, key: str) -> str:
         return f'<span title="Set in the tag.">{html.escape(value)}</span>'
     shown = html.escape(row.typed_words if key == "words" else value, quote=True)
     # Also as the title, because the cell is narrow.
-    hint = f' placeholder="{_ANYWHERE}" title="{_ANYWHERE}"' if key == "place" else ""
+    hint = f' placeholder="{_ANYWHERE}" title="{_PLACES}"' if key == "place" else ""
     cell = f'<input type="text" value="{shown}"{hint} {_attributes(row, key)}>'
     return cell + _offer_button(row) if key == "trigger" and row.offered else cell
 
