@@ -693,6 +693,17 @@ def test_a_prompt_is_read_with_tokens(host: Host) -> None:
     assert not alone.composes
 
 
+def test_comments_are_not_read_if_the_webui_removes_them(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    from modules import shared
+
+    from clora.webui.script import read_prompt
+
+    prompt = "# <lora:cat:1> cat\n#x\na <lora:cat:1> cat #, <lora:dog:1> hen\nand a <lora:dog:1> dog"
+    assert [row.words for row in read_prompt(prompt, "", "").rows] != ["cat", "dog"]
+    monkeypatch.setattr(shared.opts, "enable_prompt_comments", True, raising=False)
+    assert [row.words for row in read_prompt(prompt, "", "").rows] == ["cat", "dog"]
+
+
 def test_notes_beside_a_lora_are_read(host: Host) -> None:
     import networks
 
