@@ -189,7 +189,10 @@ def read_prompt(prompt: Prompt, library: LoraLibrary) -> Composition:
     except CLoRAError as error:
         raise CLoRAError(f"In {prompt.where}: {error}") from error
     if not composition.composes:
-        raise CLoRAError(f"In {prompt.where}: at least two concept LoRAs are needed; add one, or remove the prompt.")
+        raise CLoRAError(
+            f"In {prompt.where}: at least two concept LoRAs are needed; add one, or remove the prompt. "
+            f"{composition.note}"
+        )
     return composition
 
 

@@ -6,6 +6,7 @@ and can be imported inside a WebUI only.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from ..errors import CLoRAError
 from ..lora.user_metadata import LoraNotes, read_notes
 
 __all__ = ["AlwaysVisible", "Script", "SdConditioning", "queue_lock", "script_callbacks", "scripts"]
+
+_COMMENT = re.compile(r"\n?#[^\n]*(?:\n|$)")
 
 Script = scripts.Script
 AlwaysVisible = scripts.AlwaysVisible
@@ -168,6 +171,15 @@ class HostLoras(Mapping[str, Path]):
             return read_notes(self[name])
         except KeyError:
             return LoraNotes()
+
+
+def without_comments(text: str) -> str:
+    """A prompt as the WebUI reads it: without `# comments`, if it has the option and the option is on.
+
+    Source: modules/processing_scripts/comments.py of AUTOMATIC1111 1.10. Scripts get prompts without comments; only a
+    prompt from the panel or the API still has them.
+    """
+    return _COMMENT.sub("\n", text) if option("enable_prompt_comments", False) else text
 
 
 def prompt_steps(p: Any, hires: bool) -> PromptSteps:

@@ -91,7 +91,7 @@ class _Reader:
         return sorted(edits, key=lambda edit: edit.span)
 
     def _uses(self, role: Role) -> tuple[LoraUse, ...]:
-        return _unique(_use(tag) for tag in self.tags if tag.role is role)
+        return _added(_use(tag) for tag in self.tags if tag.role is role)
 
     def _composition(
         self, concepts: tuple[Concept, ...], variants: tuple[Variant, ...], host_text: str, note: str = "",
@@ -108,7 +108,7 @@ class _Reader:
             background=self._uses(Role.BACKGROUND),
             off=self._uses(Role.OFF),
             variants=variants,
-            merged=self._merged([one for own in at_words for one in own]),
+            merged=self._merged(concepts, [one for own in at_words for one in own]),
             warnings=(
                 *ignored_parts(self.tags, self.negative, composes=not note),
                 *foreign_syntax(self.base.resolved.text, composes=not note),
@@ -119,10 +119,14 @@ class _Reader:
             reasons=tuple(self.reasons.items()),
         )
 
-    def _merged(self, at_words: Sequence[Trigger]) -> Variant:
+    def _merged(self, concepts: Sequence[Concept], at_words: Sequence[Trigger]) -> Variant:
         """All triggers and all LoRAs at once, except those that the host loads (styles, role=off)."""
         rendered = self._render({i: tag.trigger or "" for i, tag in enumerate(self.tags)}, at_words)
-        own = _unique(_use(tag) for tag in self.tags if tag.role not in (Role.STYLE, Role.OFF))
+        uses = [_use(tag) for tag in self.tags if tag.role not in (Role.STYLE, Role.OFF)]
+        # Where a concept has several tags of one LoRA, their added weights.
+        known = [*self._uses(Role.BACKGROUND), *(use for one in concepts for use in (*one.loras, *one.styles))]
+        summed = {use.name: use for use in known}
+        own = _unique(use if use in known else summed.get(use.name, use) for use in uses)
         return Variant(rendered.resolved.text, self.negative, own, (), ())
 
     def inactive(self, groups: Sequence[Subject]) -> Composition:

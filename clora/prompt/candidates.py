@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 from .evidence import Evidence
 from .names import PromptWords, Window, base_name, compact, name_parts
-from .role_words import ATTRIBUTES, CLASSES, MODIFIERS, NO_PARTS, ONE_EACH, PLACES, REGIONS, SEVERAL, STYLES, VERBS
-from .roles import counts_persons, has_class, is_attribute, is_general, says_style, too_general, trigger_items
+from .role_words import ATTRIBUTES, CLASSES, MODIFIERS, NO_PARTS, ONE_EACH, REGIONS, SEVERAL, STYLES, VERBS
+from .roles import counts_persons, has_class, is_attribute, is_general, is_place, says_style, too_general, trigger_items
 from .subjects import WordsSource
 from .text import in_one_word
 from .words import ARTICLES, JOINING
 
 _WORD = re.compile(r"[^\W_]+")
 NO_WORDS = "no words of the prompt tell what it draws"
+_NUMBERED = re.compile(r"(?<!\w)([1-9])\+?[ _]?(girl|boy|other)s?(?!\w)")
 _SOLO = re.compile(r"(?<!\w)solo(?!\w)", re.I)
 _ONE = re.compile(r"(?<!\w)1[ _]?(?:girl|boy|man|woman)(?!\w)", re.I)
 _NAMED = frozenset({"named", "called", "of", "and", "with", "between", "vs"})
@@ -37,6 +38,14 @@ def several_subjects(text: str) -> bool:
     if SEVERAL.search(low) or all(pattern.search(low) for pattern in ONE_EACH):
         return True
     return len(_ONE.findall(text)) > 1 or any(word in REGIONS for word in _WORD.findall(text))
+
+
+def persons_asked(text: str) -> int:
+    """How many persons the counts of a prompt ask for, 0 if it has none: 3 for "2girls, 1boy"."""
+    most: dict[str, int] = {}
+    for number, kind in _NUMBERED.findall(text.casefold()):
+        most[kind] = max(most.get(kind, 0), int(number))
+    return sum(most.values())
 
 
 class Candidates:
@@ -113,7 +122,7 @@ class Candidates:
         """Whether the words look like a subject, not like a style's trigger or a part of a subject."""
         if not one.words or is_general(one.words) or is_attribute(one.words) or says_style(one.words):
             return False
-        if _lower(one.words)[-1] in PLACES:
+        if is_place(one.words):
             return False
         text, (start, end, number) = self.words.base.text, one.window
         item = self.words.items[number]

@@ -27,9 +27,9 @@ ACCELERATORS_BESIDE = _set("lightning hyper turbo flash")
 
 TWEAKERS = _set(
     "detail details detailed detailer detailing adddetail adddetails moredetail moredetails tweaker tweak slider "
-    "sliders offset noiseoffset quality enhancer enhance enhancement enhanced stabilizer likeness grain texture "
-    "textures lowra contrast brightness saturation sharpness sharpener exposure realism lighting finetuning fix "
-    "fixer fixes corrector improver upscaler blur bokeh dof noise denoise hdr negative negatives embedding realvision"
+    "sliders offset noiseoffset quality enhancer enhance enhancement enhanced stabilizer likeness lowra sharpness "
+    "sharpener realism lighting finetuning fix fixer fixes corrector improver upscaler negative negatives "
+    "embedding realvision"
 )
 """A whole part of a name: it changes the whole picture."""
 
@@ -41,7 +41,8 @@ STYLES_ALONE = _set(
     "manga manhwa watercolor watercolour sketch lineart ink painting painted paint painterly oil gouache pixel "
     "pixelart art artist illustration cinematic film movie polaroid vintage retro render 3d 2d isometric lowpoly "
     "cyberpunk steampunk synthwave vaporwave ukiyoe impressionism monochrome fantasyart vector vectorart clipart "
-    "flatcolor celshading celshaded papercut claymation doodle graffiti chalk pastel charcoal"
+    "flatcolor celshading celshaded papercut claymation doodle neon noir graffiti chalk pastel charcoal grain "
+    "texture textures noise denoise hdr dof bokeh blur contrast brightness saturation exposure"
 )
 """A style, if the words beside its tag name no subject."""
 
@@ -59,7 +60,7 @@ ATTRIBUTES = _set(
 PLACES = _set(
     "landscape mountains mountain lake river sea ocean beach forest jungle desert field city town village street park "
     "garden room bedroom kitchen bathroom living office classroom school cafe restaurant bar station mars space sky "
-    "snow rain fog night sunset neon interior exterior architecture background scenery"
+    "snow rain fog night sunset interior exterior architecture background scenery"
 )
 """Surroundings: no subjects by name alone."""
 
@@ -167,6 +168,12 @@ PREPOSITIONS = _set(
     "quietly loudly quickly slowly together his her their its my your a an the"
 )
 """What follows a verb form that ends a subject: "dog sitting on"."""
+
+PICTURES = _set(
+    "photo photograph picture image portrait painting drawing illustration render closeup close-up shot view scene "
+    "selfie headshot snapshot sketch"
+)
+"""What stands before "of" and a subject: "photo of"."""
 
 REGIONS = _set("ADDCOL ADDROW ADDCOMM ADDBASE")
 """Regional Prompter's words, in capitals."""

@@ -19,6 +19,7 @@ from .role_words import (
     COUNT,
     GENERAL,
     MODIFIERS,
+    PLACES,
     QUALITY,
     STYLES,
     STYLES_ALONE,
@@ -110,7 +111,8 @@ def says_style(phrase: str) -> bool:
     if not words:
         return False
     last = words[-1]
-    return last in STYLES or _style_word(last) or compact(phrase) in STYLES_ALONE
+    all_style = all(word in STYLES_ALONE or word in TWEAKERS for word in words)
+    return last in STYLES or _style_word(last) or all_style or compact(phrase) in STYLES_ALONE
 
 
 def _style_word(word: str) -> bool:
@@ -135,6 +137,12 @@ def is_attribute(phrase: str) -> bool:
     """Whether a phrase names a part of a subject: "red hair", "summer dress"."""
     words = [word.casefold() for word in _WORD.findall(phrase)]
     return bool(words) and words[-1] in ATTRIBUTES
+
+
+def is_place(phrase: str) -> bool:
+    """Whether a phrase names surroundings: "night city", "forest background"."""
+    words = [word.casefold() for word in _WORD.findall(phrase)]
+    return bool(words) and (words[-1] in PLACES or words[-1] in ("background", "backgrounds"))
 
 
 def has_class(phrase: str) -> bool:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..errors import CLoRAError
-from .candidates import Candidate, Candidates
+from .candidates import Candidate, Candidates, persons_asked
 from .evidence import EvidenceSource
 from .names import PromptWords, compact, name_parts
 from .occurrences import Occurrences
-from .roles import counts_persons, has_class, is_attribute, is_count, is_general
+from .roles import counts_persons, has_class, is_attribute, is_count, is_general, is_place
 from .subjects import Subject, WordsSource, names_of
 from .tags import LoraTag, Role
 from .text import ResolvedText, Span
@@ -50,6 +50,7 @@ def find_subjects(
                 problems.append(_no_words_message(tags, one))
             elif not _join_same_lora(tags, one, found.groups):
                 found.left.update({i: search.why_none(tags[i].name) for i in one.tags})
+    found.left.update(search.leave_excess(found.groups))
     occurrences = Occurrences(base, tags)
     found.groups = occurrences.assign(found.groups)
     for group in occurrences.left:
@@ -91,6 +92,25 @@ class _Search:
         self._candidates = Candidates(self._words)
         self._of: dict[str, list[Candidate]] = {}
 
+    def leave_excess(self, groups: list[Subject]) -> dict[int, str]:
+        """Remove groups with bare triggers if there are more than persons in the prompt, the least certain first."""
+        asked = persons_asked(self.base.text)
+        bare = [group for group in groups if not (group.called or group.given or has_class(group.words))]
+        if not asked or len(bare) <= asked:
+            return {}
+        left: dict[int, str] = {}
+        for group in sorted(bare, key=self._certainty, reverse=True)[asked:]:
+            groups[:] = [other for other in groups if other is not group]
+            left.update(
+                dict.fromkeys(group.tags, f'the prompt asks for {asked} persons, and "{group.words}" may be a style')
+            )
+        return left
+
+    def _certainty(self, group: Subject) -> int:
+        """How certain a group with a bare trigger is a person: trained on persons, words beside the tag."""
+        trained = any(counts_persons(self.evidence(self.tags[i].name)) for i in group.tags)
+        return 2 * trained + (group.words_source in (WordsSource.FOLLOWING, WordsSource.BEFORE))
+
     def why_none(self, name: str) -> str:
         """Why no words of the prompt are a LoRA's."""
         return self._candidates.why_none(name, self.evidence(name))
@@ -103,11 +123,11 @@ class _Search:
         end = next((start for start in self._starts if start >= group.after), len(self.prompt))
         words, offsets = following_words(self.prompt, group.after, end)
         usable = self._is_usable(group, words)
-        if usable and self._is_known(group, words):
-            return [self._placed(group, words, offsets, WordsSource.FOLLOWING)]
-        found = [] if usable else self._by_evidence(group)
+        found = [] if usable and len(group.tags) == 1 else self._by_evidence(group)
         if sum(bool(one.words) for one in found) > 1:
             return found
+        if usable and self._is_known(group, words):
+            return [self._placed(group, words, offsets, WordsSource.FOLLOWING)]
         certain = usable and has_class(words)
         before = self._directly_before(
             group, earlier, comma=not certain and len(words.split()) < 2, sure=is_attribute(words)
@@ -118,13 +138,14 @@ class _Search:
             return [self._placed(group, words, offsets, WordsSource.FOLLOWING)]
         if any(one.words for one in found):
             return found
-        if words and (is_count(words) or (is_attribute(words) and not self._candidates.single)):
+        part = is_attribute(words) and not (self._candidates.single or is_place(words))
+        if words and (is_count(words) or part):
             return [self._placed(group, words, offsets, WordsSource.FOLLOWING)]
         return self._class_before(group, earlier)
 
     def _is_usable(self, group: Subject, words: str) -> bool:
         """Whether the words after a tag name its subject. With one person in the prompt, a trigger may be a style's."""
-        if not words or is_general(words) or is_attribute(words):
+        if not words or is_general(words) or is_attribute(words) or (is_place(words) and not group.called):
             return False
         persons = any(counts_persons(self.evidence(self.tags[i].name)) for i in group.tags)
         return not self._candidates.single or has_class(words) or persons or group.called
@@ -159,6 +180,8 @@ class _Search:
         return self._split_off(group, list(own), self._unclaimed(group, first, earlier)) if first is not None else []
 
     def _class_before(self, group: Subject, earlier: Sequence[Subject]) -> list[Subject]:
+        if len({self.tags[i].name for i in group.tags}) > 1:
+            return [group]  # the noun may be any tag's
         one = self._candidates.class_before(self._words.before(group.start))
         found = self._unclaimed(group, one, earlier) if one is not None else None
         return self._split_off(group, group.tags[:1], found) or [group]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .role_words import NO_VERBS, OBJECT_VERBS, PREPOSITIONS, REGIONS, VERBS
+from .role_words import NO_VERBS, OBJECT_VERBS, PICTURES, PREPOSITIONS, REGIONS, VERBS
 from .text import INSERTED, ResolvedText, Span, in_one_word
 
 Offsets = tuple[int, ...]
@@ -106,12 +106,19 @@ def following_words(prompt: str, start: int, end: int) -> tuple[str, Offsets]:
                 break
             if match.group().casefold() not in ARTICLES:
                 found.append(match)
+    found = found[_lead_in([word.group().casefold() for word in found]) :]
     positions: list[int] = []
     for i, word in enumerate(found):
         if i and not prompt[found[i - 1].end() : word.start()].strip():
             positions.extend(range(found[i - 1].end(), word.start()))
         positions.extend(range(*word.span()))
     return " ".join(word.group() for word in found), tuple(positions)
+
+
+def _lead_in(words: Sequence[str]) -> int:
+    """The number of words at the front that name a picture, not its subject: "close-up photo of"."""
+    of = words.index("of") if "of" in words[:4] else 0
+    return of + 1 if of and words[of - 1] in PICTURES and len(words) > of + 1 else 0
 
 
 def _stops(prompt: str, match: re.Match[str], end: int) -> bool:

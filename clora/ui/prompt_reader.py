@@ -41,7 +41,7 @@ def read_with(reader: Reader, *, keep_table: bool = False) -> Callable[..., Answ
         texts = (printable(prompt or ""), printable(negative or ""), corrections or "")
         report = reader(*texts, *values[len(SETTINGS) :])
         concepts = len(report.variants) - 1 if report.composes and not report.problem else 0
-        table = gr.update() if keep_table and report.problem and not report.rows else table_html(report.rows)
+        table = gr.update() if keep_table and report.problem else table_html(report.rows)
         return cost_html(concepts, steps, values), message_html(report), table, concepts
 
     return read

@@ -133,6 +133,7 @@ def read_prompt(prompt: str, negative: str, corrections: Any) -> Report:
         loras = host_api.HostLoras()
     except CLoRAError as error:
         return Report(False, problem=str(error))
+    prompt, negative = host_api.without_comments(prompt), host_api.without_comments(negative)
     return report(
         prompt, negative, corrections=given, evidence=evidence_of_files(loras.__getitem__),
         check=lambda composition: check_names(composition, loras), layout=_layout(), notes_of=loras.notes,

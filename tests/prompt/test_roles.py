@@ -134,6 +134,22 @@ def test_training_tags_that_stand_in_the_prompt() -> None:
     assert {concept.words_source for concept in composition.concepts} == {WordsSource.TRAINING}
 
 
+def test_tags_before_or_after_a_sentence_with_both_subjects() -> None:
+    known = {"ulf": Evidence(("qwe man",)), "eva": Evidence(("asd woman",))}
+    for prompt in ("{}photo of qwe man and asd woman in a park", "photo of qwe man and asd woman in a park {}"):
+        for tags in ("<lora:ulf:1> <lora:eva:0.9> ", "<lora:ulf:1>, <lora:eva:0.9>, "):
+            read = analyze(prompt.format(tags), evidence=lambda name: known[name])
+            assert found(read) == {"ulf": "qwe man", "eva": "asd woman"}
+    assert found(analyze("<lora:ulf:1> close-up photo of a man, <lora:eva:1> woman")) == {"ulf": "man", "eva": "woman"}
+    assert not analyze("a cat and a dog <lora:ulf:1><lora:eva:1>").composes
+
+
+def test_more_triggers_than_persons() -> None:
+    composition = analyze("2girls, ulla, reni, glowy, park, <lora:ulla:1>, <lora:reni_v1:1>, <lora:glowy_xl:0.6>")
+    assert found(composition) == {"ulla": "ulla", "reni_v1": "reni"}
+    assert "2 persons" in composition.warnings[0]
+
+
 def test_triggers_alone_do_not_make_one_person_two() -> None:
     known = {"ina": Evidence(("inart",)), "moq": Evidence(("moqueart",))}
     for tail in ("<lora:ina:1> <lora:moq:1>", "<lora:ina:1>, <lora:moq:1>"):
@@ -156,6 +172,8 @@ def test_files_of_one_character_are_one_concept() -> None:
 def test_the_weights_of_a_lora_that_is_there_twice_add() -> None:
     composition = analyze("a <lora:tabby:0.5:1><lora:tabby:0.25> cat and a <lora:collie:1> dog")
     assert composition.concepts[0].loras == (LoraUse("tabby", 0.75, 1.25),)
+    assert composition.merged.loras == (LoraUse("tabby", 0.75, 1.25), LoraUse("collie"))
+    assert analyze("x, <lora:odd:0.5>, <lora:odd:0.5>").off == (LoraUse("odd"),)
     apart = analyze("a <lora:tabby:0.5> cat, a <lora:tabby:1> dog")
     assert [concept.loras for concept in apart.concepts] == [(LoraUse("tabby", 0.5, 0.5),), (LoraUse("tabby"),)]
 

@@ -562,8 +562,7 @@ def test_a_style_stays_with_the_host(host: Host) -> None:
         (PROMPT, {"preset": ["paper"]}, "paper"),
         (PROMPT, {"corrections": {"cat": {"word": "cat"}}}, "correction"),
         (f"{PROMPT}, a <lora:hors:1> horse", FEW, 'no LoRA "hors" among the '),
-        (f"{PROMPT} AND a horse", FEW, "AND"),
-        ("<lora:cat:1>, <lora:dog:1>,", FEW, "words"),
+        ("<lora:cat:1:role=concept>, a <lora:dog:1> dog,", FEW, "words"),
         ("a <lora:cat:1:words=tiger> [tiger:horse:0] and a <lora:dog:1> dog", FEW, "scheduling"),
     ],
 )
@@ -580,6 +579,14 @@ def test_refusals_answer_422_and_leave_nothing(host: Host, prompt: str, clora: A
     assert type(refused.value).__name__ == "CLoRA"  # the page's words before the sentence
     assert host.traces(p) == clean
     assert torch.equal(host.draw().latent, before)
+
+
+@pytest.mark.parametrize("prompt", [f"{PROMPT} AND a horse", "<lora:cat:1>, <lora:dog:1>,"])
+def test_what_cannot_be_composed_is_drawn_as_the_host_draws_it(host: Host, prompt: str) -> None:
+    job, plain = host.draw(prompt, FEW), host.draw(prompt, {"enabled": False})
+    assert torch.equal(job.latent, plain.latent)
+    (note,) = job.processed.extra_generation_params["CLoRA notes"]
+    assert note.startswith("CLoRA is inactive for this prompt")
 
 
 def test_a_hires_prompt_with_other_concepts_is_refused(host: Host) -> None:
@@ -703,6 +710,17 @@ def test_a_prompt_is_read_with_tokens(host: Host) -> None:
     alone = read_prompt("a <lora:cat:1> cat on grass", "", "")
     assert [(row.words, row.tokens) for row in alone.rows] == [("cat", (2,))]
     assert not alone.composes
+
+
+def test_comments_are_not_read_if_the_webui_removes_them(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    from modules import shared
+
+    from clora.webui.script import read_prompt
+
+    prompt = "# <lora:cat:1> cat\n#x\na <lora:cat:1> cat #, <lora:dog:1> hen\nand a <lora:dog:1> dog"
+    assert [row.words for row in read_prompt(prompt, "", "").rows] != ["cat", "dog"]
+    monkeypatch.setattr(shared.opts, "enable_prompt_comments", True, raising=False)
+    assert [row.words for row in read_prompt(prompt, "", "").rows] == ["cat", "dog"]
 
 
 def test_notes_beside_a_lora_are_read(host: Host) -> None:
