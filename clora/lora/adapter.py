@@ -18,6 +18,8 @@ from .file import LoraFile
 CONFIG_NAME = "adapter_config.json"
 _PEFT_PREFIX = "base_model."
 _MAX_CONFIG = 10_000_000  # bytes
+_MAX_PATTERN = 300
+_MAX_NUMBER = 1e9
 _TOKEN = re.compile(r"\.\*|\.\+|\\d\+?|\[0-9\]\+?|\\\.|[A-Za-z0-9_.\-]")
 """What a pattern may consist of; any other pattern counts as plain text."""
 
@@ -66,9 +68,9 @@ class AdapterSettings:
 
 
 def _number(value: object) -> float | None:
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _MAX_NUMBER:
         return None
-    return float(value) if abs(value) < 1e38 else None  # JSON's integers have any size, a float has not
+    return float(value)
 
 
 def _matches(pattern: str, name: str) -> bool:
@@ -76,6 +78,8 @@ def _matches(pattern: str, name: str) -> bool:
 
     Only parts of a regular expression that cannot make the search slow are understood.
     """
+    if len(pattern) > _MAX_PATTERN:
+        return False
     choices = pattern.removeprefix("^").removesuffix("$").strip("()").split("|")
     return any(choice and re.search(rf"(^|\.){_safe(choice)}\Z", name) for choice in choices)
 

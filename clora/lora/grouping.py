@@ -40,12 +40,14 @@ class Grouped:
     """Modules in the order of the file; keys that belong to no layer; names of textual inversions inside the file.
 
     `below` are those of the unplaced keys whose name starts with a layer's: tensors of a format that is not known.
+    `foreign`: an unplaced key names a layer of a component that the model has.
     """
 
     modules: list[FileModule] = field(default_factory=list)
     unplaced: list[str] = field(default_factory=list)
     embeddings: list[str] = field(default_factory=list)
     below: list[str] = field(default_factory=list)
+    foreign: bool = False
 
 
 def group(lora: LoraFile, tables: Tables, settings: AdapterSettings) -> Grouped:
@@ -65,6 +67,8 @@ def group(lora: LoraFile, tables: Tables, settings: AdapterSettings) -> Grouped:
         if found is None:
             names = [f"{key}.{suffix}".lstrip(".") for suffix in tensors]
             grouped.unplaced.extend(names)
+            components, _ = locate_module(key)
+            grouped.foreign |= any(component in tables for component in components)
             if _find(key.rpartition(".")[0], tables) or _find(key.rpartition("_lora")[0], tables):
                 grouped.below.extend(names)
             continue
@@ -109,7 +113,8 @@ def _seeded_projections(users: list[FileModule], settings: AdapterSettings) -> M
     seed = settings.get(users[0].component, "projection_prng_key")
     ranks = [module.tensors["vera_lambda_d"].numel() for module in users if "vera_lambda_d" in module.tensors]
     shapes = [module.target.layer().shape for module in users]
-    if not isinstance(seed, int) or not ranks or any(len(shape) != 2 for shape in shapes):
+    is_seed = isinstance(seed, int) and 0 <= seed < 2**63
+    if not is_seed or not ranks or any(len(shape) != 2 for shape in shapes):
         return {}
     generator = torch.Generator().manual_seed(seed)
 

@@ -93,7 +93,8 @@ _OTHERS: tuple[tuple[re.Pattern[str], OtherFile], ...] = tuple(
         ),
         (r"motion_modules?[._]|temporal_transformer", "a motion module of AnimateDiff", "use it in AnimateDiff"),
         (
-            r"\A(?:(?:model\.)?diffusion_model|cond_stage_model|conditioner|(?:unet\.|transformer\.)?(?:down_blocks|"
+            r"\A(?:model\.diffusion_model|cond_stage_model|conditioner)\.|"
+            r"\A(?:diffusion_model|(?:unet\.|transformer\.)?(?:down_blocks|"
             r"conv_in|time_embedding|double_blocks|single_transformer_blocks|joint_blocks|transformer_blocks|x_embedder))"
             r"\..*\b(?:to_[qkv]|to_out\.0|conv\d?|conv_in|proj|proj_in|proj_out|qkv|norm\d?|linear_\d|\d+)\.weight\Z|"
             r"\A(?:unet\.)?conv_in\.weight\Z",

@@ -62,6 +62,7 @@ _PREFIXES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("conditioner_embedders_1_model_", ("text_encoder_2",)),
     ("text_encoders_clip_l_transformer_", ("text_encoder",)),
     ("text_encoders_clip_g_transformer_", ("text_encoder_2",)),
+    ("text_encoders_clip_h_transformer_", ("text_encoder",)),
     ("clip_l_", ("text_encoder",)),
     ("clip_g_", ("text_encoder_2",)),
     ("lycoris_", COMPONENTS),

@@ -51,7 +51,7 @@ class AppliedLora:
             shown = ", ".join(self.unhandled[:3]) + (", ..." if len(self.unhandled) > 3 else "")
             parts.append(
                 f"{len(self.unhandled)} of its {self.tensor_count} tensors are ignored, because "
-                f"no layer of the model uses them ({shown})"
+                f"no layer of the model and no known format uses them ({shown})"
             )
         return f'LoRA "{self.name}": {"; ".join(parts)}.' if parts else ""
 
@@ -84,8 +84,7 @@ def resolve_lora(lora: LoraFile, model: LoraTargets, *, te: float, unet: float, 
         unhandled.extend(module.full_keys(used))
     if not any(deltas.values()):
         raise nothing_used(lora, model, grouped, settings)
-    complete = not grouped.unplaced
-    _check_base_model(lora, model, complete, has_unet=bool(deltas.get("unet")))
+    _check_base_model(lora, model, complete=not grouped.foreign, has_unet=bool(deltas.get("unet")))
     notes = notes_on(lora, model, settings, grouped, tuple(unhandled))
     return AppliedLora(lora.name, te, unet, dyn, deltas, lora.tensor_count, tuple(unhandled), notes)
 
@@ -102,7 +101,7 @@ def _reading(
     return Reading(strength, scales.scale_of(component, name, module.tensors), dyn, options)
 
 
-def _check_base_model(lora: LoraFile, model: LoraTargets, complete: bool, *, has_unet: bool) -> None:
+def _check_base_model(lora: LoraFile, model: LoraTargets, *, complete: bool, has_unet: bool) -> None:
     """A LoRA of another model may fit in part: its text encoder, or the layers that two models share.
 
     complete: every module of the file has a layer. Then the file is used, whatever its metadata says.

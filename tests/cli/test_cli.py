@@ -107,7 +107,7 @@ MISTAKES = {
     "pickle": (["a <lora:pickled:1> cat and a <lora:dog:1> dog"], ["pickle"]),
     "no matching layer": (["a <lora:stranger:1> cat and a <lora:dog:1> dog"], ["stranger"]),
     "another model's shapes": (["a <lora:big:1> cat and a <lora:dog:1> dog"], ["big"]),
-    "no words": (["<lora:cat:1>, a <lora:dog:1> dog in <lora:bird:1>"], ["words="]),
+    "no words": (["<lora:cat:1:role=concept>, a <lora:dog:1> dog in <lora:bird:1>"], ["words="]),
     "words not in the prompt": (["a <lora:cat:1:words=tiger> cat and a <lora:dog:1> dog"], ["tiger"]),
     "weight is no number": (["a <lora:cat:heavy> cat and a <lora:dog:1> dog"], ["heavy"]),
     "weight is not finite": (["a <lora:cat:inf> cat and a <lora:dog:1> dog"], ["inf"]),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from making import FORMS, applied, deltas_on, fits, input_for, layers, tensors_of
+from making import FORMS, applied, deltas_on, fits, input_for, layers, random, tensors_of
 from torch import nn
 from torch.func import functional_call
 
+from clora.lora.blend import Blend
 from clora.lora.formats import Layer
 from clora.lora.rows import RowLoras
 from clora.lora.stack import Stack
@@ -104,3 +105,24 @@ def test_tensors_of_the_other_kind_of_pointwise_layer(kind: str) -> None:
         ),
     )
     torch.testing.assert_close(same.merge(layer.weight), swapped.merge(layer.weight), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv3x3"])
+def test_a_blend_equals_the_weighted_merges(kind: str) -> None:
+    """One row with two sets by position (single-pass fusion), for every format beside a plain LoRA."""
+    layer = layers()[kind]
+    model = nn.Sequential(layer)
+    weights = torch.rand(2, 2, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    x = random(2, 30, 12, seed=5, scale=1.0) if kind == "linear" else input_for(layer, 2)
+    base = model(x)
+    per_position = weights.flatten(2)[..., None] if kind == "linear" else weights[:, :, None]
+    for form in [form for form in FORMS if (form, kind) in CASES]:
+        one = applied("unet", {layer: deltas_on(layer, tensors_of(form, layer), 0.7)})
+        two = applied("unet", {layer: deltas_on(layer, tensors_of("lora", layer, seed=50), -0.4)})
+        loras = RowLoras("unet", model, [[], [one], [two]])
+        blend = Blend(weights, (1, 2), (0, 1), torch.ones(2, 6, 5, dtype=torch.float64))
+        with loras.installed(), loras.blended(blend):
+            out = model(x)
+        changes = [merged(loras, index, model, x) - base for index in (1, 2)]
+        wanted = base + sum(per_position[:, slot] * change for slot, change in enumerate(changes))
+        torch.testing.assert_close(out, wanted, rtol=1e-9, atol=1e-9, msg=lambda text, form=form: f"{form}: {text}")

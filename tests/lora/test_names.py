@@ -145,6 +145,8 @@ def test_golden_unet_keys() -> None:
         "lycoris_te_text_model_encoder_layers_1_self_attn_q_proj",
         "text_encoder.text_model.encoder.layers.1.self_attn.to_q",
         "clip_l.text_model.encoder.layers.1.self_attn.q_proj",
+        "text_encoders.clip_l.transformer.text_model.encoder.layers.1.self_attn.q_proj",
+        "text_encoders.clip_h.transformer.text_model.encoder.layers.1.self_attn.q_proj",
         "base_model.model.text_model.encoder.layers.1.self_attn.q_proj",
         "cond_stage_model.transformer.text_model.encoder.layers.1.self_attn.q_proj",
     ],

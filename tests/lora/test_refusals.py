@@ -315,3 +315,66 @@ def test_another_model_with_a_text_encoder_that_fits(tmp_path: Path) -> None:
     assert read(tmp_path, {key: torch.full(shape, 0.1) for key, shape in shapes.items()}).layer_count == 1
     flux = shapes | pair("lora_unet_single_blocks_0_linear1", 3072)
     assert "made for Flux, but SD 1.x is loaded (only its text encoder fits)" in refusal(tmp_path, flux)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        '{"lora_alpha": 1e999, "r": 4}',
+        '{"lora_alpha": %s, "r": 4}' % (10**400),
+        '{"lora_alpha": NaN, "r": 0, "use_rslora": true}',
+        '{"alpha_pattern": {"((((": 3, "a*a*a*a*b": 4, ".*.*.*.*.*.*.*x": 5}, "rank_pattern": [1], "lora_alpha": "8"}',
+        '{"num_cayley_neumann_terms": "many", "eps": [], "coft": true, "init_lora_weights": {}, "peft_type": 3}',
+        '{"projection_prng_key": %s, "feedforward_modules": 3}' % (10**40),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["lora", "oft_peft", "vera"])
+def test_settings_are_untrusted(tmp_path: Path, settings: str, form: str) -> None:
+    """Any settings give a finite change or a CLoRAError."""
+    from making import tensors_of
+
+    from clora.lora.rows import RowLoras
+
+    layer = host(768)["unet"].get_submodule("mid_block.attentions.0.transformer_blocks.0.attn1.to_q")
+    tensors = {
+        suffix: tensor for suffix, tensor in tensors_of(form, layer).items() if suffix not in ("alpha", "vera_A")
+    }
+    keys = {"lora_down": "lora_A.weight", "lora_up": "lora_B.weight", "oft_R": "oft_R.weight"}
+    name = "base_model.model.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    metadata = {"lora_adapter_metadata": settings}
+    try:
+        lora = read(tmp_path, {f"{name}.{keys.get(suffix, suffix)}": of for suffix, of in tensors.items()}, metadata)
+    except CLoRAError:
+        assert form == "vera"
+        return
+    assert all(of.isfinite().all() for of in RowLoras("unet", host(768)["unet"], [[lora]]).dense(0).values())
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_tensors_of_any_shape_are_an_error_or_work(tmp_path: Path, seed: int) -> None:
+    """One tensor of a format with another shape: refused, or used without any error later."""
+    import random as chance
+
+    from making import FORMS, deltas_on, fits, input_for, layers, tensors_of
+
+    from clora.lora.formats import Layer, ShapeError, kind_of
+    from clora.lora.stack import Stack
+
+    dice = chance.Random(seed)
+    for form in FORMS:
+        kind = dice.choice([kind for kind in ("linear", "conv1x1", "conv3x3") if fits(form, kind)])
+        if kind == "linear" and form in ("mid", "loha_tucker", "lokr_tucker"):
+            continue
+        layer = layers()[kind]
+        tensors = tensors_of(form, layer)
+        changed = dice.choice(sorted(tensors.keys() - {"alpha"}))
+        shape = [dice.choice([1, 2, 3, 4, 12, 16, 108]) for _ in range(dice.randint(0, 4))]
+        tensors[changed] = torch.ones(shape, dtype=tensors[changed].dtype)
+        try:
+            stack = Stack(Layer(layer, kind_of(layer)), deltas_on(layer, tensors))
+        except (ShapeError, AssertionError):
+            continue
+        x = input_for(layer, 2)
+        weight, _ = stack.dense()
+        assert weight.shape == layer.weight.shape
+        assert stack(x, layer(x)).shape == layer(x).shape

@@ -66,7 +66,7 @@ def read_deltas(tensors: Tensors, layer: Layer, how: Reading) -> tuple[tuple[Del
     check_shapes(all(tensor.numel() > 0 for tensor in tensors.values()))
     try:
         return _read(tensors, layer, how)
-    except (IndexError, KeyError, RuntimeError, ValueError) as error:  # raised by inconsistent shapes
+    except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:  # raised by inconsistent shapes
         raise ShapeError from error
 
 
@@ -96,6 +96,7 @@ def _rest_of_extraction(tensors: Tensors, layer: Layer, how: Reading, used: set[
     """What an extracted LoRA leaves out, a difference of the weight: `bias`, or sparse `bias_*` (LyCORIS)."""
     size = torch.Size(layer.shape).numel()
     if tensors.keys() >= _SPARSE:
+        check_shapes(tensors["bias_size"].long().prod().item() == size)
         dense = torch.zeros(tensors["bias_size"].long().tolist(), dtype=wide(tensors["bias_values"]).dtype)
         rows, columns = tensors["bias_indices"].long()
         dense[rows, columns] = wide(tensors["bias_values"])

@@ -24,7 +24,7 @@ class GLoRA(Delta):
             a1, a2, b1, b2 = a2, a1, b2, b1  # files of LyCORIS before 2.0 swap the names of the factors
         features = layer.shape[1]
         check_shapes(b1.shape[1] == b2.shape[0] and a1.numel() == features * a1.shape[1])
-        check_shapes(a1.shape[0] == features and a2.numel() == features * a1.shape[1])
+        check_shapes(a1.shape[0] == features and a2.shape[0] == a1.shape[1] and a2.numel() == a1.numel())
         self._scale = how.scale_of(b2.shape[0])
         self._a = (a1.flatten(1)[:, : how.dyn], a2.flatten(1)[: how.dyn])
         self._b = LowRank(layer, how.strength, b2, b1, tensors.get("bm"), self._scale, how.dyn)

@@ -34,7 +34,9 @@ class LoKr(Additive):
     def _check(self) -> None:
         t, (b, d) = self._tensors, self._inner[:2]
         if "lokr_w1" not in t:
+            check_shapes(t["lokr_w1_a"].ndim == 2 and t["lokr_w1_b"].ndim == 2)
             check_shapes(t["lokr_w1_a"].shape[1] == t["lokr_w1_b"].shape[0])
+        check_shapes("lokr_w1" not in t or t["lokr_w1"].numel() == self._groups[0] * self._groups[1])
         if "lokr_w2" in t:
             check_shapes(t["lokr_w2"].numel() == torch.Size(self._inner).numel())
             check_shapes(t["lokr_w2"].shape[0] == b)

@@ -15,6 +15,8 @@ from torch import Tensor
 from .base import Before, Delta, Move, Reading, Tensors, check_shapes
 from .layer import Casts, Layer
 
+_MAX_TERMS = 64
+
 
 class InputRotation(Delta):
     """W + s (g W' - W) with W' the weight whose rows (flat input features) are turned, g a gain per output or 1."""
@@ -74,7 +76,14 @@ class PeftOFT(InputRotation):
         count = self._features // self._size
         check_shapes(self._size * (self._size - 1) == 2 * vectors.shape[1] and count * self._size == self._features)
         check_shapes(vectors.shape[0] in (1, count))
-        self._vectors, self._count, self._options = vectors, count, how.options
+        self._vectors, self._count = vectors, count
+        terms, limit = how.options.get("num_cayley_neumann_terms"), how.options.get("eps")
+        self._terms = min(terms, _MAX_TERMS) if isinstance(terms, int) else 5
+        if how.options.get("use_cayley_neumann") is False:
+            self._terms = 0
+        self._limit = None
+        if how.options.get("coft") is True:
+            self._limit = (limit if isinstance(limit, float) else 6e-5) / math.sqrt(vectors.shape[0])
         scaled = "scaled_oft" in tensors and bool(tensors["scaled_oft"].any())
         self._divisor = 2 * math.sqrt(self._size - 1) if scaled else 1.0
         # OneTrainer turns a convolution's weight the other way round than PEFT.
@@ -93,17 +102,16 @@ class PeftOFT(InputRotation):
         skew[:, rows, columns] = vectors
         skew = self._constrained(skew - skew.transpose(-1, -2))
         eye = torch.eye(size, dtype=skew.dtype, device=skew.device).expand_as(skew)
-        if self._options.get("use_cayley_neumann", True) is False:
+        if self._terms == 0:
             return (torch.linalg.solve(eye + skew, eye - skew, left=False),)
-        return (_neumann(skew, eye, int(self._options.get("num_cayley_neumann_terms", 5))),)
+        return (_neumann(skew, eye, self._terms),)
 
     def _constrained(self, skew: Tensor) -> Tensor:
         """COFT: the norm of each block is at most eps / sqrt(blocks)."""
-        if self._options.get("coft") is not True:
+        if self._limit is None:
             return skew
-        limit = float(self._options.get("eps", 6e-5)) / math.sqrt(skew.shape[0])
         norm = skew.flatten(1).norm(dim=1)[:, None, None]
-        return torch.where(norm <= limit, skew, limit * skew / norm)
+        return torch.where(norm <= self._limit, skew, self._limit * skew / norm)
 
     def turn(self, z: Tensor, parts: tuple[Tensor, ...], back: bool) -> Tensor:
         """Every block of features times its R."""
