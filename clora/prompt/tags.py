@@ -15,7 +15,7 @@ from .render import Edit, render
 from .text import Span
 
 _TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>")
-_PRESET = re.compile(r"(?!(?:nan|inf|infinity)$)[A-Za-z]\w*", re.IGNORECASE)
+_PRESET = re.compile(r"(?!(?:nan|inf|infinity)$)[A-Za-z][\w-]*", re.IGNORECASE)
 _OWN_ARGUMENTS = ("te", "unet", "dyn", "words", "nth", "trigger", "role", "place")
 
 

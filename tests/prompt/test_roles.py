@@ -96,6 +96,10 @@ def test_one_unknown_lora_does_not_stop_the_others() -> None:
         ("a photo of Otto and Ida on a bench <lora:otto_flux:1> <lora:ida_flux:1>",
          {"otto_flux": "Otto", "ida_flux": "Ida"}),
         ("a woman <lora:p_one:1> sitting next to a man <lora:p_two:1>", {"p_one": "woman", "p_two": "man"}),
+        ("zubat riding onixar, <lora:zubat:1>, <lora:onixar:1>, <lora:film-still:1>",
+         {"zubat": "zubat", "onixar": "onixar"}),
+        ("2girls, <lora:ann:1> ann \\(a: b c\\), red hair, <lora:bea:1> bea",
+         {"ann": "ann \\(a: b c\\)", "bea": "bea"}),
         ("<lora:ann:1> girl hugging <lora:bea:1> bear which smiles", {"ann": "girl", "bea": "bear"}),
         ("a <lora:ann:1> cat sitting on a chair, a <lora:bea:1> flying dragon", {"ann": "cat", "bea": "flying dragon"}),
         ("2girls, otto ADDCOL <lora:otto:1> ADDCOL ida <lora:ida:1> red dress", {"otto": "otto", "ida": "ida"}),
@@ -178,7 +182,9 @@ def test_the_weights_of_a_lora_that_is_there_twice_add() -> None:
     assert [concept.loras for concept in apart.concepts] == [(LoraUse("tabby", 0.5, 0.5),), (LoraUse("tabby"),)]
 
 
-@pytest.mark.parametrize("weights", ["0.8:1,0,0,0,1", "0.8:0.8:OUTALL", "0.8:lbw=1,0,1", "0.8:1:1:lbw=MID"])
+@pytest.mark.parametrize(
+    "weights", ["0.8:1,0,0,0,1", "0.8:0.8:OUTALL", "0.8:lbw=1,0,1", "0.8:1:1:lbw=MID", "0.8:IN02-MID"]
+)
 def test_block_weights_are_left_to_their_extension(weights: str) -> None:
     composition = analyze(f"a <lora:tabby:{weights}> cat and a <lora:collie:1> dog")
     assert composition.concepts[0].loras[0].te == 0.8
