@@ -29,6 +29,7 @@ from .words import ARTICLES, JOINING
 _WORD = re.compile(r"[^\W_]+")
 NO_WORDS = "no words of the prompt tell what it draws"
 _NUMBERED = re.compile(r"(?<!\w)([1-9])\+?[ _]?(girl|boy|other)s?(?!\w)")
+_STYLE_OF = re.compile(r"\b(?:styles? of|(?:art|artwork|painted|painting|drawn|inspired) by|art of)\b", re.I)
 _SOLO = re.compile(r"(?<!\w)solo(?!\w)", re.I)
 _ONE = re.compile(r"(?<!\w)1[ _]?(?:girl|boy|man|woman)(?!\w)", re.I)
 _NAMED = frozenset({"named", "called", "of", "and", "with", "between", "vs"})
@@ -141,6 +142,8 @@ class Candidates:
         text, (start, end, number) = self.words.base.text, one.window
         item = self.words.items[number]
         before, after = _lower(text[item.start : start]), _lower(text[end : item.end])
+        if _STYLE_OF.search(text[item.start : start]):
+            return False
         if after and (after[0] in STYLES or after[0] in ATTRIBUTES or after[0] == "art"):
             return False
         if self.several or has_class(one.words) or (before and before[-1] in ARTICLES | _NAMED):

@@ -218,3 +218,25 @@ def test_counts_and_praise_in_an_activation_text_are_no_trigger() -> None:
     composition = analyze("2girls, onora, twyla, <lora:one:1>, <lora:two:1>", evidence=lambda name: known[name])
     assert found(composition) == {"one": "onora", "two": "twyla"}
     assert {variant.text for variant in composition.variants} == {"2girls, onora, twyla"}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "known"),
+    [
+        ("a woman in a plush coat, <lora:fur:0.7> plush coat, <lora:iris:0.5> fine eyes", {}),
+        ("a road, <lora:one:0.8> oldish style, <lora:two:0.6> moody colors", {}),
+        ("a diver, in the style of zaxx and yoxx, <lora:z1:0.6>, <lora:y1:0.5>", {"z1": ["zaxx"], "y1": ["yoxx"]}),
+        ("scenery, <lora:hill:0.8> snowy mountain, <lora:dusk:0.5> city background", {}),
+        ("1girl, ciara, <lora:ciara:0.8>, plate armor, <lora:plate_armor:0.6>", {"ciara": ["ciara, 1girl"]}),
+    ],
+)
+def test_styles_clothes_and_places_are_left_to_the_host(prompt: str, known: dict[str, list[str]]) -> None:
+    composition = analyze(prompt, activation_text=known)
+    assert not composition.composes
+    assert composition.host_text == prompt
+
+
+def test_who_was_trained_on_persons_goes_before_a_trigger_beside_a_tag() -> None:
+    known = {"ciara": ["ciara, 1girl"], "gerd": ["gerd, 1boy"]}
+    prompt = "1girl, 1boy, ciara, gerd, <lora:ciara:0.8>, <lora:gerd:0.8>, <lora:w_world:0.5> kaera mort"
+    assert found(analyze(prompt, activation_text=known)) == {"ciara": "ciara", "gerd": "gerd"}
