@@ -8,7 +8,19 @@ from dataclasses import dataclass
 
 from .evidence import Evidence
 from .names import PromptWords, Window, base_name, compact, name_parts
-from .role_words import ATTRIBUTES, CLASSES, MODIFIERS, NO_PARTS, ONE_EACH, REGIONS, SEVERAL, STYLES, VERBS
+from .role_words import (
+    ATTRIBUTES,
+    CLASSES,
+    MODIFIERS,
+    NO_PARTS,
+    OBJECT_VERBS,
+    ONE_EACH,
+    REGIONS,
+    SEVERAL,
+    STYLES,
+    STYLES_ALONE,
+    VERBS,
+)
 from .roles import counts_persons, has_class, is_attribute, is_general, is_place, says_style, too_general, trigger_items
 from .subjects import WordsSource
 from .text import in_one_word
@@ -17,6 +29,7 @@ from .words import ARTICLES, JOINING
 _WORD = re.compile(r"[^\W_]+")
 NO_WORDS = "no words of the prompt tell what it draws"
 _NUMBERED = re.compile(r"(?<!\w)([1-9])\+?[ _]?(girl|boy|other)s?(?!\w)")
+_STYLE_OF = re.compile(r"\b(?:styles? of|(?:art|artwork|painted|painting|drawn|inspired) by|art of)\b", re.I)
 _SOLO = re.compile(r"(?<!\w)solo(?!\w)", re.I)
 _ONE = re.compile(r"(?<!\w)1[ _]?(?:girl|boy|man|woman)(?!\w)", re.I)
 _NAMED = frozenset({"named", "called", "of", "and", "with", "between", "vs"})
@@ -122,16 +135,22 @@ class Candidates:
         """Whether the words look like a subject, not like a style's trigger or a part of a subject."""
         if not one.words or is_general(one.words) or is_attribute(one.words) or says_style(one.words):
             return False
-        if is_place(one.words):
+        own = _lower(one.words)
+        by_style = one.source is WordsSource.NAME and any(word in STYLES_ALONE for word in own)
+        if is_place(one.words) or (by_style and not has_class(one.words)):
             return False
         text, (start, end, number) = self.words.base.text, one.window
         item = self.words.items[number]
         before, after = _lower(text[item.start : start]), _lower(text[end : item.end])
+        if _STYLE_OF.search(text[item.start : start]):
+            return False
         if after and (after[0] in STYLES or after[0] in ATTRIBUTES or after[0] == "art"):
             return False
         if self.several or has_class(one.words) or (before and before[-1] in ARTICLES | _NAMED):
             return True
         if any(word in CLASSES for word in (*before[-2:], *after[:1])):
+            return True
+        if (after and after[0] in OBJECT_VERBS | VERBS) or (before and before[-1] in OBJECT_VERBS):
             return True
         if self.single:
             return False

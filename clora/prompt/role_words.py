@@ -36,6 +36,11 @@ TWEAKERS = _set(
 STYLES = _set("style styles styled artstyle stylized aesthetic aesthetics")
 """A whole part of a name, or the end of one ("vectorstyle"): a style."""
 
+STYLE_ENDS = _set(
+    "color colors colour colours palette vibe vibes mood tone tones filter effect effects theme atmosphere"
+)
+"""The last word of a style's description: "pastel colors"."""
+
 STYLES_ALONE = _set(
     "realistic photorealistic photoreal hyperrealistic photo photography photographic analog anime cartoon comic "
     "manga manhwa watercolor watercolour sketch lineart ink painting painted paint painterly oil gouache pixel "

@@ -21,6 +21,7 @@ from .role_words import (
     MODIFIERS,
     PLACES,
     QUALITY,
+    STYLE_ENDS,
     STYLES,
     STYLES_ALONE,
     TWEAKERS,
@@ -112,7 +113,7 @@ def says_style(phrase: str) -> bool:
         return False
     last = words[-1]
     all_style = all(word in STYLES_ALONE or word in TWEAKERS for word in words)
-    return last in STYLES or _style_word(last) or all_style or compact(phrase) in STYLES_ALONE
+    return last in STYLES or last in STYLE_ENDS or _style_word(last) or all_style or compact(phrase) in STYLES_ALONE
 
 
 def _style_word(word: str) -> bool:
@@ -158,4 +159,6 @@ def too_general(words: Sequence[str]) -> bool:
 def counts_persons(evidence: Evidence) -> bool:
     """Whether the LoRA was trained on pictures that are tagged with persons."""
     most = max((count for _, count in evidence.tags), default=0)
+    if any(is_count(item.strip()) for text in evidence.texts for item in text.split(",") if item.strip()):
+        return True
     return any(is_count(tag) and 2 * count >= most for tag, count in evidence.tags)

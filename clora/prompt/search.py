@@ -16,7 +16,7 @@ from .roles import counts_persons, has_class, is_attribute, is_count, is_general
 from .subjects import Subject, WordsSource, names_of
 from .tags import LoraTag, Role
 from .text import ResolvedText, Span
-from .words import find_words, following_words, same_words, split_occurrence
+from .words import ARTICLES, find_words, following_words, same_words, split_occurrence
 
 
 @dataclass
@@ -138,17 +138,25 @@ class _Search:
             return [self._placed(group, words, offsets, WordsSource.FOLLOWING)]
         if any(one.words for one in found):
             return found
-        part = is_attribute(words) and not (self._candidates.single or is_place(words))
+        meant = self._candidates.several or self._after_article(group)
+        part = is_attribute(words) and meant and not is_place(words)
         if words and (is_count(words) or part):
             return [self._placed(group, words, offsets, WordsSource.FOLLOWING)]
         return self._class_before(group, earlier)
 
     def _is_usable(self, group: Subject, words: str) -> bool:
         """Whether the words after a tag name its subject. With one person in the prompt, a trigger may be a style's."""
-        if not words or is_general(words) or is_attribute(words) or (is_place(words) and not group.called):
+        if group.called or not words or is_general(words):
+            return bool(words) and not is_general(words)
+        if is_attribute(words) or is_place(words):
             return False
         persons = any(counts_persons(self.evidence(self.tags[i].name)) for i in group.tags)
-        return not self._candidates.single or has_class(words) or persons or group.called
+        return not self._candidates.single or has_class(words) or persons
+
+    def _after_article(self, group: Subject) -> bool:
+        """Whether the group's first tag stands between an article and a noun: "a <tag> hat"."""
+        before = self.base.text[: self._words.before(group.start)].split()
+        return bool(before) and before[-1].casefold().strip("([") in ARTICLES
 
     def _placed(self, group: Subject, words: str, offsets: tuple[int, ...], source: WordsSource) -> Subject:
         """The group with the words at the given place."""

@@ -17,7 +17,7 @@ from .text import Span
 _TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>")
 MAX_WEIGHT = 1000
 """Larger weights overflow in half precision, and draw nothing long before."""
-_PRESET = re.compile(r"(?!(?:nan|inf|infinity)$)[A-Za-z]\w*", re.IGNORECASE)
+_PRESET = re.compile(r"(?!(?:nan|inf|infinity)$)[A-Za-z][\w-]*", re.IGNORECASE)
 _OWN_ARGUMENTS = ("te", "unet", "dyn", "words", "nth", "trigger", "role", "place")
 
 

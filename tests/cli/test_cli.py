@@ -107,7 +107,7 @@ MISTAKES = {
     "pickle": (["a <lora:pickled:1> cat and a <lora:dog:1> dog"], ["pickle"]),
     "no matching layer": (["a <lora:stranger:1> cat and a <lora:dog:1> dog"], ["stranger"]),
     "another model's shapes": (["a <lora:big:1> cat and a <lora:dog:1> dog"], ["big"]),
-    "no words": (["<lora:cat:1:role=concept>, a <lora:dog:1> dog in <lora:bird:1>"], ["words="]),
+    "no words": (["<lora:cat:1:role=concept>, a <lora:dog:1> dog"], ["words="]),
     "words not in the prompt": (["a <lora:cat:1:words=tiger> cat and a <lora:dog:1> dog"], ["tiger"]),
     "weight is no number": (["a <lora:cat:heavy> cat and a <lora:dog:1> dog"], ["heavy"]),
     "weight is not finite": (["a <lora:cat:inf> cat and a <lora:dog:1> dog"], ["inf"]),
@@ -134,6 +134,19 @@ def test_errors_are_one_message_with_exit_code_2_and_no_output(
     assert told.endswith((".", "?"))
     assert all(word in told for word in named), told
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "<lora:cat:1>, a <lora:dog:1> dog in <lora:bird:1>",
+        "a <lora:cat:1> cat AND a <lora:dog:1> dog",
+        "a <lora:cat:1> cat and a <lora:cat:0.5> dog",
+        "a <lora:cat:0.5><lora:cat:0.5> cat and a <lora:dog:1> dog, <lora:bird:-1>",
+    ],
+)
+def test_what_people_write_is_drawn(world: Path, tmp_path: Path, prompt: str) -> None:
+    assert clora(world, tmp_path, prompt) == 0
 
 
 def test_nan_in_the_model_is_an_error(world: Path, tmp_path: Path, capsys: Any) -> None:

@@ -96,6 +96,10 @@ def test_one_unknown_lora_does_not_stop_the_others() -> None:
         ("a photo of Otto and Ida on a bench <lora:otto_flux:1> <lora:ida_flux:1>",
          {"otto_flux": "Otto", "ida_flux": "Ida"}),
         ("a woman <lora:p_one:1> sitting next to a man <lora:p_two:1>", {"p_one": "woman", "p_two": "man"}),
+        ("zubat riding onixar, <lora:zubat:1>, <lora:onixar:1>, <lora:film-still:1>",
+         {"zubat": "zubat", "onixar": "onixar"}),
+        ("2girls, <lora:ann:1> ann \\(a: b c\\), red hair, <lora:bea:1> bea",
+         {"ann": "ann \\(a: b c\\)", "bea": "bea"}),
         ("<lora:ann:1> girl hugging <lora:bea:1> bear which smiles", {"ann": "girl", "bea": "bear"}),
         ("a <lora:ann:1> cat sitting on a chair, a <lora:bea:1> flying dragon", {"ann": "cat", "bea": "flying dragon"}),
         ("2girls, otto ADDCOL <lora:otto:1> ADDCOL ida <lora:ida:1> red dress", {"otto": "otto", "ida": "ida"}),
@@ -178,7 +182,9 @@ def test_the_weights_of_a_lora_that_is_there_twice_add() -> None:
     assert [concept.loras for concept in apart.concepts] == [(LoraUse("tabby", 0.5, 0.5),), (LoraUse("tabby"),)]
 
 
-@pytest.mark.parametrize("weights", ["0.8:1,0,0,0,1", "0.8:0.8:OUTALL", "0.8:lbw=1,0,1", "0.8:1:1:lbw=MID"])
+@pytest.mark.parametrize(
+    "weights", ["0.8:1,0,0,0,1", "0.8:0.8:OUTALL", "0.8:lbw=1,0,1", "0.8:1:1:lbw=MID", "0.8:IN02-MID"]
+)
 def test_block_weights_are_left_to_their_extension(weights: str) -> None:
     composition = analyze(f"a <lora:tabby:{weights}> cat and a <lora:collie:1> dog")
     assert composition.concepts[0].loras[0].te == 0.8
@@ -212,3 +218,25 @@ def test_counts_and_praise_in_an_activation_text_are_no_trigger() -> None:
     composition = analyze("2girls, onora, twyla, <lora:one:1>, <lora:two:1>", evidence=lambda name: known[name])
     assert found(composition) == {"one": "onora", "two": "twyla"}
     assert {variant.text for variant in composition.variants} == {"2girls, onora, twyla"}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "known"),
+    [
+        ("a woman in a plush coat, <lora:fur:0.7> plush coat, <lora:iris:0.5> fine eyes", {}),
+        ("a road, <lora:one:0.8> oldish style, <lora:two:0.6> moody colors", {}),
+        ("a diver, in the style of zaxx and yoxx, <lora:z1:0.6>, <lora:y1:0.5>", {"z1": ["zaxx"], "y1": ["yoxx"]}),
+        ("scenery, <lora:hill:0.8> snowy mountain, <lora:dusk:0.5> city background", {}),
+        ("1girl, ciara, <lora:ciara:0.8>, plate armor, <lora:plate_armor:0.6>", {"ciara": ["ciara, 1girl"]}),
+    ],
+)
+def test_styles_clothes_and_places_are_left_to_the_host(prompt: str, known: dict[str, list[str]]) -> None:
+    composition = analyze(prompt, activation_text=known)
+    assert not composition.composes
+    assert composition.host_text == prompt
+
+
+def test_who_was_trained_on_persons_goes_before_a_trigger_beside_a_tag() -> None:
+    known = {"ciara": ["ciara, 1girl"], "gerd": ["gerd, 1boy"]}
+    prompt = "1girl, 1boy, ciara, gerd, <lora:ciara:0.8>, <lora:gerd:0.8>, <lora:w_world:0.5> kaera mort"
+    assert found(analyze(prompt, activation_text=known)) == {"ciara": "ciara", "gerd": "gerd"}
