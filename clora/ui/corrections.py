@@ -91,7 +91,7 @@ def with_changed_cell(change: str, corrections: str) -> str:
     """
     try:
         cell = json.loads(change)
-        name, key, value = str(cell["lora"]), str(cell["key"]), str(cell["value"]).strip()
+        name, key, value = (printable(str(cell[part])).strip() for part in ("lora", "key", "value"))
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CLoRAError(f"The changed cell cannot be read: {shown(change)}.") from None
     if key not in CORRECTION_FIELDS:

@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from ..world import Scene, render, sample_scene
+from ..world import Scene, Thing, render, sample_scene
 from .common import options, to_tensor
 from .vae import load_vae
 
@@ -38,8 +38,9 @@ def _shard(job: tuple[Path, str, int, int, float]) -> tuple[list[Scene], Tensor]
 
 
 def load_latents(path: Path) -> tuple[list[Scene], Tensor]:
-    """The scenes and latents that this script wrote."""
-    data = torch.load(path, weights_only=False)
+    """The scenes and latents that this script wrote. A file that holds anything else is refused, not run."""
+    with torch.serialization.safe_globals([Scene, Thing]):
+        data = torch.load(path, weights_only=True)
     return data["scenes"], data["latents"]
 
 
