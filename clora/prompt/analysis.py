@@ -13,8 +13,9 @@ from .diagnostics import ignored_parts, unused_corrections, why_inactive
 from .region import Region, parse_region
 from .render import Edit, Rendered, render
 from .subjects import Subject, find_subjects, group_subjects, subject_of_style
-from .tags import LoraTag, Role, parse_role, parse_tags
+from .tags import LoraTag, Role, has_tags, parse_role, parse_tags
 from .text import Span
+from .token_ranges import LONGEST_PROMPT, LONGEST_TEXT, too_long
 from .triggers import Trigger, added_trigger_warning, triggers_at_words
 
 ActivationText = Callable[[str], Sequence[str]] | Mapping[str, Sequence[str]]
@@ -41,6 +42,8 @@ def analyze(
     Raises: CLoRAError if the prompt cannot be composed as written.
     """
     rows = overrides or {}
+    if len(prompt) > LONGEST_PROMPT and has_tags(prompt, 2):
+        raise too_long(len(prompt), LONGEST_PROMPT)
     tags = tuple(_with_row(tag, rows.get(tag.name)) for tag in parse_tags(prompt))
     _refuse_two_roles(tags)
     groups = group_subjects(prompt, tags, {name: row.words for name, row in rows.items() if row.words})
@@ -49,6 +52,7 @@ def analyze(
     if len(groups) < 2:
         composition = reader.inactive(groups)
     else:
+        _refuse_long(reader.base.resolved.text)
         _refuse_and(reader.base.resolved.text)
         texts = _texts_of(activation_text)
         find_subjects(prompt, reader.base.resolved, tags, groups, others, texts)
@@ -222,6 +226,11 @@ def _refuse_two_roles(tags: Sequence[LoraTag]) -> None:
 
 def _spelled(role: Role) -> str:
     return f"role={role.value}" + ("WORDS" if role is Role.SUBJECT_STYLE else "")
+
+
+def _refuse_long(text: str) -> None:
+    if len(text) > LONGEST_TEXT:
+        raise too_long(len(text), LONGEST_TEXT)
 
 
 def _refuse_and(text: str) -> None:

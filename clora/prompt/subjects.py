@@ -12,6 +12,12 @@ from .tags import LoraTag, Role
 from .text import ResolvedText, Span
 from .words import Offsets, find_words, following_words, has_words, same_words, split_occurrence, word_in_name
 
+MOST_CONCEPTS = 64
+"""A concept is one row more in every forward, and one text more to read."""
+_TOO_MANY = (
+    f"The prompt has more than {MOST_CONCEPTS} concept LoRAs, each of which is a prompt of its own: remove tags, or "
+    "leave some to the WebUI with role=off."
+)
 _ANY_TAG = re.compile(r"<\w+:[^<>]*>")
 
 
@@ -42,7 +48,10 @@ class Subject:
 
 
 def group_subjects(prompt: str, tags: Sequence[LoraTag], panel_words: Mapping[str, str]) -> list[Subject]:
-    """The concepts. Tags with no text between them belong to one concept, unless they have different words."""
+    """The concepts. Tags with no text between them belong to one concept, unless they have different words.
+
+    Raises: CLoRAError for a LoRA twice on one subject, and for too many concepts.
+    """
     groups: list[Subject] = []
     side_by_side: list[Subject] = []
     for i, tag in enumerate(tags):
@@ -55,6 +64,8 @@ def group_subjects(prompt: str, tags: Sequence[LoraTag], panel_words: Mapping[st
                 source = WordsSource.TAG if tag.words else WordsSource.PANEL if given else None
                 group = Subject([], tag.span.end, given, words_source=source)
                 groups.append(group)
+                if len(groups) > MOST_CONCEPTS:
+                    raise CLoRAError(_TOO_MANY)
                 side_by_side.append(group)
             elif given and not group.given:
                 group.given, group.words_source = given, WordsSource.TAG if tag.words else WordsSource.PANEL

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from ..errors import CLoRAError
 from .region import Region, parse_region
@@ -73,6 +74,11 @@ def parse_tags(prompt: str) -> tuple[LoraTag, ...]:
                 f"{tag.te:g}:{tag.unet:g}): give both tags the same weight, or remove one of them."
             )
     return tags
+
+
+def has_tags(prompt: str, count: int) -> bool:
+    """Whether the prompt has `count` LoRA tags or more."""
+    return len(list(islice(_TAG.finditer(prompt), count))) == count
 
 
 def remove_tags(prompt: str, tags: Sequence[LoraTag]) -> str:

@@ -153,12 +153,10 @@ def _with_words(
 
 
 def _rows(composition: Composition, layout: Layout | None) -> list[ReportRow]:
-    rows = []
+    rows, variant = [], composition.variants[0]
+    found = layout(ResolvedText.whole(variant.text)) if layout is not None and any(variant.subjects) else None
     for number, concept in enumerate(composition.concepts):
-        tokens: tuple[int, ...] = ()
-        variant = composition.variants[0]
-        if layout is not None and variant.subjects[number]:
-            tokens = layout(ResolvedText.whole(variant.text)).positions(variant.subjects[number])
+        tokens = found.positions(variant.subjects[number]) if found is not None else ()
         words = concept.words + (f" ({concept.occurrence}.)" if concept.occurrence > 1 else "")
         place = concept.region.text if concept.region else ""
         rows += [_row(use, "concept", words, ", ".join(concept.triggers), tokens, place) for use in concept.loras]

@@ -60,8 +60,8 @@ def add_routes(app: Any, read: Callable[[str, str, Any], Report]) -> None:
             prompt, negative, corrections = _analyze_fields(body)
         except CLoRAError as error:
             raise HTTPException(422, str(error)) from None
-        with host_api.queue_lock:
-            return read(prompt, negative, corrections).as_json()
+        # Without the host's queue, which a picture holds while it is drawn: only text is read.
+        return read(prompt, negative, corrections).as_json()
 
     app.add_api_route("/clora/v1/settings", settings_schema, methods=["GET"], dependencies=dependencies)
     app.add_api_route("/clora/v1/version", version, methods=["GET"], dependencies=dependencies)
