@@ -67,10 +67,12 @@ def settings_of(preset: str) -> dict[str, Any]:
     return {**FEW, "preset": preset} if preset != "fast" else {"preset": "fast", "show_masks": False}
 
 
-@pytest.mark.parametrize("hires", [False, True])
-@pytest.mark.parametrize("preset", PRESETS)
+SMALL = {"width": 64, "height": 64, "steps": 2}
+
+
+@pytest.mark.parametrize(("preset", "hires"), [*((preset, False) for preset in PRESETS), ("default", True)])
 def test_one_failure_anywhere_is_the_same_picture(host: Host, preset: str, hires: bool) -> None:
-    job: dict[str, Any] = {"clora": settings_of(preset), "enable_hr": hires, "steps": 2}
+    job: dict[str, Any] = {"clora": settings_of(preset), "enable_hr": hires, **SMALL}
     with failing(host, 0) as forwards:
         whole = host.draw(**job).latent
     # In a hires pass every forward has been seen in a first one: the last two stand for all.
@@ -86,7 +88,7 @@ def test_one_failure_anywhere_is_the_same_picture(host: Host, preset: str, hires
 def test_memory_that_stays_short_is_one_sentence(host: Host, preset: str) -> None:
     from clora.hosts.host_api import RefusedError
 
-    job: dict[str, Any] = {"clora": settings_of(preset), "steps": 2}
+    job: dict[str, Any] = {"clora": settings_of(preset), **SMALL}
     with failing(host, 0) as forwards:
         whole = host.draw(**job).latent
     row = "Memory runs out with a single row"
@@ -99,10 +101,9 @@ def test_memory_that_stays_short_is_one_sentence(host: Host, preset: str) -> Non
         assert torch.equal(host.draw(**job).latent, whole)
 
 
-@pytest.mark.parametrize("hires", [False, True])
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(("preset", "hires"), [*((preset, False) for preset in PRESETS), ("default", True)])
 def test_one_row_at_once_is_one_row_at_once(host: Host, preset: str, hires: bool) -> None:
-    job: dict[str, Any] = {"enable_hr": hires, "steps": 3}
+    job: dict[str, Any] = {"enable_hr": hires, **SMALL}
     with failing(host, 0) as forwards:
         single = host.draw(clora={**settings_of(preset), "rows_per_forward": 1}, **job)
     assert set(forwards) == {1}
@@ -111,7 +112,7 @@ def test_one_row_at_once_is_one_row_at_once(host: Host, preset: str, hires: bool
 
 @pytest.mark.parametrize("words", ["", "(cat:1.0) ", "many words, " * 40])
 def test_scheduled_texts_are_encoded_one_by_one(host: Host, words: str) -> None:
-    job: dict[str, Any] = {"prompt": f"{PROMPT} [in rain:in snow:0.5], [{words}:1]", "clora": FEW, "steps": 2}
+    job: dict[str, Any] = {"prompt": f"{PROMPT} [in rain:in snow:0.5], [{words}:1]", "clora": FEW, **SMALL}
     whole = host.draw(**job).latent
     with failing(host, 1) as forwards:
         found = host.draw(**job)
