@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..errors import CLoRAError
+from ..lora.handles import check_hooks, removed_at_end
 from ..models import CrossAttention, ModelFamily, family_of
+
+Result = TypeVar("Result")
 
 
 class ForwardStopped(Exception):
@@ -72,19 +76,22 @@ class AttentionProbe:
         self._order: dict[tuple[int, int], tuple[str, ...]] = {}
         self._seen: list[tuple[str, int]] | None = None
         self._active: _Collection | None = None
+        self._handles: list[RemovableHandle] = []
 
     @contextmanager
     def installed(self) -> Iterator[AttentionProbe]:
-        """The hooks exist inside this block and are removed on every way out of it."""
-        handles = []
+        """The hooks exist inside this block and are removed on every way out of it.
+
+        Raises: CLoRAError if another extension has removed one of them.
+        """
+        handles = self._handles = []
         try:
-            for layer in self.layers:
-                handles.append(layer.to_q.register_forward_hook(self._query_hook(layer)))
-                handles.append(layer.to_k.register_forward_hook(self._key_hook(layer)))
-            yield self
+            with removed_at_end(handles):
+                for layer in self.layers:
+                    handles.append(layer.to_q.register_forward_hook(self._query_hook(layer)))
+                    handles.append(layer.to_k.register_forward_hook(self._key_hook(layer)))
+                yield self
         finally:
-            for handle in handles:
-                handle.remove()
             self._active = self._seen = None
 
     def survey(self, size: tuple[int, int], forward: Callable[[], Any]) -> tuple[str, ...]:
@@ -116,12 +123,12 @@ class AttentionProbe:
         self,
         size: tuple[int, int],
         columns: Sequence[int],
-        forward: Callable[[], Tensor],
+        forward: Callable[[], Result],
         *,
         stop: bool = False,
         keep_layers: bool = False,
         which: str = "all",
-    ) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+    ) -> tuple[Tensor, Result | None, dict[str, Tensor]]:
         """Run `forward` over R rows and average the maps of the probed layers and their heads.
 
         Returns maps (R, K, h_a, w_a) for the K text positions `columns`, the forward's own result (None with
@@ -139,7 +146,7 @@ class AttentionProbe:
             raise RuntimeError("survey() must run before a forward can be stopped")
         active = _Collection(grid, columns, stop, names, keep_layers)
         self._active = active
-        result: Tensor | None = None
+        result: Result | None = None
         try:
             result = forward()
         except ForwardStopped:
@@ -147,6 +154,7 @@ class AttentionProbe:
         finally:
             self._active = None
         if active.total is None:
+            check_hooks(self._handles)
             raise CLoRAError(
                 "The model's attention layers did not call their query and key projections, so CLoRA gets no attention "
                 "maps: turn off fused projections, or the extension that replaces the attention."

@@ -17,7 +17,7 @@ from ..guidance.update import LatentUpdate
 from ..lora.rows import RowLoras
 from ..models import ModelFamily
 from ..models.denoiser import Denoiser
-from ..models.memory import RowLimit
+from ..models.memory import RowLimit, memory_errors_told
 from ..regions.mask_cache import MaskCache
 from ..regions.masks import even_masks, resize_masks
 from ..regions.vanishing import VanishingSubjects
@@ -52,7 +52,7 @@ class Composer:
         self.settings, self.schedule = settings, schedule(settings, steps)
         self.probe = AttentionProbe(model, family)
         self.warnings: list[str] = [] if warnings is None else warnings
-        limit = RowLimit(settings.rows_per_forward, self._warn)
+        self._limit = limit = RowLimit(settings.rows_per_forward, self._warn)
         self.update = LatentUpdate(self.probe, settings, limit, columns=record_columns, grid_order=grid_order)
         forwards = Forwards(
             self.probe, limit, both_halves=settings.maps == "both", extra_columns=record_columns, grid_order=grid_order
@@ -67,8 +67,12 @@ class Composer:
 
     @contextmanager
     def installed(self) -> Iterator[Composer]:
-        """The hooks exist inside this block only. Install the row-wise LoRAs before."""
+        """The hooks exist inside this block only. Install the row-wise LoRAs before.
+
+        Raises: CLoRAError if memory runs out inside, though every forward ran with the fewest rows.
+        """
         with ExitStack() as stack:
+            stack.enter_context(memory_errors_told())
             stack.enter_context(self.strategy.installed())
             stack.enter_context(self.probe.installed())
             yield self
@@ -103,7 +107,7 @@ class Composer:
         if updates:
             size = (latent.shape[-2], latent.shape[-1])
             first = rows_of(plans[:1], (True,))[:1]
-            self.probe.survey(size, lambda: denoiser.predict(latent[:1], first))
+            self._limit.run(1, lambda _: self.probe.survey(size, lambda: denoiser.predict(latent[:1], first)))
         tolerance, known = self.settings.refine_tolerance, None
         # Each image ends by its own loss, so that it does not depend on the batch it is in.
         moving = torch.ones(len(latent), dtype=torch.bool, device=latent.device)

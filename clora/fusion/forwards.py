@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,12 @@ from ..attention.probe import AttentionProbe
 from ..conditioning.plan import ImagePlan, chunks
 from ..models.denoiser import Denoiser, Row
 from ..models.memory import RowLimit
+
+Shown = tuple[tuple[Row, ...], Tensor]
+"""The rows that a forward's attention layers see, and its values (R, C, h, w)."""
+
+FusedForward = Callable[[tuple[Row, ...]], Tensor]
+"""Rows of all variants of some images and halves -> values (R, C, h, w) of the base rows among them."""
 
 
 def base_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
@@ -30,52 +37,70 @@ class Forwards:
         self, probe: AttentionProbe, limit: RowLimit, *, both_halves: bool = False, extra_columns: Sequence[int] = (),
         grid_order: str = "row-major",
     ) -> None:  # fmt: skip
-        self.probe, self.limit = probe, limit
+        self.probe, self.limit, self._fused_limit = probe, limit, limit.apart()
         self._both_halves, self._extra, self._grid_order = both_halves, tuple(extra_columns), grid_order
 
     def rows(
         self, latent: Tensor, rows: tuple[Row, ...], plans: Sequence[ImagePlan], denoiser: Denoiser, *, read_maps: bool
     ) -> tuple[dict[Row, Tensor], AttentionMaps | None]:
-        """Each row's prediction (C, h, w) at latent (B, C, h, w), and the maps if asked for."""
+        """Each row's prediction (C, h, w) at latent (B, C, h, w), and the maps if asked for.
+
+        Raises: CLoRAError if memory runs out with a single row.
+        """
+
+        def forward(piece: tuple[Row, ...]) -> Shown:
+            return piece, denoiser.predict(latent_rows(latent, piece), piece)
+
+        return self._in_pieces(self.limit, latent, rows, plans, forward, read_maps=read_maps)
+
+    def fused(
+        self, latent: Tensor, rows: tuple[Row, ...], plans: Sequence[ImagePlan], forward: FusedForward, *,
+        read_maps: bool,
+    ) -> tuple[dict[Row, Tensor], AttentionMaps | None]:  # fmt: skip
+        """The same for forwards that run the base rows of `rows` only, with all variants in them.
+
+        With fewer rows at once, conditional and unconditional ones run apart. Raises: CLoRAError as `rows` does.
+        """
+
+        def own(piece: tuple[Row, ...]) -> Shown:
+            bases = {(row.image, row.conditional) for row in piece}
+            seen = tuple(row for row in rows if (row.image, row.conditional) in bases)
+            return seen, forward(seen)
+
+        return self._in_pieces(self._fused_limit, latent, base_rows(rows), plans, own, read_maps=read_maps)
+
+    def _in_pieces(
+        self, limit: RowLimit, latent: Tensor, rows: tuple[Row, ...], plans: Sequence[ImagePlan],
+        forward: Callable[[tuple[Row, ...]], Shown], *, read_maps: bool,
+    ) -> tuple[dict[Row, Tensor], AttentionMaps | None]:  # fmt: skip
+        """`forward(piece)` of as many of `rows` at once as fit; it returns the rows whose maps it shows, and values."""
 
         def attempt(size: int) -> tuple[dict[Row, Tensor], AttentionMaps | None]:
             predictions: dict[Row, Tensor] = {}
             maps: list[Tensor] = []
+            shown: list[Row] = []
             for piece in chunks(rows, size):
-
-                def forward(piece: tuple[Row, ...] = piece) -> Tensor:
-                    return denoiser.predict(latent_rows(latent, piece), piece)
-
                 if read_maps:
-                    own, result = self._collected(latent, plans, forward)
+                    own, (seen, values) = self._collected(latent, plans, partial(forward, piece))
                     maps.append(own)
+                    shown += seen
                 else:
-                    result = forward()
-                predictions.update(zip(piece, result, strict=True))
-            return predictions, self._averaged(torch.cat(maps), rows, plans) if maps else None
+                    _, values = forward(piece)
+                predictions.update(zip(piece, values, strict=True))
+            return predictions, self._averaged(torch.cat(maps), shown, plans) if maps else None
 
-        return self.limit.run(len(rows), attempt)
-
-    def once(
-        self, latent: Tensor, rows: tuple[Row, ...], plans: Sequence[ImagePlan], forward: Callable[[], Tensor], *,
-        read_maps: bool,
-    ) -> tuple[Tensor, AttentionMaps | None]:  # fmt: skip
-        """The result of one forward whose attention layers see `rows`, and its maps if asked for."""
-        if not read_maps:
-            return forward(), None
-        maps, result = self._collected(latent, plans, forward)
-        return result, self._averaged(maps, rows, plans)
+        return limit.run(len(rows), attempt)
 
     def _collected(
-        self, latent: Tensor, plans: Sequence[ImagePlan], forward: Callable[[], Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Maps (R, K, h_a, w_a) and predictions of a forward."""
+        self, latent: Tensor, plans: Sequence[ImagePlan], forward: Callable[[], Shown]
+    ) -> tuple[Tensor, Shown]:
+        """Maps (R, K, h_a, w_a) and what a forward returns."""
         size = (latent.shape[-2], latent.shape[-1])
         maps, result, _ = self.probe.collect(size, needed_columns(plans, self._extra), forward)
         assert result is not None
         return maps, result
 
-    def _averaged(self, maps: Tensor, rows: tuple[Row, ...], plans: Sequence[ImagePlan]) -> AttentionMaps:
+    def _averaged(self, maps: Tensor, rows: Sequence[Row], plans: Sequence[ImagePlan]) -> AttentionMaps:
         counted = [i for i, row in enumerate(rows) if row.conditional or self._both_halves]
         columns = needed_columns(plans, self._extra)
         return average_maps(maps[counted], [rows[i] for i in counted], columns, self._grid_order)

@@ -8,16 +8,18 @@ that covers everything this equals that variant's own row.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..attention.maps import latent_rows
 from ..errors import CLoRAError
 from ..lora.blend import Blend
+from ..lora.handles import removed_at_end
 from ..lora.rows import RowLoras
 from ..models import CrossAttention, ModelFamily
 from ..models.denoiser import Denoiser, Row
@@ -63,19 +65,24 @@ class LayerwiseFusion:
 
     @contextmanager
     def installed(self) -> Iterator[LayerwiseFusion]:
-        """The hooks exist inside this block and are removed on every way out of it."""
-        with ExitStack() as stack:
-            for layer in self._layers:
-                for handle in (
-                    layer.module.register_forward_pre_hook(self._enter, with_kwargs=True),
-                    layer.module.register_forward_hook(self._leave),
-                    layer.to_q.register_forward_pre_hook(self._narrow),
-                    layer.to_q.register_forward_hook(self._widen),
-                    layer.to_out.register_forward_pre_hook(self._mix),
-                ):
-                    stack.callback(handle.remove)
-            stack.callback(setattr, self, "_active", None)
-            yield self
+        """The hooks exist inside this block and are removed on every way out of it.
+
+        Raises: CLoRAError if another extension has removed one of them.
+        """
+        handles: list[RemovableHandle] = []
+        try:
+            with removed_at_end(handles):
+                for layer in self._layers:
+                    handles += (
+                        layer.module.register_forward_pre_hook(self._enter, with_kwargs=True),
+                        layer.module.register_forward_hook(self._leave),
+                        layer.to_q.register_forward_pre_hook(self._narrow),
+                        layer.to_q.register_forward_hook(self._widen),
+                        layer.to_out.register_forward_pre_hook(self._mix),
+                    )
+                yield self
+        finally:
+            self._active = None
 
     def predict(self, latent: Tensor, rows: tuple[Row, ...], masks: Sequence[Tensor], denoiser: Denoiser) -> Tensor:
         """Predictions (R, C, h, w) of `base_rows(rows)`, fused by `masks[image]` (V, h, w), from latent (B, C, h, w).

@@ -9,9 +9,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..lora.rows import RowLoras
+from ..models.denoiser import Row
 from ..settings import Settings
 from .exact import Exact
-from .forwards import Forwards, base_rows
+from .forwards import Forwards
 from .layerwise import LayerwiseFusion
 from .strategy import Cost, Prediction, StepInputs
 
@@ -41,11 +42,11 @@ class SinglePass(Exact):
             return super().predict(step)
         rows, masks = self.rows(step), step.masks
 
-        def forward() -> Tensor:
-            return self._layerwise.predict(step.latent, rows, masks, step.denoiser)
+        def forward(of: tuple[Row, ...]) -> Tensor:
+            return self._layerwise.predict(step.latent, of, masks, step.denoiser)
 
-        values, maps = self.forwards.once(step.latent, rows, step.plans, forward, read_maps=step.read_maps)
-        return Prediction(dict(zip(base_rows(rows), values, strict=True)), maps, fused=True)
+        values, maps = self.forwards.fused(step.latent, rows, step.plans, forward, read_maps=step.read_maps)
+        return Prediction(values, maps, fused=True)
 
     @contextmanager
     def installed(self) -> Iterator[None]:

@@ -88,10 +88,14 @@ class LatentUpdate:
         free = free_bytes(latent.device)
         if free is None or self.limit.size or self._row_bytes or len(rows) < 2:
             return
-        size = GraphSize(self.probe.model)
-        with denoiser.gradients(), size.measured():
-            self._maps(denoiser, latent.detach().clone().requires_grad_(True), rows[:1], columns)
-        self._row_bytes = size.bytes
+
+        def measure(_: int) -> int:
+            size = GraphSize(self.probe.model)
+            with denoiser.gradients(), size.measured():
+                self._maps(denoiser, latent.detach().clone().requires_grad_(True), rows[:1], columns)
+            return size.bytes
+
+        self._row_bytes = self.limit.run(1, measure)
         self.limit.fit(len(rows), self._row_bytes, free)
 
     def _scaled_gradient(

@@ -16,7 +16,6 @@ from typing import Any
 from fastapi import Depends, HTTPException
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from modules import errors, paths_internal, script_callbacks, scripts, sd_samplers, sd_samplers_common, shared
-from modules.call_queue import queue_lock
 from modules.prompt_parser import SdConditioning
 
 from ..conditioning.encoding import Encoded
@@ -24,7 +23,7 @@ from ..conditioning.timetable import PromptSteps
 from ..errors import CLoRAError
 from ..lora.user_metadata import LoraNotes, read_notes
 
-__all__ = ["AlwaysVisible", "Script", "SdConditioning", "queue_lock", "script_callbacks", "scripts"]
+__all__ = ["AlwaysVisible", "Script", "SdConditioning", "script_callbacks", "scripts"]
 
 _COMMENT = re.compile(r"\n?#[^\n]*(?:\n|$)")
 

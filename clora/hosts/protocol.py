@@ -88,6 +88,10 @@ class EvaluationHandler(Protocol):
         """The host goes on without CLoRA (a refiner took over)."""
         ...
 
+    def failed(self) -> None:
+        """An evaluation failed or was interrupted, so the pass has ended and its hooks are removed."""
+        ...
+
 
 class WebUIModel(Protocol):
     """The loaded model of a host."""

@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
+from ..errors import CLoRAError
+from ..lora.handles import check_hooks
 from . import host_api
 from .protocol import EvaluationHandler, sampler_position
 
@@ -41,6 +44,7 @@ class SamplerHook:
         self.cfg: Any = sampler.model_wrap_cfg
         self.x: Tensor | None = None
         self.predicted: Predictions | None = None
+        self.removed = False
         self._scale = 1.0
         self._evaluations, self._first_timestep = 0, 0.0
         self._handles = [
@@ -75,16 +79,22 @@ class SamplerHook:
         """Answer the host's model from now on, for the latent `x` (B, C, h, w)."""
 
     def stop_answering(self) -> None:
-        """Give the host its own model back; called after every evaluation and by `remove`."""
+        """Give the host its own model back; called by `remove`."""
 
     # -------------------------------------------------------------------------------------------- one pass
 
     def remove(self) -> None:
         """Remove the hooks; may be called more than once."""
+        self.removed = True
         for handle in self._handles:
             handle.remove()
         self.x = None
         self.stop_answering()
+
+    def check(self) -> None:
+        """Raises: CLoRAError if another extension has removed the hooks of a pass that has not ended."""
+        if not self.removed:
+            check_hooks(self._handles)
 
     def predictions(self, x: Tensor, guidance: bool) -> Predictions:
         """The fused predictions at `x` (B, C, h, w), computed once per evaluation.
@@ -100,6 +110,7 @@ class SamplerHook:
     @host_api.refusing()
     def _before(self, _: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         self.x, self.predicted = None, None
+        self.check()
         host_api.stop_if_interrupted()
         if not self.model.is_loaded():
             self.handler.ended("the refiner took over")
@@ -119,13 +130,30 @@ class SamplerHook:
 
     @host_api.refusing()
     def _after(self, _: nn.Module, args: Sequence[Any], result: Tensor | None) -> Tensor | None:
-        self.stop_answering()
         x, self.x = self.x, None
         if result is None:  # the evaluation failed or was interrupted, and the sampler ends with it
-            self.remove()
+            self._end()
             return None
-        late = None if x is None or self.predicted is None else self.handler.after()
-        if x is None or late is None:
+        try:
+            return None if x is None else self._finished(x, result)
+        except BaseException:
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        self.remove()
+        self.handler.failed()
+
+    def _finished(self, x: Tensor, result: Tensor) -> Tensor | None:
+        """The result of an evaluation at `x` after the late update, None if there is none. Raises: CLoRAError."""
+        self.check()
+        if not bool(torch.isfinite(result).all()):
+            raise CLoRAError(
+                f"The prediction holds NaN or infinite values at evaluation {self._evaluations}: use full precision "
+                "(--no-half), smaller weights of the LoRAs, or a smaller update strength."
+            )
+        late = None if self.predicted is None else self.handler.after()
+        if late is None:
             return None
         change = self._move(x, late)
         # The noise stays the one from before the late update: x0 = x - sigma * noise moves along with x.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 from torch import nn
@@ -10,8 +10,11 @@ from torch import nn
 from ..conditioning.encoding import Encoded, TextGroup, equal_length
 from ..conditioning.lora_sets import LoraSets
 from ..lora.rows import RowLoras
+from ..models.memory import ONE_TEXT, RowLimit
 from ..prompt import PromptTokens, ResolvedText
 from .protocol import WebUIModel
+
+_APART = "Memory ran out: scheduled texts are encoded one by one, which may change their emphasis slightly."
 
 
 class WebUITextEncoder:
@@ -22,8 +25,12 @@ class WebUITextEncoder:
     empty.
     """
 
-    def __init__(self, model: WebUIModel, size: tuple[int, int]) -> None:
+    def __init__(
+        self, model: WebUIModel, size: tuple[int, int], warn: Callable[[str], None] = lambda text: None
+    ) -> None:
+        """`warn` gets a warning if memory runs out."""
         self._model, self._size = model, size
+        self._limit = RowLimit(0, lambda _: warn(_APART), ONE_TEXT)
 
     @property
     def components(self) -> Mapping[str, nn.Module]:
@@ -49,7 +56,23 @@ class WebUITextEncoder:
         return equal_length(encoded, empty if self._model.pads_prompts else None)
 
     def _encode(self, texts: Sequence[str], loras: Sequence[RowLoras], lora_set: int, negative: bool) -> list[Encoded]:
-        """One call of the host, with one LoRA set on."""
+        """One call of the host, or one for each text where memory runs out, with one LoRA set on.
+
+        Raises: CLoRAError if memory runs out with a single text.
+        """
+
+        def attempt(size: int) -> list[Encoded]:
+            if size == 0 or len(texts) == 1:
+                return self._call(texts, loras, lora_set, negative)
+            # A call zeroes negative prompts if all of its texts are empty: all of the group's count.
+            alone = [self._call([text], loras, lora_set, negative and not any(texts)) for text in texts]
+            # In one call the host fills up the shorter texts.
+            filled = equal_length(alone, lambda: self._call([""], loras, lora_set, False)[0])
+            return [one for (one,) in filled]
+
+        return self._limit.run(len(texts), attempt)
+
+    def _call(self, texts: Sequence[str], loras: Sequence[RowLoras], lora_set: int, negative: bool) -> list[Encoded]:
         width, height = self._size
         with ExitStack() as stack:
             for one in loras:

@@ -70,7 +70,7 @@ def read_lora(path: str | Path) -> LoraFile:
     """Read one LoRA file onto the CPU, in the dtypes of the file.
 
     The header is checked before any tensor is read.
-    Raises: CLoRAError if the file is not a valid safetensors file.
+    Raises: CLoRAError if the file is not a valid safetensors file, or holds NaN or infinite values.
     """
     path = Path(path)
     with _opened(path) as file:
@@ -83,12 +83,27 @@ def read_lora(path: str | Path) -> LoraFile:
             tensors = safetensors.torch.load(content)
     except Exception as error:
         raise _broken(path, f"its tensors cannot be read ({type(error).__name__})") from error
+    _check_finite(path, tensors)
     groups: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         module, suffix = split_key(key)
         group = groups.setdefault(module, {})
         group[suffix if suffix not in group else key] = tensor
     return LoraFile(path.stem, path, _metadata(header), groups)
+
+
+def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raises: CLoRAError for a tensor with NaN or infinite values, which would make the whole picture NaN."""
+    for key, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            continue
+        plain = tensor.float() if tensor.element_size() == 1 else tensor  # float8 has no isfinite
+        # A sum shows NaN and infinity in one pass without a mask; only where it is not finite is each value asked.
+        if not bool(torch.isfinite(plain.sum(dtype=torch.float64))) and not bool(torch.isfinite(plain).all()):
+            raise CLoRAError(
+                f'The LoRA file "{path.name}" holds NaN or infinite values in its tensor "{key[:80]}": its training '
+                "failed or the file is damaged; use another version of this LoRA."
+            )
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from ..errors import CLoRAError
 from .blend import Blend
 from .formats import Delta
+from .handles import removed_at_end
 from .hooked import Blended, Rows, bound, hook_of
 from .resolve import AppliedLora
 from .target import Target
@@ -60,19 +61,21 @@ class RowLoras:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """The hooks exist inside this context only. They run before other hooks of the same modules."""
+        """The hooks exist inside this context only. They run before other hooks of the same modules.
+
+        Raises: CLoRAError if another extension has removed one of them.
+        """
         if self._installed:
             raise RuntimeError("the hooks of this RowLoras are already installed")
         handles: list[RemovableHandle] = []
         self._installed = True
         try:
-            for layer in self._layers:
-                hook = bound(layer, self._current)
-                handles.append(layer.module.register_forward_hook(hook, prepend=True, with_kwargs=True))
-            yield
+            with removed_at_end(handles):
+                for layer in self._layers:
+                    hook = bound(layer, self._current)
+                    handles.append(layer.module.register_forward_hook(hook, prepend=True, with_kwargs=True))
+                yield
         finally:
-            for handle in handles:
-                handle.remove()
             self._installed = False
 
     @contextmanager

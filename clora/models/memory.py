@@ -1,7 +1,11 @@
-"""How many rows fit into memory, and fewer of them when it runs out all the same, without losing the run."""
+"""How many rows fit into memory, and fewer of them when it runs out all the same, without losing the run.
+
+Every forward of CLoRA (text encoder, survey, update, rows, single pass) runs inside `RowLimit.run`.
+"""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -14,11 +18,51 @@ from ..errors import CLoRAError
 Result = TypeVar("Result")
 
 
+_SIGNS = ("out of memory", "allocate memory", "not enough memory", "not enough gpu", "alloc_failed")
+"""What the messages of failed allocations have in common on devices without an exception of their own (Apple's MPS,
+DirectML, cuBLAS, a CPU)."""
+
+ONE_ROW = (
+    "Memory runs out with a single row at once: choose a smaller picture or Fusion single-pass, or set Update until to "
+    "0."
+)
+DECODING = (
+    "Memory runs out while a picture is decoded: choose a smaller picture, or turn on tiling of the VAE "
+    "(pipe.vae.enable_tiling())."
+)
+ONE_TEXT = (
+    "Memory runs out while a single text is encoded: close other programs that use the memory, or choose a smaller "
+    "model."
+)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on a GPU or in main memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
     )
+
+
+@contextmanager
+def memory_errors_told(sentence: str = ONE_ROW) -> Iterator[None]:
+    """Memory that runs out inside this block outside of `RowLimit.run` raises a CLoRAError with `sentence`."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise CLoRAError(sentence) from None
+        raise
+
+
+def give_back() -> None:
+    """Free what is unused: garbage with reference cycles, and memory that torch holds for later."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if hasattr(torch, "xpu") and torch.xpu.is_available():
+        torch.xpu.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 _SPARE = 0.75  # part of the free memory that activations may take; the rest is for what comes and goes
@@ -59,11 +103,18 @@ class GraphSize:
 
 
 class RowLimit:
-    """Most rows in one forward: `size` (0: all at once), halved whenever memory runs out, for the rest of the run."""
+    """Most rows in one forward: `size` (0: all at once), halved whenever memory runs out, for the rest of the run.
 
-    def __init__(self, size: int, warn: Callable[[str], None] = lambda text: None) -> None:
+    `warn` gets the warning about it. `sentence` is the error where not even one row fits.
+    """
+
+    def __init__(self, size: int, warn: Callable[[str], None] = lambda text: None, sentence: str = ONE_ROW) -> None:
         self.size = size
-        self._warn = warn
+        self._asked, self._warn, self._sentence = size, warn, sentence
+
+    def apart(self) -> RowLimit:
+        """A limit that begins as this one began, for forwards of another kind, whose rows need another memory."""
+        return RowLimit(self._asked, self._warn, self._sentence)
 
     def fit(self, rows: int, row_bytes: int, free: int) -> None:
         """Where the size is automatic, no more rows than `free` bytes hold at `row_bytes` each."""
@@ -74,22 +125,23 @@ class RowLimit:
     def run(self, rows: int, attempt: Callable[[int], Result]) -> Result:
         """`attempt(size)` for work on `rows` rows, again with half as many where memory runs out.
 
+        A single row is tried twice, because the first failure frees what nobody uses any more.
         Raises: CLoRAError if memory runs out with a single row.
         """
+        last = False
         while True:
             try:
                 return attempt(self.size)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                alone = min(self.size or rows, rows) <= 1
             # Out here, so that the failed attempt's tensors are gone, which the exception's frames held.
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            if alone:
-                raise CLoRAError(
-                    "Memory runs out with a single row at once: choose a smaller picture or Fusion single-pass, or set "
-                    "Update until to 0."
-                )
-            self.size = max(1, min(self.size or rows, rows) // 2)
-            self._warn(f"Memory ran out: {self.size} rows are computed at once from here on, which takes longer.")
+            give_back()
+            size = min(self.size or rows, rows)
+            if size <= 1 and last:
+                raise CLoRAError(self._sentence)
+            last = size <= 1
+            if size > 1:
+                self.size = size // 2
+                now = "1 row is" if self.size == 1 else f"{self.size} rows are"
+                self._warn(f"Memory ran out: {now} computed at once from here on, which takes longer.")

@@ -18,8 +18,9 @@ from .roles import trigger_items
 from .search import find_subjects
 from .subjects import Subject, group_subjects, subject_of_style
 from .tag_roles import tags_with_roles
-from .tags import LoraTag, Role
+from .tags import LoraTag, Role, has_tags
 from .text import Span
+from .token_ranges import LONGEST_PROMPT, LONGEST_TEXT, too_long
 from .triggers import Trigger, added_trigger_warning, triggers_at_words
 
 ActivationText = Callable[[str], Sequence[str]] | Mapping[str, Sequence[str]]
@@ -47,6 +48,8 @@ def analyze(
     Raises: CLoRAError if something that the tags or the panel ask for is not possible; one message has all problems.
     """
     rows = overrides or {}
+    if len(prompt) > LONGEST_PROMPT and has_tags(prompt, 2):
+        raise too_long(len(prompt), LONGEST_PROMPT)
     known = cache(evidence or _texts_alone(activation_text))
     read = tags_with_roles(prompt, rows, known)
     tags = read.tags
@@ -59,6 +62,7 @@ def analyze(
     if len(found.groups) < 2 or AND.search(base.text):
         composition = reader.inactive(found.groups)
     else:
+        _refuse_long(base.text)
         texts = _texts_of(known)
         composition = reader.compose(found.groups, triggers_at_words(base, reader.tags, found.groups, texts))
     return replace(composition, warnings=(*composition.warnings, *unused_corrections(rows, tags)))
@@ -236,3 +240,8 @@ def _region(own: Sequence[LoraTag]) -> Region | None:
         names = " and ".join(f'"{name}"' for name in found.values())
         raise CLoRAError(f"The LoRAs {names} draw the same subject but have different place= values: keep one of them.")
     return next(iter(found), None)
+
+
+def _refuse_long(text: str) -> None:
+    if len(text) > LONGEST_TEXT:
+        raise too_long(len(text), LONGEST_TEXT)

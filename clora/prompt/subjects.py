@@ -12,6 +12,12 @@ from .tags import LoraTag, Role
 from .text import ResolvedText
 from .words import Offsets, find_words, has_words, same_words, split_occurrence
 
+MOST_CONCEPTS = 64
+"""A concept is one row more in every forward, and one text more to read."""
+_TOO_MANY = (
+    f"The prompt has more than {MOST_CONCEPTS} concept LoRAs, each of which is a prompt of its own: remove tags, or "
+    "leave some to the WebUI with role=off."
+)
 _ANY_TAG = re.compile(r"<\w+:[^<>]*>")
 
 
@@ -49,7 +55,10 @@ class Subject:
 def group_subjects(
     prompt: str, tags: Sequence[LoraTag], panel_words: Mapping[str, str], called: Sequence[bool]
 ) -> list[Subject]:
-    """The concepts. Tags with no text between them belong to one concept, unless they have different words."""
+    """The concepts. Tags with no text between them belong to one concept, unless they have different words.
+
+    Raises: CLoRAError for too many concepts.
+    """
     groups: list[Subject] = []
     side_by_side: list[Subject] = []
     start = 0
@@ -65,6 +74,8 @@ def group_subjects(
             if group is None:
                 group = Subject([], start, tag.span.end, given, words_source=source)
                 groups.append(group)
+                if len(groups) > MOST_CONCEPTS:
+                    raise CLoRAError(_TOO_MANY)
                 side_by_side.append(group)
             elif given and not group.given:
                 group.given, group.words_source = given, source

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from ..errors import CLoRAError, cut
 from .region import Region, parse_region
@@ -82,6 +83,11 @@ def read_tags(prompt: str) -> tuple[tuple[LoraTag, ...], list[str]]:
         except CLoRAError as error:
             mistakes.append(str(error))
     return tuple(tags), mistakes
+
+
+def has_tags(prompt: str, count: int) -> bool:
+    """Whether the prompt has `count` LoRA tags or more."""
+    return len(list(islice(_TAG.finditer(prompt), count))) == count
 
 
 def remove_tags(prompt: str, tags: Sequence[LoraTag]) -> str:

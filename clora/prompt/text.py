@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 INSERTED = -1
@@ -57,13 +58,10 @@ class ResolvedText:
 
 def runs(indices: Sequence[int]) -> tuple[Span, ...]:
     """The maximal runs of consecutive numbers in an ascending sequence."""
-    spans: list[Span] = []
-    for index in indices:
-        if spans and spans[-1].end == index:
-            spans[-1] = Span(spans[-1].start, index + 1)
-        else:
-            spans.append(Span(index, index + 1))
-    return tuple(spans)
+    if not indices:
+        return ()
+    cuts = [i for i in range(1, len(indices)) if indices[i] != indices[i - 1] + 1]
+    return tuple(Span(indices[a], indices[b - 1] + 1) for a, b in pairwise((0, *cuts, len(indices))))
 
 
 def _trim(text: str, span: Span) -> Span | None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from ..errors import CLoRAError
 from .text import Span
 
 Tokenize = Callable[[str], Sequence[int]]
@@ -16,6 +17,35 @@ _WORD = re.compile(r"\S+")
 _PIECE = re.compile(r"'(?:s|t|re|ve|m|ll|d)|[^\W\d_]+|\d|(?:[^\w\s]|_)+", re.IGNORECASE)
 _LONGEST = 128
 """Pieces with more possible cuts than this stay whole, because each cut costs a call of the tokenizer."""
+_MOST_ENDINGS = 40_000
+"""Characters of the endings of one prompt that are given to the tokenizer, about a second's work. Pieces after them
+stay whole."""
+_MOST_WORK = 900_000.0
+"""About a second's work of CLIP's tokenizer, whose time for a piece of n bytes grows like n^1.6 (measured)."""
+LONGEST_TEXT = 12_000
+"""Characters of a prompt without its LoRA tags that CLoRA reads; 40 chunks of tokens have about as many."""
+LONGEST_PROMPT = 50_000
+"""Characters of a prompt with its tags."""
+
+
+def check_length(text: str) -> None:
+    """Raises: CLoRAError for a text that would take a tokenizer longer than about a second."""
+    if len(text) > LONGEST_TEXT:
+        raise too_long(len(text), LONGEST_TEXT)
+    pieces = {match.group() for match in _PIECE.finditer(text)}
+    if sum(len(piece.encode("utf-8", "replace")) ** 1.6 for piece in pieces) > _MOST_WORK:
+        longest = max(pieces, key=len)
+        raise CLoRAError(
+            f'The prompt takes too long to read, with {len(longest)} characters without a space ("{longest[:20]}..."): '
+            "shorten it, or put spaces or commas between the words."
+        )
+
+
+def too_long(length: int, most: int) -> CLoRAError:
+    """The error for a prompt of more characters than CLoRA reads."""
+    return CLoRAError(
+        f"The prompt has {length} characters, and CLoRA reads at most {most}: shorten it, or turn CLoRA off."
+    )
 
 
 class TokenRanges:
@@ -25,6 +55,7 @@ class TokenRanges:
         self._tokenize = tokenize
         self._ids: dict[str, tuple[int, ...]] = {}
         self._words: dict[str, list[Span]] = {}
+        self._endings_left = _MOST_ENDINGS
 
     def ids(self, text: str) -> tuple[int, ...]:
         """The ids of the text."""
@@ -69,13 +100,19 @@ class TokenRanges:
             ranges.extend(Span(piece.start + a, piece.start + b) for a, b in cuts)
         return ranges
 
+    def _affordable(self, characters: int) -> bool:
+        if characters > self._endings_left:
+            return False
+        self._endings_left -= characters
+        return True
+
     def _by_endings(self, text: str, ids: Sequence[int], starts: Sequence[int]) -> list[Span]:
         """Cut the text wherever the tokens of the rest equal the last tokens of the whole.
 
         Byte-pair merges on the two sides of such a cut are independent, so the cuts are exactly where no token
         crosses.
         """
-        if len(ids) < 2 or len(starts) > _LONGEST:
+        if len(ids) < 2 or len(starts) > _LONGEST or not self._affordable(len(text) * len(starts) // 2):
             return [Span(0, len(text))] * len(ids)
         cuts = [(0, 0)]
         for start in starts:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ..errors import CLoRAError
 from .emphasis import Segment, parse_attention
 from .text import INSERTED, ResolvedText, Span, runs
-from .token_ranges import Tokenize, TokenRanges
+from .token_ranges import Tokenize, TokenRanges, check_length
 
 EmbeddingAt = Callable[[Sequence[int], int], "tuple[int, int] | None"]
 """(ids, index) -> (number of vectors, number of ids replaced) of the textual inversion that begins there, or None."""
@@ -32,11 +32,13 @@ class PromptTokens:
 
         Empty if scheduling removes the words from this text; see `scheduled_positions`.
         """
-        return tuple(
-            row
-            for row, sources in enumerate(self.sources)
-            if any(a.start < b.end and b.start < a.end for a in sources for b in spans)
-        )
+        # Tokens of one word have one tuple of sources, which is compared once.
+        distinct = {id(sources): sources for sources in self.sources}
+        shares = {
+            key: any(a.start < b.end and b.start < a.end for a in sources for b in spans)
+            for key, sources in distinct.items()
+        }
+        return tuple(row for row, sources in enumerate(self.sources) if shares[id(sources)])
 
 
 @dataclass
@@ -87,7 +89,9 @@ def encode_layout(
     `comma_id` turns on the hosts' rule that the text after a comma in the last `comma_backtrack` tokens of a full
     chunk moves to the next. `embedding_at` tells where a textual inversion replaces ids by several vectors (id 0).
     Source: FrozenCLIPEmbedderWithCustomWordsBase.tokenize_line in AUTOMATIC1111 1.10.1.
+    Raises: CLoRAError for a text that takes too long to read.
     """
+    check_length(str(resolved_text))
     ranges = TokenRanges(tokenize)
     layout = _Layout(chunk_length)
     for segment in parse_attention(resolved_text):
@@ -115,7 +119,9 @@ def _add_segment(
     embedding_at: EmbeddingAt | None,
 ) -> None:
     ids, spans = ranges.locate(segment.text)
-    sources = [_source(segment, span) for span in spans]
+    # Tokens of one word share a span, which may be long.
+    source_of = {span: _source(segment, span) for span in dict.fromkeys(spans)}
+    sources = [source_of[span] for span in spans]
     position = 0
     while position < len(ids):
         layout.make_room(ids[position], comma_id, comma_backtrack)

@@ -140,11 +140,10 @@ def _fixed_by_tags(prompt: str) -> dict[str, tuple[str, ...]]:
 def _rows(composition: Composition, layout: Layout | None) -> list[ReportRow]:
     rows: list[ReportRow] = []
     reasons = dict(composition.reasons)
+    variant = composition.variants[0]
+    found = layout(ResolvedText.whole(variant.text)) if layout is not None and any(variant.subjects) else None
     for number, concept in enumerate(composition.concepts):
-        tokens: tuple[int, ...] = ()
-        variant = composition.variants[0]
-        if layout is not None and variant.subjects[number]:
-            tokens = layout(ResolvedText.whole(variant.text)).positions(variant.subjects[number])
+        tokens = found.positions(variant.subjects[number]) if found is not None else ()
         words = concept.words + (f" ({concept.occurrence}.)" if concept.occurrence > 1 else "")
         place = concept.region.text if concept.region else ""
         why = concept.words_source.value if concept.words_source else ""

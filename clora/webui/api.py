@@ -63,8 +63,8 @@ def add_routes(app: Any, read: Callable[[str, str, Any], Report]) -> None:
         except CLoRAError as error:
             raise HTTPException(422, str(error)) from None
         try:
-            with host_api.queue_lock:
-                return {name: _encodable(one) for name, one in read(prompt, negative, corrections).as_json().items()}
+            # Without the host's queue, which a picture holds while it is drawn: only text is read.
+            return {name: _encodable(one) for name, one in read(prompt, negative, corrections).as_json().items()}
         except Exception as error:
             host_api.log_error("CLoRA failed")
             text = f"CLoRA failed ({type(error).__name__}: {shown(str(error))}): see the console, and please report it."

@@ -153,8 +153,9 @@ class Generation:
         self.notes.extend(conditioning.warnings)
         preview = self._preview if settings.preview_masks and masked else None
         self._pass = SamplingPass(
-            model, conditioning, settings, p.sampler.model_wrap_cfg, masks=masks, watch=self._watch, preview=preview
-        )
+            model, conditioning, settings, p.sampler.model_wrap_cfg, masks=masks, watch=self._watch, preview=preview,
+            failed=self.release,
+        )  # fmt: skip
         self._detach = model.attach(p, self._pass, self._pass.denoiser)
 
     def _condition(self, p: Any, hires: bool, model: WebUIModel, latent: Tensor | None) -> BatchConditioning:
@@ -163,7 +164,7 @@ class Generation:
         settings, factor = self.request.settings, family_of(model.unet).spatial_factor
         size = (p.width, p.height) if latent is None else (latent.shape[-1] * factor, latent.shape[-2] * factor)
         self._library = self._library or LoraLibrary(host_api.HostLoras())
-        encoder = WebUITextEncoder(model, size)
+        encoder = WebUITextEncoder(model, size, self.notes.append)
         # Global styles and role=off are not in the variants: the host has them in its weights.
         variants = [variants_of(one, settings) for one in compositions]
         return condition_batch(
@@ -194,6 +195,11 @@ class Generation:
             if sampling_pass is not None:
                 self.first_pass = self.first_pass or sampling_pass.outcome
                 self.notes.extend(sampling_pass.outcome.warnings)
+
+    def release(self) -> None:
+        """End the pass and let go of the LoRA files: no script is called after a failed job."""
+        self.end_pass()
+        self._library = None
 
     def end_batch(self) -> None:
         """After the last pass of a batch: keep what there is to show for its pictures."""

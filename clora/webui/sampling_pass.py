@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,13 +69,13 @@ class SamplingPass:
 
     `masks` are those of an earlier pass, which this pass uses as they are and without updates (hires).
     `watch` is called after each update with the phase in words; an exception it raises ends the pass. `preview` is
-    called after each evaluation.
+    called after each evaluation, `failed` once an evaluation has failed or was interrupted.
     """
 
     def __init__(
         self, model: WebUIModel, conditioning: BatchConditioning, settings: Settings, host_denoiser: object, *,
         masks: Sequence[Tensor] | None = None, watch: Callable[[str], None] | None = None,
-        preview: Callable[[Outcome], None] | None = None,
+        preview: Callable[[Outcome], None] | None = None, failed: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         self.model, self.conditioning, self.settings = model, conditioning, settings
         self.loras = RowLoras("unet", model.unet, conditioning.sets)
@@ -82,7 +83,7 @@ class SamplingPass:
         self.outcome = Outcome()
         self.progress = Progress()
         self._masks, self._watch = masks, watch or (lambda text: None)
-        self._preview = preview
+        self._preview, self._failed = preview, failed or (lambda: None)
         self._composer: Composer | None = None
         self._index, self._updating = 0, True
         self._plans = conditioning.at(0).plans
@@ -143,6 +144,10 @@ class SamplingPass:
         """The host goes on without CLoRA from here."""
         self.outcome.ended = self.outcome.ended or why
 
+    def failed(self) -> None:
+        """An evaluation failed or was interrupted."""
+        self._failed()
+
     def _installed(self) -> _Installed:
         assert self._composer is not None
         return _Installed(self._composer, self.loras)
@@ -168,5 +173,5 @@ class _Installed:
             self._stack = stack.pop_all()
         return self._composer
 
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)

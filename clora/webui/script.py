@@ -157,14 +157,15 @@ def _of(p: Any) -> Generation | None:
 def _finish(p: Any) -> None:
     generation = _of(p)
     if generation is not None:
-        generation.end_pass()
+        generation.release()
+        _running[:] = [one for one in _running if one is not generation]
         delattr(p, _KEY)
 
 
 def _end_stale() -> None:
     """The host calls no script after a job has failed: remove its hooks when the next job begins."""
     while _running:
-        _running.pop().end_pass()
+        _running.pop().release()
 
 
 def _baseline(p: Any, generation: Generation) -> list[Any]:

@@ -216,3 +216,36 @@ def test_long_text_takes_linear_time(clip: Clip, piece: str) -> None:
     start = time.process_time()
     assert layout(clip, piece * 800).chunks
     assert time.process_time() - start < 5
+
+
+HOSTILE = ("中", "\N{CAT FACE}", "e\u0301", ")", "\\", "a", "!", "1", "a ", "[a|b]", "(a:1.2)", "word ", "\\(")
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_reading_is_linear(clip: Clip, piece: str) -> None:
+    """At most about a second of work, or a sentence; the tests' time is generous, quadratic reading took minutes."""
+    for length in (3_000, 11_000, 100_000):
+        start = time.process_time()
+        problem = ""
+        try:
+            tokens = layout(clip, piece * (length // len(piece)) + " cat")
+            assert decoded(clip, tokens, tokens.positions([Span(len(piece) * (length // len(piece)) + 1, 100_000)]))
+        except CLoRAError as error:
+            problem = str(error)
+        assert not problem or "reads at most" in problem or "takes too long to read" in problem
+        assert not problem or length > 5_000 or piece in ("中", "\N{CAT FACE}", "e\u0301")
+        assert time.process_time() - start < 4
+
+
+def test_a_long_prompt_is_refused_only_where_it_is_composed() -> None:
+    words = "word " * 20_000
+    with pytest.raises(CLoRAError, match="and CLoRA reads at most"):
+        analyze(f"a <lora:cat:1> cat and a <lora:dog:1> dog, {words}")
+    assert not analyze(f"a <lora:cat:1> cat, {words}").composes
+
+
+def test_many_concepts_are_refused() -> None:
+    tags = [f"a <lora:{name}:1> {name}" for name in (f"thing{number}" for number in range(400))]
+    assert len(analyze(", ".join(tags[:64])).concepts) == 64
+    with pytest.raises(CLoRAError, match="more than 64 concept LoRAs"):
+        analyze(", ".join(tags))

@@ -1,8 +1,9 @@
 """How A1111's sampler is answered.
 
-During one evaluation the sampler's denoiser holds an `_Answer` instead of its model: the host's guidance, callbacks,
-masks and previews then work on the fused predictions, and no forward is spent on a prediction that is thrown away.
-Nothing else of the host is touched.
+From the first evaluation to the end of the pass the sampler's denoiser holds an `_Answer` instead of its model: the
+host's guidance, callbacks, masks and previews then work on the fused predictions, and no forward is spent on a
+prediction that is thrown away. Between evaluations it passes calls on to the model, and notices if another extension
+has removed CLoRA's hooks. Nothing else of the host is touched.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .engine import A1111Engine
 
 
 class _Answer(nn.Module):
-    """Stands in for the denoiser's model during one evaluation of a batch of `batch` images."""
+    """Stands in for the denoiser's model, for a batch of `batch` images."""
 
     def __init__(self, real: nn.Module, hook: A1111SamplerHook, batch: int) -> None:
         super().__init__()
@@ -39,7 +40,10 @@ class _Answer(nn.Module):
     @host_api.refusing()
     def forward(self, x: Tensor, sigma: Tensor, cond: Mapping[str, Any]) -> Tensor:
         """Rows come as the host batches them: all conditional ones, then the unconditional ones, in one call or two."""
-        _, hook = self.kept
+        real, hook = self.kept
+        if hook.x is None:
+            hook.check()
+            return real(x, sigma, cond=cond)  # type: ignore[no-any-return]
         if hook.predicted is not None:  # the second call, for the unconditional rows
             _, unconditional = hook.predictions(x[: self.batch], True)
             assert unconditional is not None
@@ -67,17 +71,21 @@ class A1111SamplerHook(SamplerHook):
 
     def prepare(self, arguments: Mapping[str, Any]) -> None:
         """The host's model wrapper (another one after a refiner), inpainting condition and ControlNet's marks."""
-        self.denoiser.inner, self.denoiser.image_cond = self.cfg.inner_model, arguments["image_cond"]
+        self.denoiser.inner, self.denoiser.image_cond = _real(self.cfg.inner_model), arguments["image_cond"]
         self.denoiser.marks = _marks(arguments)
 
     def start_answering(self, x: Tensor) -> None:
         """Put an `_Answer` in the model's place."""
-        self.cfg.model_wrap = _Answer(self.cfg.inner_model, self, x.shape[0])
+        self.cfg.model_wrap = _Answer(_real(self.cfg.inner_model), self, x.shape[0])
 
     def stop_answering(self) -> None:
         """Put the model back."""
-        if isinstance(self.cfg.model_wrap, _Answer):
-            self.cfg.model_wrap = self.cfg.model_wrap.kept[0]
+        self.cfg.model_wrap = _real(self.cfg.model_wrap)
+
+
+def _real(model: Any) -> Any:
+    """The host's model, behind an `_Answer` or not."""
+    return model.kept[0] if isinstance(model, _Answer) else model
 
 
 def _marks(arguments: Mapping[str, Any]) -> dict[bool, Tensor]:

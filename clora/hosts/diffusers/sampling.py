@@ -17,6 +17,7 @@ from ...guidance.classifier_free import guide
 from ...lora.rows import RowLoras
 from ...models import family_of
 from ...models.denoiser import Conditioned, Row
+from ...models.memory import DECODING, memory_errors_told
 from ...settings import Settings
 from .text import added_conditions
 
@@ -170,7 +171,10 @@ def _accepts_generator(scheduler: Any) -> bool:
 
 @torch.no_grad()
 def decode(pipe: Any, latents: Tensor) -> list[Any]:
-    """PIL pictures of latents (B, C, h, w); a half-precision VAE that overflows is run in float32."""
+    """PIL pictures of latents (B, C, h, w); a half-precision VAE that overflows is run in float32.
+
+    Raises: CLoRAError if memory runs out.
+    """
     vae = pipe.vae
     dtype = vae.dtype
     upcast = dtype == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
@@ -178,7 +182,8 @@ def decode(pipe: Any, latents: Tensor) -> list[Any]:
         if upcast:
             vae.to(torch.float32)
         scaled = latents.to(vae.dtype) / vae.config.scaling_factor
-        pictures = [vae.decode(one[None], return_dict=False)[0] for one in scaled]
+        with memory_errors_told(DECODING):
+            pictures = [vae.decode(one[None], return_dict=False)[0] for one in scaled]
     finally:
         if upcast:
             vae.to(dtype)

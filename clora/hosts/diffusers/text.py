@@ -15,6 +15,7 @@ from ...conditioning.lora_sets import LoraSets
 from ...lora.resolve import AppliedLora
 from ...lora.rows import RowLoras
 from ...models import family_of
+from ...models.memory import ONE_TEXT, RowLimit
 from ...prompt import PromptTokens, ResolvedText, encode_layout
 
 """Tokens of one chunk of CLIP, with BOS and EOS."""
@@ -110,7 +111,10 @@ class TextEncoding:
         self, name: str, encoder: Any, tokenizer: Any, layouts: Sequence[PromptTokens], text_sets: Sequence[int],
         sets: Sequence[Sequence[AppliedLora]],
     ) -> tuple[list[Tensor], list[Tensor] | None]:  # fmt: skip
-        """Contexts (chunks * 77, D) of one encoder for every text, and SDXL's pooled vectors (D) where it has them."""
+        """Contexts (chunks * 77, D) of one encoder for every text, and SDXL's pooled vectors (D) where it has them.
+
+        Raises: CLoRAError if memory runs out with a single chunk.
+        """
         count, size = max(len(layout.chunks) for layout in layouts), self.chunk_length + 2  # with start and end
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         # A text with fewer chunks than the longest is filled up with chunks of the empty prompt.
@@ -121,10 +125,29 @@ class TextEncoding:
             ids += [*layout.chunks, *([blank] * missing)]
             weights += [*layout.weights, *([(1.0,) * size] * missing)]
         rows = [lora_set for lora_set in text_sets for _ in range(count)]
-        hidden, vectors = self._hidden(name, encoder, torch.tensor(ids, device=encoder.device), rows, sets)
+
+        hidden, vectors = self._hidden_in_pieces(name, encoder, ids, rows, sets)
         hidden = emphasize(hidden, torch.tensor(weights, device=hidden.device, dtype=hidden.dtype))
         contexts = list(hidden.reshape(len(layouts), count * size, -1))
         return contexts, None if vectors is None else list(vectors.reshape(len(layouts), count, -1)[:, 0])
+
+    def _hidden_in_pieces(
+        self, name: str, encoder: Any, ids: Sequence[Sequence[int]], rows: Sequence[int],
+        sets: Sequence[Sequence[AppliedLora]],
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        """`_hidden` of all chunks at once, or of as many as fit into memory."""
+
+        def attempt(most: int) -> tuple[Tensor, Tensor | None]:
+            step = most or len(ids)
+            pieces = [slice(start, start + step) for start in range(0, len(ids), step)]
+            parts = [
+                self._hidden(name, encoder, torch.tensor(ids[own], device=encoder.device), rows[own], sets)
+                for own in pieces
+            ]
+            pooled = [vectors for _, vectors in parts if vectors is not None]
+            return torch.cat([hidden for hidden, _ in parts]), torch.cat(pooled) if pooled else None
+
+        return RowLimit(0, sentence=ONE_TEXT).run(len(ids), attempt)
 
     def _hidden(
         self, name: str, encoder: Any, ids: Tensor, rows: Sequence[int], sets: Sequence[Sequence[AppliedLora]]

@@ -82,6 +82,7 @@ class ForgeSamplerHook(SamplerHook):
         """Fused predictions for the halves that the host batches together here (0 conditional, 1 unconditional)."""
         x, halves, c = given["input"], given["cond_or_uncond"], given["c"]
         if self.x is None:
+            self.check()
             return apply(x, given["timestep"], **c)
         batch = x.shape[0] // len(halves)
         self.denoiser.host_options = dict(c.get("transformer_options", {}))
