@@ -3,17 +3,48 @@
 from __future__ import annotations
 
 import random
+import signal
+import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from clora.errors import CLoRAError
 from tests.fuzz.edges import check_sentence, ready
 
 SLOW = 2.0
-"""Seconds that no input may take; a first call also loads models and tokenizers."""
+"""Seconds of work that no input may take; a first call also loads models and tokenizers."""
+
+
+HANGS = 30
+"""Seconds after which an input is given up."""
+
+
+class HungError(BaseException):
+    """An input took too long. Not an `Exception`, so that no edge turns it into a sentence."""
+
+
+@contextmanager
+def limited() -> Iterator[None]:
+    """Raises: HungError in the block after `HANGS` seconds, where the system can interrupt it."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def give_up(*args: Any) -> None:
+        raise HungError
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, HANGS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @dataclass(frozen=True)
@@ -46,9 +77,10 @@ def fuzz(seconds: float, seed: int = 0, *, only: Sequence[str] = (), count: int 
             name = min(spent, key=lambda one: spent[one])
             if count and outcome.runs[name] == count:
                 break
-            number, started = seed + outcome.runs[name], time.monotonic()
+            # Of this process alone, because other programs may slow the machine down.
+            number, started = seed + outcome.runs[name], time.process_time()
             kind, text = _attempt(chosen[name], random.Random(f"{name} {number}"), outcome, name)
-            took = time.monotonic() - started
+            took = time.process_time() - started
             spent[name] += 1.0 if count else took
             if not kind and took > SLOW and outcome.runs[name]:
                 kind, text = "slow", f"took {took:.1f} s"
@@ -62,7 +94,10 @@ def fuzz(seconds: float, seed: int = 0, *, only: Sequence[str] = (), count: int 
 def _attempt(edge: Callable[[random.Random], None], rng: random.Random, outcome: Outcome, name: str) -> tuple[str, str]:
     """The kind of what went wrong and a text about it, empty for an answer or a sentence."""
     try:
-        edge(rng)
+        with limited():
+            edge(rng)
+    except HungError:
+        return "hangs", f"no answer within {HANGS} s"
     except CLoRAError as error:
         outcome.refused[name] += 1
         try:
