@@ -1,0 +1,1 @@
+"""Research code: worlds, models and benchmarks that are still being made."""

@@ -1,0 +1,199 @@
+"""Train the autoencoder: L1 on pixels, on their gradients and on mean colours, a little KL, colours kept readable."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .art import packed
+from .backgrounds import SIZE
+from .common import Average, learning_rate, options, save_atomically, seed_all, sheet, to_picture, to_tensor
+from .render import Renderer
+from .scene import Scene, random_scene
+from .styles import STYLES
+from .words import CHARACTERS, GROUPS, WORDS
+
+CROP, BATCH, KL = 96, 12, 2e-4
+HUE = 2.0  # weight of the loss that keeps colours readable from the latents by a linear map
+
+
+def new_vae() -> AutoencoderKL:
+    """A small autoencoder of Stable Diffusion's kind: 4 channels, an eighth of the size."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 32, 64, 80),
+        layers_per_block=1,
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=SIZE,
+        mid_block_add_attention=False,
+    )
+
+
+def load_vae(work: Path, device: str) -> AutoencoderKL:
+    """The trained autoencoder in float32."""
+    return AutoencoderKL.from_pretrained(work / "model" / "vae", torch_dtype=torch.float32).to(device)
+
+
+def any_scene(rng: random.Random) -> Scene:
+    """A scene of the base's world, or one with the characters, styles and backgrounds that only LoRAs know."""
+    names = None
+    if rng.random() < 0.35:
+        names = [rng.choice(list(CHARACTERS))]
+        names += rng.sample([*CHARACTERS, *WORDS, *GROUPS["person"], *GROUPS["person"]], rng.randint(0, 2))
+    scene = random_scene(rng, names, "lava" if rng.random() < 0.06 else None)
+    if rng.random() < 0.8:
+        return scene
+    style = rng.choice(list(STYLES))
+    if rng.random() < 0.6:
+        return replace(scene, style=style)
+    return replace(scene, subjects=(replace(scene.subjects[0], style=style), *scene.subjects[1:]))
+
+
+@dataclass
+class Pool:
+    """Pictures (n, 3, SIZE, SIZE) in bytes with their scenes."""
+
+    pictures: Tensor
+    scenes: list[Scene]
+
+    def crops(self, rng: random.Random, device: str) -> Tensor:
+        """A batch of crops in [-1, 1], three in four of them round the upper half of a subject, where faces are."""
+        cut = []
+        for _ in range(BATCH):
+            i = rng.randrange(len(self.scenes))
+            x, y = rng.uniform(0, SIZE), rng.uniform(0, SIZE)
+            if rng.random() < 0.75:
+                one = rng.choice(self.scenes[i].subjects)
+                x, y = rng.gauss(one.x, 0.2 * one.side), rng.gauss(one.y - 0.1 * one.side, 0.2 * one.side)
+            left, top = (min(max(round(v - CROP / 2), 0), SIZE - CROP) for v in (x, y))
+            cut.append(self.pictures[i, :, top : top + CROP, left : left + CROP])
+        return torch.stack(cut).to(device).float() / 127.5 - 1
+
+
+def draw_pool(count: int, work: Path, rng: random.Random) -> Pool:
+    """`count` random pictures."""
+    renderer, scenes = Renderer(packed(work / "art.zip")), [any_scene(rng) for _ in range(count)]
+    return Pool(torch.stack([to_tensor(renderer.render(scene)) for scene in scenes]), scenes)
+
+
+def reconstruction_loss(out: Tensor, target: Tensor) -> Tensor:
+    """L1 of pixels, of the differences of neighbours (sharp edges) and of means over 8 x 8 (true colours)."""
+    error = out - target
+    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    colours = functional.avg_pool2d(error, 8).abs().mean()
+    return error.abs().mean() + edges + 3 * colours
+
+
+def losses(vae: AutoencoderKL, colours: nn.Module, target: Tensor, noise: float) -> dict[str, Tensor]:
+    """The losses of a batch, by name. `colours` reads mean colours from latents.
+
+    Up to `noise` times the latents' own spread is added to them, so that the decoder bears a UNet's errors.
+    """
+    with torch.autocast(target.device.type, torch.bfloat16):
+        posterior = vae.encode(target).latent_dist
+        latents = posterior.sample()
+        spread = noise / vae.config.scaling_factor * torch.rand(len(latents), 1, 1, 1, device=latents.device)
+        out = vae.decode(latents + spread * torch.randn_like(latents)).sample
+    hue = (colours(latents.float()) - functional.avg_pool2d(target, 8)).abs().mean()
+    kl = posterior.kl().float().mean() / posterior.mean[0].numel()
+    return {"pixels": reconstruction_loss(out.float(), target), "hue": hue, "kl": kl}
+
+
+class Trainer:
+    """The autoencoder, its averages and optimizer, with a checkpoint."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.step = args, 0
+        self.vae, self.colours = new_vae().to(args.device), nn.Conv2d(4, 3, 1).to(args.device)
+        if args.decoder_only:
+            self.vae.encoder.requires_grad_(False)
+            self.vae.quant_conv.requires_grad_(False)
+        self.parameters = [*self.vae.parameters(), *self.colours.parameters()]
+        self.average = Average(self.parameters, 0.997)
+        self.optimizer = torch.optim.AdamW(self.parameters, args.lr, betas=(0.9, 0.99), weight_decay=1e-4)
+
+    def update(self, target: Tensor) -> dict[str, Tensor]:
+        """One step of the optimizer; the losses by name."""
+        self.optimizer.param_groups[0]["lr"] = learning_rate(self.step, self.args.steps, self.args.lr)
+        loss = losses(self.vae, self.colours, target, self.args.noise)
+        self.optimizer.zero_grad(set_to_none=True)
+        total = loss["pixels"] + HUE * loss["hue"] + KL * loss["kl"]
+        total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.average.update(self.step)
+        self.step += 1
+        return loss
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint."""
+        state = {"step": self.step, "parameters": [p.detach() for p in self.parameters]}
+        save_atomically(state | {"average": self.average.values, "optimizer": self.optimizer.state_dict()}, path)
+
+    @torch.no_grad()
+    def load(self, path: Path, keep_step: bool) -> None:
+        """Go on from a checkpoint, or start a new schedule with its weights."""
+        state = torch.load(path, map_location=self.args.device)
+        chosen = state["parameters"] if keep_step else state["average"]
+        for own, kept in ((self.parameters, chosen), (self.average.values, state["average"])):
+            for value, other in zip(own, kept, strict=True):
+                value.copy_(other)
+        if keep_step:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = state["step"]
+
+    @torch.no_grad()
+    def export(self, pool: Pool) -> None:
+        """Measure the latents' scale, write the model and a sheet of originals above reconstructions."""
+        self.average.swap()
+        pictures = pool.pictures[:64].to(self.args.device).float() / 127.5 - 1
+        latents = torch.cat([self.vae.encode(part).latent_dist.mean for part in pictures.split(16)])
+        if not self.args.decoder_only:
+            self.vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
+        out = torch.cat([self.vae.decode(part).sample for part in latents.split(16)])
+        wrong = (out.clamp(-1, 1) - pictures).abs().mean().item() * 127.5
+        print(f"step {self.step}, latent std {latents.std((0, 2, 3)).tolist()}, L1 in 255ths {wrong:.2f}", flush=True)
+        rows = [to_picture(p) for a in (0, 6, 12) for part in (pictures, out) for p in part[a : a + 6]]
+        sheet(rows, 6, self.args.work / "sheets" / "vae.png", 256)
+        self.vae.save_pretrained(self.args.work / "model" / "vae")
+        self.average.swap()
+
+
+def main() -> None:
+    """Train and write `model/vae`, in float32; the base's export halves it."""
+    parser = options(__doc__ or "")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--pool", type=int, default=3000, help="pictures to draw")
+    parser.add_argument("--again", action="store_true", help="a new schedule from the averaged weights")
+    parser.add_argument("--decoder-only", action="store_true", help="leave the latents as they are")
+    parser.add_argument("--noise", type=float, default=0.0, help="noise on latents, for the decoder's last run")
+    args = parser.parse_args()
+    rng, trainer, checkpoint = seed_all(args.seed), Trainer(args), args.work / "vae.pt"
+    if checkpoint.exists():
+        trainer.load(checkpoint, keep_step=not args.again)
+    pool = draw_pool(args.pool, args.work, rng)
+    print(sum(p.numel() for p in trainer.vae.parameters()) / 1e6, "M parameters", flush=True)
+    start = time.time()
+    while trainer.step < args.steps:
+        loss = trainer.update(pool.crops(rng, args.device))
+        if trainer.step % 50 == 0:
+            named = " ".join(f"{name} {value.item():.4f}" for name, value in loss.items())
+            print(f"{trainer.step} {named} {time.time() - start:.0f}s", flush=True)
+        if trainer.step % 300 == 0 or trainer.step == args.steps:
+            trainer.save(checkpoint)
+            trainer.export(pool)
+
+
+if __name__ == "__main__":
+    main()
