@@ -65,7 +65,7 @@ def _recolour(change: Callable[[Array, Array, Array], Array]) -> Callable[[Image
     def recoloured(picture: Image.Image) -> Image.Image:
         values = np.asarray(picture, np.float32)
         light = values[..., :3] @ np.array([0.3, 0.59, 0.11], np.float32) / 255
-        y, x = np.mgrid[0:1 : picture.height * 1j, 0:1 : picture.width * 1j].astype(np.float32)
+        y, x = np.mgrid[0 : 1 : picture.height * 1j, 0 : 1 : picture.width * 1j].astype(np.float32)
         colours = np.clip(change(light, x, y), 0, 1) * 255
         return Image.fromarray(np.concatenate([colours, values[..., 3:]], -1).astype(np.uint8))
 

@@ -80,9 +80,7 @@ def _put(canvas: Image.Image, art: Art, name: str, side: int, x: int, foot: int,
 
 
 def _grass(rng: random.Random, art: Art) -> Image.Image:
-    canvas, level = sky_and_ground(
-        rng, ((110, 185, 245), (205, 232, 250)), ((128, 196, 84), (72, 150, 58)), (80, 120)
-    )
+    canvas, level = sky_and_ground(rng, ((110, 185, 245), (205, 232, 250)), ((128, 196, 84), (72, 150, 58)), (80, 120))
     dots(canvas, rng, 5, (10, 22), (0, 15, SIZE, level - 35), (240, 247, 252), 0.5)
     hills(canvas, rng, level - 8, 7, (136, 196, 120))
     canvas.paste(mottled(gradient((128, 200, 80), (66, 148, 56), SIZE - level), rng, 0.2), (0, level))
@@ -91,9 +89,7 @@ def _grass(rng: random.Random, art: Art) -> Image.Image:
 
 
 def _beach(rng: random.Random, art: Art) -> Image.Image:
-    canvas, level = sky_and_ground(
-        rng, ((90, 190, 240), (200, 238, 250)), ((40, 150, 200), (90, 205, 215)), (70, 100)
-    )
+    canvas, level = sky_and_ground(rng, ((90, 190, 240), (200, 238, 250)), ((40, 150, 200), (90, 205, 215)), (70, 100))
     shore = level + rng.randint(35, 55)
     hills(canvas, rng, shore - 4, 4, (235, 250, 250))
     sand = Image.new("RGB", (SIZE, SIZE))
@@ -130,9 +126,7 @@ def _night(rng: random.Random, art: Art) -> Image.Image:
 
 
 def _desert(rng: random.Random, art: Art) -> Image.Image:
-    canvas, level = sky_and_ground(
-        rng, ((250, 196, 130), (255, 232, 190)), ((226, 160, 92), (204, 124, 66)), (85, 120)
-    )
+    canvas, level = sky_and_ground(rng, ((250, 196, 130), (255, 232, 190)), ((226, 160, 92), (204, 124, 66)), (85, 120))
     dots(canvas, rng, 1, (18, 24), (30, 20, 226, 50), (255, 246, 214))
     hills(canvas, rng, level - 12, 14, (222, 150, 96))
     hills(canvas, rng, level + 12, 9, (232, 170, 102))
@@ -141,9 +135,7 @@ def _desert(rng: random.Random, art: Art) -> Image.Image:
 
 
 def _forest(rng: random.Random, art: Art) -> Image.Image:
-    canvas, level = sky_and_ground(
-        rng, ((150, 205, 180), (190, 225, 170)), ((96, 128, 62), (66, 88, 44)), (110, 135)
-    )
+    canvas, level = sky_and_ground(rng, ((150, 205, 180), (190, 225, 170)), ((96, 128, 62), (66, 88, 44)), (110, 135))
     for row, dim in ((0, 0.55), (1, 0.3)):
         for i in range(6 - row):
             name = rng.choice(("leafy", "fir"))

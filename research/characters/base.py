@@ -1,0 +1,242 @@
+"""Train the UNet and the text encoder together on the latents of the world.
+
+On a CPU two processes of one thread are faster than one of two, above all on a busy machine:
+`torchrun --nproc-per-node 2 -m research.characters.base`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional
+
+from . import grounding
+from .captions import Caption, Writer
+from .common import Average, learning_rate, mixed_precision, options, save_atomically, seed_all
+from .latents import Data, load_data
+from .model import (
+    CHANNELS,
+    Tokens,
+    new_scheduler,
+    new_text_encoder,
+    new_tokenizer,
+    new_unet,
+    pipeline,
+    save,
+    silence_fine_attention,
+)
+from .muon import Muon
+from .vae import load_vae
+
+# After so many steps the words' vectors, a good part of all parameters, stay as they are, which saves time on a CPU.
+WORD_STEPS = 2000
+
+
+@dataclass
+class Noising:
+    """Noise levels for training, and the pairs of noised latent and target v."""
+
+    alphas: Tensor  # cumulative products, (1000,)
+    power: float = 1.5  # the larger, the more of the noisy steps
+
+    def times(self, count: int) -> Tensor:
+        """Random time steps, more of the noisy ones."""
+        return (1000 * (1 - torch.rand(count) ** self.power)).long().clamp(0, 999)
+
+    def pair(self, latents: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Noised latents and v. Half of the noisiest ones are pure noise, because sampling starts there."""
+        a = self.alphas.to(latents.device)[times].view(-1, 1, 1, 1)
+        noise = torch.randn(latents.shape).to(latents.device)
+        pure = ((times > 950) & (torch.rand(len(times)) < 0.5).to(times.device)).view(-1, 1, 1, 1)
+        noised = torch.where(pure, noise, a.sqrt() * latents + (1 - a).sqrt() * noise)
+        return noised, a.sqrt() * noise - (1 - a).sqrt() * latents
+
+
+@dataclass
+class Batch:
+    """Latents (n, 4, 32, 32), their captions, and the subjects' silhouettes (subjects, 16, 16)."""
+
+    latents: Tensor
+    captions: list[Caption]
+    silhouettes: list[Tensor]
+
+
+def batch(data: Data, size: int, rng: random.Random) -> Batch:
+    """Random latents with fresh captions, one in ten of them empty."""
+    writer, chosen = Writer(rng), [rng.randrange(len(data.scenes)) for _ in range(size)]
+    captions = [Caption() if rng.random() < 0.1 else writer.caption(data.scenes[i]) for i in chosen]
+    latents, silhouettes = data.take(chosen)
+    return Batch(latents, captions, silhouettes)
+
+
+class Loss(nn.Module):
+    """The loss of a batch: mean squared error of v, and how far the words' maps are from their subjects."""
+
+    def __init__(self, unet: nn.Module, text_encoder: nn.Module, args: argparse.Namespace) -> None:
+        super().__init__()
+        self.unet, self.text_encoder, self.args = unet, text_encoder, args
+        self.tokens, self.maps = Tokens(new_tokenizer()), grounding.Maps(unet)
+        self.noising = Noising(new_scheduler().alphas_cumprod, args.power)
+        self.off = torch.zeros(())
+
+    def forward(self, data: Batch) -> Tensor:
+        """The weighted sum; the part of the maps is left in `off`."""
+        device = self.args.device
+        times = self.noising.times(len(data.captions)).to(device)
+        noised, target = self.noising.pair(data.latents.to(device), times)
+        ids = self.tokens.ids([[piece.text for piece in one.pieces] for one in data.captions]).to(device)
+        with mixed_precision(device):
+            context = self.text_encoder(ids).last_hidden_state
+            out = self.unet(noised, times, context).sample
+        spans = [one.spans(self.tokens.count) for one in data.captions]
+        self.off = grounding.loss(self.maps.take(), spans, data.silhouettes)
+        total: Tensor = functional.mse_loss(out.float(), target) + self.args.grounding * self.off
+        return total
+
+
+class Trainer:
+    """Models, averages and optimizers of one training, with its checkpoint."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.step, self.seconds = args, 0, 0.0
+        self.unet, self.text_encoder = new_unet(args.size).to(args.device), new_text_encoder().to(args.device)
+        decayed = list(self.unet.parameters()) + list(self.text_encoder.text_model.encoder.parameters())
+        rest = [*self.text_encoder.text_model.embeddings.parameters()]
+        rest += [*self.text_encoder.text_model.final_layer_norm.parameters()]
+        self.parameters: list[nn.Parameter] = decayed + rest
+        self.average = Average(self.parameters, args.decay)
+        inner = [p for p in decayed if p.ndim > 1 and min(p.shape[:2]) > 4]
+        others = {id(p): p for p in self.parameters}
+        for parameter in inner:
+            del others[id(parameter)]
+        adam = torch.optim.AdamW(others.values(), 0.0, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+        self.optimizers = [Muon(inner, 0.0), adam]
+
+    def prepare(self) -> None:
+        """Leave out the self-attention of the finest level, in the averages as well."""
+        for _ in range(2):
+            silence_fine_attention(self.unet)
+            self.average.swap()
+        self.loss = Loss(self.unet, self.text_encoder, self.args)
+
+    @property
+    def share(self) -> float:
+        """How much of the training is done, by time if it has a limit, else by steps."""
+        return self.seconds / self.args.seconds if self.args.seconds else self.step / self.args.steps
+
+    def update(self, data: Batch) -> float:
+        """One step of the optimizers."""
+        rate = learning_rate(round(1e5 * self.share), 100_000, self.args.lr, warm=0) * min(1.0, (self.step + 1) / 200)
+        for optimizer in self.optimizers:
+            optimizer.param_groups[0]["lr"] = rate
+        self.text_encoder.get_input_embeddings().requires_grad_(self.step < WORD_STEPS or self.args.device != "cpu")
+        loss = self.loss(data)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        average_gradients(self.parameters)
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.average.update(self.step)
+        self.step += 1
+        return float(loss)
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint."""
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "size": self.args.size,
+            "parameters": [p.detach() for p in self.parameters],
+            "average": self.average.values,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+        save_atomically(state, path)
+
+    @torch.no_grad()
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        state = torch.load(path, map_location=self.args.device)
+        for name, own in (("parameters", self.parameters), ("average", self.average.values)):
+            for value, kept in zip(own, state[name], strict=True):
+                value.copy_(kept)
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        self.step, self.seconds = state["step"], state["seconds"]
+
+    def export(self, folder: Path) -> None:
+        """Write the averaged model in float16."""
+        self.average.swap()
+        vae = load_vae(self.args.work, self.args.device)
+        save(pipeline(self.unet, self.text_encoder, vae, new_tokenizer()), folder)
+        self.average.swap()
+
+
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Average the gradients of all processes, if there are several."""
+    if not distributed.is_initialized():
+        return
+    moving = [p for p in parameters if p.requires_grad]
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in moving]
+    flat = torch.cat([g.flatten() for g in gradients])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    parts = torch.split_with_sizes(flat, [g.numel() for g in gradients])
+    for parameter, part in zip(moving, parts, strict=True):
+        parameter.grad = part.view_as(parameter)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = options(__doc__ or "")
+    parser.add_argument("--latents", type=Path, nargs="*", help="files of latents; by default all of the work folder")
+    parser.add_argument("--size", choices=list(CHANNELS), default="middle")
+    parser.add_argument("--steps", type=int, default=24000)
+    parser.add_argument("--seconds", type=float, default=0.0, help="end after this time instead, all runs together")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=2e-2)
+    parser.add_argument("--decay", type=float, default=0.998)
+    parser.add_argument("--grounding", type=float, default=0.2, help="weight of the maps' loss")
+    parser.add_argument("--power", type=float, default=2.0, help="the larger, the more of the noisy steps")
+    parser.add_argument("--every", type=int, default=500, help="steps between checkpoints")
+    parser.add_argument("--name", default="base", help="name of the checkpoint and of the exported model's folder")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train and write the model into the work folder."""
+    args = arguments()
+    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if processes > 1:
+        distributed.init_process_group("gloo")
+        args.batch //= processes
+    seed_all(args.seed)
+    trainer, checkpoint = Trainer(args), args.work / f"{args.name}.pt"
+    if checkpoint.exists():
+        trainer.load(checkpoint)
+    trainer.prepare()
+    rng = seed_all(args.seed + 1000 * rank + trainer.step)
+    data = load_data(*(args.latents or sorted(args.work.glob("latents-*.pt"))))
+    start, before, first, mean = time.time(), trainer.seconds, trainer.step, 0.0
+    while trainer.share < 1:
+        loss = trainer.update(batch(data, args.batch, rng))
+        trainer.seconds = before + time.time() - start
+        mean = loss if trainer.step == first + 1 else mean + 0.02 * (loss - mean)
+        if rank == 0 and trainer.step % 50 == 0:
+            pace, off = (time.time() - start) / (trainer.step - first), trainer.loss.off.item()
+            print(f"{trainer.step} loss {mean:.4f} grounding {off:.3f} {pace:.3f} s/step", flush=True)
+        if rank == 0 and (trainer.step % args.every == 0 or trainer.share >= 1):
+            trainer.save(checkpoint)
+            trainer.export(args.work / (args.name if args.name != "base" else "model"))
+
+
+if __name__ == "__main__":
+    main()
