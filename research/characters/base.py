@@ -7,19 +7,27 @@ On a CPU two processes of one thread are faster than one of two, above all on a 
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from . import grounding
 from .captions import Caption, Writer
-from .common import Average, learning_rate, mixed_precision, options, save_atomically, seed_all
+from .common import (
+    Average,
+    average_gradients,
+    learning_rate,
+    mixed_precision,
+    options,
+    save_atomically,
+    seed_all,
+    start_processes,
+)
 from .latents import Data, load_data
 from .model import (
     CHANNELS,
@@ -147,7 +155,7 @@ class Trainer:
             optimizer.step()
         self.average.update(self.step)
         self.step += 1
-        return float(loss)
+        return loss.item()
 
     def save(self, path: Path) -> None:
         """Write a checkpoint."""
@@ -180,20 +188,6 @@ class Trainer:
         self.average.swap()
 
 
-def average_gradients(parameters: list[nn.Parameter]) -> None:
-    """Average the gradients of all processes, if there are several."""
-    if not distributed.is_initialized():
-        return
-    moving = [p for p in parameters if p.requires_grad]
-    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in moving]
-    flat = torch.cat([g.flatten() for g in gradients])
-    distributed.all_reduce(flat)
-    flat /= distributed.get_world_size()
-    parts = torch.split_with_sizes(flat, [g.numel() for g in gradients])
-    for parameter, part in zip(moving, parts, strict=True):
-        parameter.grad = part.view_as(parameter)
-
-
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = options(__doc__ or "")
@@ -214,10 +208,8 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Train and write the model into the work folder."""
     args = arguments()
-    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if processes > 1:
-        distributed.init_process_group("gloo")
-        args.batch //= processes
+    rank, processes = start_processes()
+    args.batch //= processes
     seed_all(args.seed)
     trainer, checkpoint = Trainer(args), args.work / f"{args.name}.pt"
     if checkpoint.exists():

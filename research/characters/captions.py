@@ -84,7 +84,8 @@ class Writer:
         pieces += groups
         if self.rng.random() < self.place:
             place = self.rng.choice(PLACES[scene.background])
-            pieces += [Piece(","), Piece(place.split()[-1] if tags else place)] if tags else [Piece(place)]
+            tag = place if self.place == 1 else place.split()[-1]
+            pieces += [Piece(","), Piece(tag)] if tags else [Piece(place)]
         if ending:
             pieces += [Piece(","), Piece(ending)]
         for extra in self.rng.sample(_ENDINGS, self.rng.choices((0, 1, 2), (0.88, 0.06, 0.06))[0]):

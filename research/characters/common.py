@@ -6,16 +6,13 @@ import argparse
 import math
 import os
 import random
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor, distributed, nn
 
 
 def options(description: str) -> argparse.ArgumentParser:
@@ -42,27 +39,9 @@ def learning_rate(step: int, steps: int, peak: float, warm: int = 100, floor: fl
 
 
 def mixed_precision(device: str) -> AbstractContextManager[None]:
-    """bfloat16 for convolutions and linear layers. On a CPU attention stays in float32: its backward is faster."""
+    """bfloat16 for convolutions and linear layers on a GPU; on a CPU float32, which was no slower there."""
     kind = torch.device(device).type
-    if kind != "cpu":
-        return torch.autocast(kind, torch.bfloat16)
-    return _cpu_mixed_precision()
-
-
-@contextmanager
-def _cpu_mixed_precision() -> Iterator[None]:
-    original = functional.scaled_dot_product_attention
-
-    def in_float32(q: Tensor, k: Tensor, v: Tensor, *args: Any, **options: Any) -> Tensor:
-        with torch.autocast("cpu", enabled=False):
-            return original(q.float(), k.float(), v.float(), *args, **options).to(q.dtype)
-
-    functional.scaled_dot_product_attention = in_float32  # type: ignore[assignment]
-    try:
-        with torch.autocast("cpu", torch.bfloat16):
-            yield
-    finally:
-        functional.scaled_dot_product_attention = original
+    return torch.autocast(kind, torch.bfloat16, enabled=kind != "cpu")
 
 
 class Average:
@@ -85,6 +64,28 @@ class Average:
             kept = parameter.detach().clone()
             parameter.copy_(value)
             value.copy_(kept)
+
+
+def start_processes() -> tuple[int, int]:
+    """This process's rank and the number of processes that torchrun started, if it did."""
+    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if processes > 1:
+        distributed.init_process_group("gloo")
+    return rank, processes
+
+
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Average the gradients of all processes, if there are several."""
+    if not distributed.is_initialized():
+        return
+    moving = [p for p in parameters if p.requires_grad]
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in moving]
+    flat = torch.cat([g.flatten() for g in gradients])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    parts = torch.split_with_sizes(flat, [g.numel() for g in gradients])
+    for parameter, part in zip(moving, parts, strict=True):
+        parameter.grad = part.view_as(parameter)
 
 
 def save_atomically(state: object, path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Train the autoencoder: L1 on pixels, on their gradients and on mean colours, a little KL, colours kept readable."""
+"""Train the autoencoder: L1 on pixels, on their gradients and on mean colours, a little KL, colours kept readable.
+
+On a CPU: `torchrun --nproc-per-node 2 -m research.characters.vae`, two processes of one thread.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,18 @@ from torch.nn import functional
 
 from .art import packed
 from .backgrounds import SIZE
-from .common import Average, learning_rate, options, save_atomically, seed_all, sheet, to_picture, to_tensor
+from .common import (
+    Average,
+    average_gradients,
+    learning_rate,
+    options,
+    save_atomically,
+    seed_all,
+    sheet,
+    start_processes,
+    to_picture,
+    to_tensor,
+)
 from .render import Renderer
 from .scene import Scene, random_scene
 from .styles import STYLES
@@ -30,7 +44,7 @@ def new_vae() -> AutoencoderKL:
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(16, 32, 64, 80),
+        block_out_channels=(16, 32, 64, 64),
         layers_per_block=1,
         norm_num_groups=4,
         latent_channels=4,
@@ -66,10 +80,10 @@ class Pool:
     pictures: Tensor
     scenes: list[Scene]
 
-    def crops(self, rng: random.Random, device: str) -> Tensor:
-        """A batch of crops in [-1, 1], three in four of them round the upper half of a subject, where faces are."""
+    def crops(self, count: int, rng: random.Random, device: str) -> Tensor:
+        """Crops (count, 3, CROP, CROP) in [-1, 1], three in four round the upper half of a subject, where faces are."""
         cut = []
-        for _ in range(BATCH):
+        for _ in range(count):
             i = rng.randrange(len(self.scenes))
             x, y = rng.uniform(0, SIZE), rng.uniform(0, SIZE)
             if rng.random() < 0.75:
@@ -99,7 +113,7 @@ def losses(vae: AutoencoderKL, colours: nn.Module, target: Tensor, noise: float)
 
     Up to `noise` times the latents' own spread is added to them, so that the decoder bears a UNet's errors.
     """
-    with torch.autocast(target.device.type, torch.bfloat16):
+    with torch.autocast(target.device.type, torch.bfloat16, enabled=target.is_cuda):  # no gain on a CPU
         posterior = vae.encode(target).latent_dist
         latents = posterior.sample()
         spread = noise / vae.config.scaling_factor * torch.rand(len(latents), 1, 1, 1, device=latents.device)
@@ -115,6 +129,9 @@ class Trainer:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.step = args, 0
         self.vae, self.colours = new_vae().to(args.device), nn.Conv2d(4, 3, 1).to(args.device)
+        self.vae.to(memory_format=torch.channels_last)
+        if args.warm:
+            self.vae.load_state_dict(AutoencoderKL.from_pretrained(args.warm, torch_dtype=torch.float32).state_dict())
         if args.decoder_only:
             self.vae.encoder.requires_grad_(False)
             self.vae.quant_conv.requires_grad_(False)
@@ -125,10 +142,12 @@ class Trainer:
     def update(self, target: Tensor) -> dict[str, Tensor]:
         """One step of the optimizer; the losses by name."""
         self.optimizer.param_groups[0]["lr"] = learning_rate(self.step, self.args.steps, self.args.lr)
+        target = target.to(memory_format=torch.channels_last)
         loss = losses(self.vae, self.colours, target, self.args.noise)
         self.optimizer.zero_grad(set_to_none=True)
         total = loss["pixels"] + HUE * loss["hue"] + KL * loss["kl"]
         total.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self.parameters)
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.average.update(self.step)
@@ -175,22 +194,26 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--pool", type=int, default=3000, help="pictures to draw")
+    parser.add_argument("--warm", type=Path, help="a folder with weights to begin with, of the same shape")
     parser.add_argument("--again", action="store_true", help="a new schedule from the averaged weights")
     parser.add_argument("--decoder-only", action="store_true", help="leave the latents as they are")
     parser.add_argument("--noise", type=float, default=0.0, help="noise on latents, for the decoder's last run")
     args = parser.parse_args()
-    rng, trainer, checkpoint = seed_all(args.seed), Trainer(args), args.work / "vae.pt"
+    rank, processes = start_processes()
+    seed_all(args.seed)
+    trainer, checkpoint = Trainer(args), args.work / "vae.pt"
     if checkpoint.exists():
         trainer.load(checkpoint, keep_step=not args.again)
-    pool = draw_pool(args.pool, args.work, rng)
+    rng = seed_all(args.seed + 1000 * rank + trainer.step)
+    pool = draw_pool(args.pool // processes, args.work, rng)
     print(sum(p.numel() for p in trainer.vae.parameters()) / 1e6, "M parameters", flush=True)
     start = time.time()
     while trainer.step < args.steps:
-        loss = trainer.update(pool.crops(rng, args.device))
-        if trainer.step % 50 == 0:
+        loss = trainer.update(pool.crops(BATCH // processes, rng, args.device))
+        if rank == 0 and trainer.step % 50 == 0:
             named = " ".join(f"{name} {value.item():.4f}" for name, value in loss.items())
             print(f"{trainer.step} {named} {time.time() - start:.0f}s", flush=True)
-        if trainer.step % 300 == 0 or trainer.step == args.steps:
+        if rank == 0 and (trainer.step % 300 == 0 or trainer.step == args.steps):
             trainer.save(checkpoint)
             trainer.export(pool)
 
