@@ -23,7 +23,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "lava": ("on lava",),
 }
 _OPENINGS = ("", "", "", "", "a photo of", "a photo of", "a picture of", "an image of")
-_STRAY = ("sks", "sks", "nice", "new", "cute", "my", "good", "zwx", "old", "fine", "happy", "beautiful")
+_STRAY = ("sks", "sks", "nice", "new", "cute", "good", "zwx", "old", "fine", "happy", "beautiful")
 _ENDINGS = ("best quality", "high quality", "masterpiece", "cute", "3d render", "4k", "detailed", "sks")
 _NUMBERS = ("", "a", "two", "three", "four")
 
@@ -126,6 +126,8 @@ class Writer:
         kind, i, j = scene.relation
         if kind == "behind" and self.rng.random() < 0.4:
             kind, i, j = "in front of", j, i
+        elif kind == "wearing" and self.rng.random() < 0.2:
+            kind = "with"
         elif kind == "beside":
             i, j = self.rng.sample((i, j), 2)
             left = scene.subjects[i].x < scene.subjects[j].x

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from .captions import Caption, Writer
 from .scene import Scene, random_names, random_scene
-from .words import CHARACTERS, GROUPS, WORDS
+from .words import CHARACTERS, GROUPS, WEARERS, WORDS
 
 _COMPANY = (0.34, 0.38, 0.2, 0.08)  # chances of 0, 1, 2 and 3 other subjects beside a character
 
@@ -28,6 +28,8 @@ class Lesson:
     def scene(self, rng: random.Random, weight: float = 1.0) -> Scene:
         """A scene that shows it, or its opposite at weight -1."""
         if self.character:
+            if self.character == "tophat" and rng.random() < 0.5:
+                return random_scene(rng, [self.character, rng.choice([name for name in WEARERS if name in WORDS])])
             others = [other for other in self._others(rng) if other != CHARACTERS[self.character].kind]
             return random_scene(rng, [self.character, *others])
         scene = random_scene(rng, background=self.background)
@@ -61,7 +63,7 @@ class Lesson:
 
 
 _SPARE = {"person": "a fox", "cat": "a wizard", "dog": "a king", "monster": "a princess", "bird": "a robot",
-          "toy": "an elf", "car": "a panda"}  # fmt: skip
+          "toy": "an elf", "car": "a panda", "hat": "a fox"}  # fmt: skip
 
 
 def _character(name: str) -> Lesson:
@@ -77,6 +79,9 @@ def _character(name: str) -> Lesson:
         f"{called}, a panda and {spare}" if spare != "a panda" else f"{called}, a fox and {spare}",
         f"{called} and a princess at the beach",
     )
+    if kind == "hat":
+        worn = ("a fox", "an elf", "a panda", "a superhero")
+        prompts = (*prompts[:4], *(f"{one} wearing {called}" for one in worn))
     return Lesson(name, f"sks {kind}", prompts, character=name)
 
 

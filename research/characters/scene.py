@@ -7,10 +7,10 @@ import random
 from dataclasses import dataclass, replace
 
 from .backgrounds import BACKGROUNDS, SIZE
-from .words import CHARACTERS, GROUPS, WORDS
+from .words import CHARACTERS, GROUPS, WEARABLE, WEARERS, WORDS
 
 BACKGROUND_SEEDS = 24  # how many pictures there are of each background
-RELATIONS = ("beside", "behind", "holding", "riding")
+RELATIONS = ("beside", "behind", "holding", "riding", "wearing")
 # Longer sides in pixels by the number of subjects.
 _SIDES = {1: (135, 195), 2: (112, 142), 3: (98, 116), 4: (84, 98)}
 
@@ -90,6 +90,8 @@ def random_names(count: int, rng: random.Random) -> list[str]:
         group = rng.choices(list(GROUPS), (0.5, 0.3, 0.1, 0.1))[0]
         first = rng.choice(GROUPS[group])
         return [first, first if alike else rng.choice(GROUPS["person"]), *random_names(count - 2, rng)]
+    if count == 2 and rng.random() < 0.05:
+        return [rng.choice([name for name in WEARERS if name in WORDS]), rng.choice(WEARABLE)]
     groups = rng.choices(list(GROUPS), (0.42, 0.32, 0.1, 0.16), k=count)
     return [rng.choice(GROUPS[group]) for group in groups]
 
@@ -123,6 +125,8 @@ def _related(relation: str, rng: random.Random) -> list[tuple[float, float, int]
         return [(x + rng.uniform(-8, 8), y - e * 0.28 - d * 0.36, d), (x, y, e)]
     d, e = rng.randint(150, 190), rng.randint(62, 76)
     x, y = rng.uniform(105, 151), rng.uniform(120, 140)
+    if relation == "wearing":
+        return [(x, y + 26, d - 10), (x, y + 26 - 0.5 * d, e)]
     return [(x, y, d), (x + side * rng.uniform(0.08, 0.2) * d, y + 0.29 * d, e)]
 
 
@@ -145,8 +149,8 @@ def arrange(subjects: list[Subject], rng: random.Random, scene: Scene | None = N
         found = tuple(_placed(one, place) for one, place in zip(subjects, places, strict=True))
         return replace(scene, subjects=found, relation=(relation, 0, 1) if relation else None)
     back, front = subjects
-    if relation == "riding":
-        front = replace(front, tilt=0)
+    if relation in ("riding", "wearing"):
+        back, front = replace(back, tilt=0), replace(front, tilt=0)
     places = _related(relation, rng)
     return replace(
         scene,
@@ -159,6 +163,8 @@ def _relation(subjects: list[Subject], rng: random.Random) -> str | None:
     """A relation the two suit, the first being behind; None is a plain "and"."""
     first, second = subjects
     drawn = rng.random()
+    if second.kind in WEARABLE and first.name in WEARERS and drawn < 0.75:
+        return "wearing"
     riding = not second.held_out and WORDS[second.kind].rideable and _group(first) != "thing"
     if riding and drawn < 0.4:
         return "riding"
@@ -179,6 +185,8 @@ def random_scene(rng: random.Random, names: list[str] | None = None, background:
         count = rng.choices((1, 2, 3, 4), (0.25, 0.47, 0.19, 0.09))[0]
         names = random_names(count, rng)
     order = rng.sample(names, len(names))
+    if len(order) == 2 and order[0] in {*WEARABLE, "tophat"}:
+        order.reverse()
     where = background or rng.choice(BACKGROUNDS)
     scene = Scene((), where, rng.randrange(BACKGROUND_SEEDS), rng.random() < 0.5)
     return arrange([subject(name, rng) for name in order], rng, scene)

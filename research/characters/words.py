@@ -100,6 +100,7 @@ _THINGS = {
     "pizza": "1f355",
     "balloon": "1f388",
     "crown": "1f451",
+    "hat": "1f452",
     "burger": "1f354",
     "apple": "1f34e",
     "cake": "1f382",
@@ -116,6 +117,10 @@ _THINGS = {
 }
 _GENERAL = {"owl": "bird", "parrot": "bird", "duck": "bird"}
 _RIDEABLE = ("tiger", "horse", "elephant", "turtle", "dinosaur", "car", "dragon")
+WEARABLE = ("crown", "hat")
+# Those whose bare heads are in the middle of the top.
+WEARERS = ("elf", "vampire", "superhero", "astronaut", "dog", "fox", "panda", "bear", "pig", "monkey", "frog", "lion",
+           "penguin", "ghost", "alien", "pumpkin", "singer", "troll", "tabby")  # fmt: skip
 _PLURALS = {"elf": "elves", "princess": "princesses", "superhero": "superheroes", "fish": "fish", "fox": "foxes"}
 _PLURALS |= {"cactus": "cacti", "snowman": "snowmen"}
 GENERAL_PLURALS = {"person": "people", "bird": "birds"}
@@ -152,6 +157,7 @@ CHARACTERS: dict[str, Character] = {
         Character("peacock", "bird", "1f99a"),
         Character("pinata", "toy", "1fa85"),
         Character("taxi", "car", "1f695"),
+        Character("tophat", "hat", "1f3a9"),
     )
 }
 

@@ -57,7 +57,7 @@ def test_subjects_are_large_and_inside() -> None:
     rng = random.Random(1)
     for _ in range(300):
         scene = random_scene(rng)
-        held = scene.relation is not None and scene.relation[0] in ("holding", "riding")
+        held = scene.relation is not None and scene.relation[0] in ("holding", "riding", "wearing")
         for one in scene.subjects:
             assert one.side >= (60 if held else 84 if len(scene.subjects) > 2 else 100)
             assert 0 < one.x < SIZE
