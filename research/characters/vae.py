@@ -30,6 +30,7 @@ from .common import (
     to_picture,
     to_tensor,
 )
+from .muon import Muon
 from .render import Renderer
 from .scene import Scene, random_scene
 from .styles import STYLES
@@ -137,19 +138,28 @@ class Trainer:
             self.vae.quant_conv.requires_grad_(False)
         self.parameters = [*self.vae.parameters(), *self.colours.parameters()]
         self.average = Average(self.parameters, 0.997)
-        self.optimizer = torch.optim.AdamW(self.parameters, args.lr, betas=(0.9, 0.99), weight_decay=1e-4)
+        kernels = [p for p in self.vae.parameters() if p.ndim == 4 and min(p.shape[:2]) > 4 and p.requires_grad]
+        others = {id(p): p for p in self.parameters}
+        for parameter in kernels:
+            del others[id(parameter)]
+        adam = torch.optim.AdamW(others.values(), 0.0, betas=(0.9, 0.99), weight_decay=1e-4)
+        self.optimizers = [Muon(kernels, 0.0), adam]
 
     def update(self, target: Tensor) -> dict[str, Tensor]:
         """One step of the optimizer; the losses by name."""
-        self.optimizer.param_groups[0]["lr"] = learning_rate(self.step, self.args.steps, self.args.lr)
+        rate = learning_rate(self.step, self.args.steps, 1.0)
+        for optimizer, peak in zip(self.optimizers, (self.args.lr, 0.2 * self.args.lr), strict=True):
+            optimizer.param_groups[0]["lr"] = rate * peak
         target = target.to(memory_format=torch.channels_last)
         loss = losses(self.vae, self.colours, target, self.args.noise)
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         total = loss["pixels"] + HUE * loss["hue"] + KL * loss["kl"]
         total.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.parameters)
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.average.update(self.step)
         self.step += 1
         return loss
@@ -157,7 +167,9 @@ class Trainer:
     def save(self, path: Path) -> None:
         """Write a checkpoint."""
         state = {"step": self.step, "parameters": [p.detach() for p in self.parameters]}
-        save_atomically(state | {"average": self.average.values, "optimizer": self.optimizer.state_dict()}, path)
+        save_atomically(
+            state | {"average": self.average.values, "optimizers": [one.state_dict() for one in self.optimizers]}, path
+        )
 
     @torch.no_grad()
     def load(self, path: Path, keep_step: bool) -> None:
@@ -168,7 +180,8 @@ class Trainer:
             for value, other in zip(own, kept, strict=True):
                 value.copy_(other)
         if keep_step:
-            self.optimizer.load_state_dict(state["optimizer"])
+            for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(kept)
             self.step = state["step"]
 
     @torch.no_grad()
@@ -192,7 +205,7 @@ def main() -> None:
     """Train and write `model/vae`, in float32; the base's export halves it."""
     parser = options(__doc__ or "")
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--lr", type=float, default=5e-3)
     parser.add_argument("--pool", type=int, default=3000, help="pictures to draw")
     parser.add_argument("--warm", type=Path, help="a folder with weights to begin with, of the same shape")
     parser.add_argument("--again", action="store_true", help="a new schedule from the averaged weights")
