@@ -132,9 +132,12 @@ def _style_on_one(rng: random.Random) -> Draft:
     """A style on one subject only."""
     style, first = rng.choice(STYLES), rng.choice((*PERSONS, *CATS, "poodle"))
     second = rng.choice(("fox", "wizard", "robot", "panda", "king"))
-    aimed = f"<lora:{style}:1:role=style@{second}>"
-    text = f"{named(first)} and {named(second)}{rng.choice(_PLACES)} {aimed}"
-    return text, _instances([first, second], [None, style]), {}
+    words = f"trigger={style} style"
+    if rng.random() < 0.5:  # the base's subject is redrawn, or the character itself
+        text = f"{named(first)} and a <lora:{style}:1:role=style@{second}:{words}> {second}"
+        return text + rng.choice(_PLACES), _instances([first, second], [None, style]), {}
+    text = f"a <lora:{first}:1><lora:{style}:1:{words}> sks {CHARACTERS[first].kind} and {named(second)}"
+    return text + rng.choice(_PLACES), _instances([first, second], [style, None]), {}
 
 
 def _background(rng: random.Random) -> Draft:
