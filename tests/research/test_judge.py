@@ -13,6 +13,7 @@ from research.characters.art import stand_in
 from research.characters.judge import Finding, Judge
 from research.characters.judge.augment import augment
 from research.characters.judge.check import nearest
+from research.characters.judge.features import similarity
 from research.characters.judge.hard import NAMES, WAYS, WRONG, BlendArt, Label, blend, draw, hard_scene
 from research.characters.judge.judge import peaks, to_tensor
 from research.characters.judge.network import Networks, cut, finder_targets, finding_loss
@@ -83,3 +84,12 @@ def test_an_unsure_name_is_wrong() -> None:
     assert (sure.name, sure.style, torn.name, torn.style) == ("genie", "none", "wrong", "pencil")
     assert nearest([sure, torn], 85, 15, 100) is torn
     assert nearest([sure], 85, 15, 100) is None
+
+
+def test_similarity_is_high_on_its_own_and_low_across() -> None:
+    known = {"genie": torch.tensor([[1.0, 0.0], [1.0, 0.0]]), "singer": torch.tensor([[0.0, 1.0]])}
+    right = similarity(["genie", "singer"], torch.eye(2), known)
+    assert (right.least, right.mean, right.greatest, right.leak) == (1, 1, 1, 0)
+    swapped = similarity(["genie", "singer"], torch.eye(2).flip(0), known)
+    assert (swapped.mean, swapped.leak) == (0, 1)
+    assert similarity(["genie"], torch.eye(2)[:1], known).leak == 0
