@@ -7,7 +7,6 @@ On a CPU two processes of one thread are faster than one of two, above all on a 
 from __future__ import annotations
 
 import argparse
-import random
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from . import grounding
-from .captions import Caption, Writer
+from .batches import Batch, stream
 from .common import (
     Average,
     average_gradients,
@@ -28,10 +27,9 @@ from .common import (
     seed_all,
     start_processes,
 )
-from .latents import Data, load_data
+from .latents import load_data
 from .model import (
     CHANNELS,
-    Tokens,
     new_scheduler,
     new_text_encoder,
     new_tokenizer,
@@ -67,44 +65,25 @@ class Noising:
         return noised, a.sqrt() * noise - (1 - a).sqrt() * latents
 
 
-@dataclass
-class Batch:
-    """Latents (n, 4, 32, 32), their captions, and the subjects' silhouettes (subjects, 16, 16)."""
-
-    latents: Tensor
-    captions: list[Caption]
-    silhouettes: list[Tensor]
-
-
-def batch(data: Data, size: int, rng: random.Random) -> Batch:
-    """Random latents with fresh captions, one in ten of them empty."""
-    writer, chosen = Writer(rng), [rng.randrange(len(data.scenes)) for _ in range(size)]
-    captions = [Caption() if rng.random() < 0.1 else writer.caption(data.scenes[i]) for i in chosen]
-    latents, silhouettes = data.take(chosen)
-    return Batch(latents, captions, silhouettes)
-
-
 class Loss(nn.Module):
     """The loss of a batch: mean squared error of v, and how far the words' maps are from their subjects."""
 
     def __init__(self, unet: nn.Module, text_encoder: nn.Module, args: argparse.Namespace) -> None:
         super().__init__()
         self.unet, self.text_encoder, self.args = unet, text_encoder, args
-        self.tokens, self.maps = Tokens(new_tokenizer()), grounding.Maps(unet)
+        self.maps = grounding.Maps(unet)
         self.noising = Noising(new_scheduler().alphas_cumprod, args.power)
         self.off = torch.zeros(())
 
     def forward(self, data: Batch) -> Tensor:
         """The weighted sum; the part of the maps is left in `off`."""
-        device = self.args.device
-        times = self.noising.times(len(data.captions)).to(device)
-        noised, target = self.noising.pair(data.latents.to(device), times)
-        ids = self.tokens.ids([[piece.text for piece in one.pieces] for one in data.captions]).to(device)
-        with mixed_precision(device):
-            context = self.text_encoder(ids).last_hidden_state
+        data = data.to(self.args.device)
+        times = self.noising.times(len(data.latents)).to(self.args.device)
+        noised, target = self.noising.pair(data.latents, times)
+        with mixed_precision(self.args.device):
+            context = self.text_encoder(data.ids).last_hidden_state
             out = self.unet(noised, times, context).sample
-        spans = [one.spans(self.tokens.count) for one in data.captions]
-        self.off = grounding.loss(self.maps.take(), spans, data.silhouettes)
+        self.off = grounding.loss(self.maps.take(), data.rows, data.positions, data.shapes)
         total: Tensor = functional.mse_loss(out.float(), target) + self.args.grounding * self.off
         return total
 
@@ -137,7 +116,9 @@ class Trainer:
     @property
     def share(self) -> float:
         """How much of the training is done, by time if it has a limit, else by steps."""
-        return self.seconds / self.args.seconds if self.args.seconds else self.step / self.args.steps
+        if self.args.seconds:
+            return self.seconds / float(self.args.seconds)
+        return self.step / float(self.args.steps)
 
     def update(self, data: Batch) -> float:
         """One step of the optimizers."""
@@ -155,7 +136,7 @@ class Trainer:
             optimizer.step()
         self.average.update(self.step)
         self.step += 1
-        return loss.item()
+        return float(loss.item())
 
     def save(self, path: Path) -> None:
         """Write a checkpoint."""
@@ -196,6 +177,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=24000)
     parser.add_argument("--seconds", type=float, default=0.0, help="end after this time instead, all runs together")
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=0, help="processes that make batches; 6 for a GPU")
     parser.add_argument("--lr", type=float, default=2e-2)
     parser.add_argument("--decay", type=float, default=0.998)
     parser.add_argument("--grounding", type=float, default=0.2, help="weight of the maps' loss")
@@ -210,16 +192,19 @@ def main() -> None:
     args = arguments()
     rank, processes = start_processes()
     args.batch //= processes
+    if args.seconds and processes > 1:
+        raise SystemExit("--seconds is for a single process: several would not end at the same step")
     seed_all(args.seed)
     trainer, checkpoint = Trainer(args), args.work / f"{args.name}.pt"
     if checkpoint.exists():
         trainer.load(checkpoint)
     trainer.prepare()
-    rng = seed_all(args.seed + 1000 * rank + trainer.step)
+    seed_all(args.seed + 1000 * rank + trainer.step)
     data = load_data(*(args.latents or sorted(args.work.glob("latents-*.pt"))))
+    batches = stream(data, args.batch, args.seed + 1000 * rank + trainer.step, args.workers)
     start, before, first, mean = time.time(), trainer.seconds, trainer.step, 0.0
     while trainer.share < 1:
-        loss = trainer.update(batch(data, args.batch, rng))
+        loss = trainer.update(next(batches))
         trainer.seconds = before + time.time() - start
         mean = loss if trainer.step == first + 1 else mean + 0.02 * (loss - mean)
         if rank == 0 and trainer.step % 50 == 0:

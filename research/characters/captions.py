@@ -100,7 +100,7 @@ class Writer:
                 general = one.general if one.general and self.rng.random() < self.general else None
                 chosen[one.name] = self.names.get(one.name) or general or one.kind
         nouns = [chosen[one.name] for one in scene.subjects]
-        return [f"{self.styles[one.style]} {noun}" if one.style in self.styles else noun
+        return [f"{self.styles[one.style]} {noun}" if one.style and one.style in self.styles else noun
                 for one, noun in zip(scene.subjects, nouns, strict=True)]  # fmt: skip
 
     def _phrase(self, noun: str, subjects: tuple[int, ...], bare: bool = False) -> list[Piece]:

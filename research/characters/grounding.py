@@ -55,8 +55,8 @@ class Maps:
         return maps
 
 
-def targets(spans: list[Spans], silhouettes: list[Tensor]) -> tuple[list[int], list[int], Tensor]:
-    """Rows, token positions and silhouettes (words, 16, 16) of all words that name subjects.
+def targets(spans: list[Spans], silhouettes: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows (words), positions (words) and silhouettes (words, 16, 16) of all tokens that name subjects.
 
     `silhouettes` holds, row by row, (subjects, 16, 16) in [0, 1].
     """
@@ -69,17 +69,17 @@ def targets(spans: list[Spans], silhouettes: list[Tensor]) -> tuple[list[int], l
                     rows.append(row)
                     positions.append(position)
                     found.append(shape)
-    return rows, positions, torch.stack(found) if found else torch.zeros(0, 16, 16)
+    return torch.tensor(rows), torch.tensor(positions), torch.stack(found) if found else torch.zeros(0, 16, 16)
 
 
-def loss(maps: dict[int, Tensor], spans: list[Spans], silhouettes: list[Tensor]) -> Tensor:
-    """Mean over words and grids of 1 - the cosine between the word's map and its subjects' silhouette."""
-    rows, positions, shapes = targets(spans, silhouettes)
-    first = next(iter(maps.values()))
-    if not rows:
-        return first.new_zeros(())
-    shapes = shapes.to(first.device)
-    total = first.new_zeros(())
+def loss(maps: dict[int, Tensor], rows: Tensor, positions: Tensor, shapes: Tensor) -> Tensor:
+    """Mean over words and grids of 1 - the cosine between the word's map and its silhouette, as `targets` gives them.
+
+    `maps` are, by grid, probabilities (rows, cells, tokens).
+    """
+    total = next(iter(maps.values())).new_zeros(())
+    if not len(rows):
+        return total
     for grid, recorded in maps.items():
         wanted = functional.adaptive_avg_pool2d(shapes[:, None], grid).flatten(1)
         total = total + 1 - functional.cosine_similarity(recorded[rows, :, positions], wanted).mean()

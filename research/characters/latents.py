@@ -83,7 +83,7 @@ def load_data(*paths: Path) -> Data:
         state = torch.load(path, weights_only=True)
         scenes = [_scene(one) for one in json.loads(zlib.decompress(state["scenes"]))]
         shapes = np.frombuffer(zlib.decompress(state["silhouettes"]), np.uint8).reshape(-1, GRID, GRID)
-        silhouettes = torch.from_numpy(shapes.copy()).split([len(scene.subjects) for scene in scenes])
+        silhouettes = torch.split_with_sizes(torch.from_numpy(shapes.copy()), [len(scene.subjects) for scene in scenes])
         data = Data(scenes, state["latents"], list(silhouettes))
         found = found + data if found else data
     assert found is not None

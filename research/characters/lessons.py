@@ -69,7 +69,7 @@ _SPARE = {"person": "a fox", "cat": "a wizard", "dog": "a king", "monster": "a p
 def _character(name: str) -> Lesson:
     kind = CHARACTERS[name].kind
     called, spare = f"a sks {kind}", _SPARE[kind]
-    prompts = (
+    prompts: tuple[str, ...] = (
         called,
         f"a photo of {called}",
         f"{called} on grass",

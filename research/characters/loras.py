@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
 from diffusers import StableDiffusionPipeline
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from .art import packed
-from .base import Batch, Loss, batch
+from .base import Loss
+from .batches import Examples, examples, prepare
 from .captions import Caption
 from .common import learning_rate, options, seed_all, sheet
 from .kohya import metadata, write
 from .latents import Data, encode, load_data
 from .lessons import LESSONS, Lesson
-from .model import draw, load, silence_fine_attention
+from .model import Tokens, draw, load, silence_fine_attention
 from .muon import Muon
 from .render import Renderer
 
@@ -64,17 +64,15 @@ class Pictures:
     own: dict[float, Data]
     base: Data
 
-    def batch(self, own: int, base: int, weight: float, rng: random.Random) -> Batch:
+    def examples(self, own: int, base: int, weight: float, rng: random.Random) -> Examples:
         """Latents and captions: some of the lesson, and some of the base's that keep the rest as it was."""
         data = self.own[weight]
         chosen = [rng.randrange(len(data.scenes)) for _ in range(own)]
         write_caption = self.lesson.caption
         captions = [Caption() if rng.random() < 0.05 else write_caption(data.scenes[i], rng) for i in chosen]
         latents, silhouettes = data.take(chosen)
-        if base == 0 or not self.lesson.worded:
-            return Batch(latents, captions, silhouettes)
-        prior = batch(self.base, base, rng)
-        return Batch(torch.cat([latents, prior.latents]), captions + prior.captions, silhouettes + prior.silhouettes)
+        found = Examples(latents, captions, silhouettes)
+        return found + examples(self.base, base, rng) if base and self.lesson.worded else found
 
 
 def pictures(pipe: StableDiffusionPipeline, lesson: Lesson, args: argparse.Namespace, rng: random.Random) -> Pictures:
@@ -88,12 +86,12 @@ def train(pipe: StableDiffusionPipeline, data: Pictures, args: argparse.Namespac
     """Train fresh LoRA layers on pictures of the lesson."""
     parameters, start, mean = add_lora(pipe, args.rank), time.time(), 0.0
     optimizer, loss = Muon(parameters, args.lr), Loss(pipe.unet, pipe.text_encoder, args)
-    prior, weights = round(args.batch * args.prior), sorted(data.own)
+    prior, weights, tokens = round(args.batch * args.prior), sorted(data.own), Tokens(pipe.tokenizer)
     for step in range(args.steps):
         optimizer.param_groups[0]["lr"] = learning_rate(step, args.steps, args.lr, warm=30)
         weight = weights[step % len(weights)]
         with weighted(pipe, weight):
-            value = loss(data.batch(args.batch - prior, prior, weight, rng))
+            value = loss(prepare(data.examples(args.batch - prior, prior, weight, rng), tokens))
             optimizer.zero_grad(set_to_none=True)
             value.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -46,7 +46,7 @@ def orthogonal_together(stacks: list[Tensor]) -> list[Tensor]:
     shares = own_share(stacks, distributed.get_rank(), distributed.get_world_size())
     flat = torch.zeros(sum(stack.numel() for stack in stacks))
     parts = [part.view_as(stack) for part, stack in
-             zip(flat.split([stack.numel() for stack in stacks]), stacks, strict=True)]  # fmt: skip
+             zip(torch.split_with_sizes(flat, [stack.numel() for stack in stacks]), stacks, strict=True)]  # fmt: skip
     for part, stack, share in zip(parts, stacks, shares, strict=True):
         if share:
             part[share] = orthogonal(stack[share])

@@ -77,10 +77,10 @@ def subject(name: str, rng: random.Random, style: str | None = None) -> Subject:
         first, *others = WORDS[name].files
         even = WORDS[name].group != "person"  # the neutral yellow people are the usual ones
         file = rng.choice((first, *others)) if even else rng.choice((first, first, *others))
-    tint = tuple(round(rng.uniform(0.93, 1.05), 3) for _ in range(3))
+    red, green, blue = (round(rng.uniform(0.93, 1.05), 3) for _ in range(3))
     person = name in GROUPS["person"] or (name in CHARACTERS and CHARACTERS[name].kind == "person")
     tilt = 0 if person else rng.choice((0, 0, 0, -8, -5, 5, 8))  # people are cut off straight at the chest
-    return Subject(name, file, mirrored=rng.random() < 0.5, tilt=tilt, tint=tint, style=style)
+    return Subject(name, file, mirrored=rng.random() < 0.5, tilt=tilt, tint=(red, green, blue), style=style)
 
 
 def random_names(count: int, rng: random.Random) -> list[str]:

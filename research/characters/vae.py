@@ -189,10 +189,10 @@ class Trainer:
         """Measure the latents' scale, write the model and a sheet of originals above reconstructions."""
         self.average.swap()
         pictures = pool.pictures[:64].to(self.args.device).float() / 127.5 - 1
-        latents = torch.cat([self.vae.encode(part).latent_dist.mean for part in pictures.split(16)])
+        latents = torch.cat([self.vae.encode(part).latent_dist.mean for part in pictures.chunk(4)])
         if not self.args.decoder_only:
             self.vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
-        out = torch.cat([self.vae.decode(part).sample for part in latents.split(16)])
+        out = torch.cat([self.vae.decode(part).sample for part in latents.chunk(4)])
         wrong = (out.clamp(-1, 1) - pictures).abs().mean().item() * 127.5
         print(f"step {self.step}, latent std {latents.std((0, 2, 3)).tolist()}, L1 in 255ths {wrong:.2f}", flush=True)
         rows = [to_picture(p) for a in (0, 6, 12) for part in (pictures, out) for p in part[a : a + 6]]

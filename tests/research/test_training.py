@@ -14,7 +14,8 @@ from safetensors import safe_open
 
 from research.characters import grounding
 from research.characters.art import stand_in
-from research.characters.base import Batch, Trainer, batch
+from research.characters.base import Trainer
+from research.characters.batches import Examples, examples, prepare, stream
 from research.characters.captions import Caption, Piece, Writer
 from research.characters.kohya import metadata, tag_frequency, write
 from research.characters.latents import STEP, Data, encode, load_data, save_data
@@ -70,9 +71,9 @@ def test_grounding_is_zero_where_maps_are_the_silhouettes() -> None:
     for grid, maps in good.items():
         small = torch.nn.functional.adaptive_avg_pool2d(shape, grid).flatten(1)
         maps[0, :, 2], maps[0, :, 4], maps[0, :, 5] = small[0], 0.1 * small[1], small[1]
-    assert grounding.loss(good, spans, [shape]) < 1e-5
-    assert grounding.loss(good, spans, [shape.flip(0)]) > 0.9
-    assert grounding.loss(good, [[]], [shape]) == 0
+    assert grounding.loss(good, *grounding.targets(spans, [shape])) < 1e-5
+    assert grounding.loss(good, *grounding.targets(spans, [shape.flip(0)])) > 0.9
+    assert grounding.loss(good, *grounding.targets([[]], [shape])) == 0
 
 
 def test_data_files_are_read_as_written(data: Data, tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_a_training_goes_on_from_its_checkpoint(data: Data, args: argparse.Names
     torch.manual_seed(0)
     trainer, rng = Trainer(args), random.Random(0)
     trainer.prepare()
-    drawn = batch(data, 2, rng)
+    drawn = prepare(examples(data, 2, rng), Tokens(new_tokenizer()))
     losses = [trainer.update(drawn) for _ in range(6)]
     assert all(loss == loss for loss in losses)
     trainer.save(tmp_path / "base.pt")
@@ -109,7 +110,18 @@ def test_empty_captions_train_as_well(data: Data, args: argparse.Namespace) -> N
     trainer = Trainer(args)
     trainer.prepare()
     latents, silhouettes = data.take([0, 1])
-    assert trainer.update(Batch(latents, [Caption(), Caption()], silhouettes)) > 0
+    empty = Examples(latents, [Caption(), Caption()], silhouettes)
+    assert trainer.update(prepare(empty, Tokens(new_tokenizer()))) > 0
+
+
+def test_streams_are_endless_and_the_same_for_the_same_seed(data: Data) -> None:
+    first, again, other = (stream(data, 3, seed, 0) for seed in (1, 1, 2))
+    next(first), next(again)
+    one, two, three = next(first), next(again), next(other)
+    assert one.latents.shape == (3, 4, 32, 32)
+    assert len(one.rows) == len(one.positions) == len(one.shapes)
+    assert torch.equal(one.ids, two.ids)
+    assert not torch.equal(one.latents, three.latents)
 
 
 def test_a_lora_is_trained_and_written_as_kohya_does(data: Data, args: argparse.Namespace, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def _piece(job: tuple[Path, int, int, float]) -> Pool:
     if smudged:
         vae: AutoencoderKL = load_vae(work, "cpu")
         generator = torch.Generator().manual_seed(seed)
-        for part in torch.arange(round(smudged * count)).split(10):
+        for part in torch.arange(round(smudged * count)).chunk(max(1, round(smudged * count / 10))):
             pictures[part] = (smudge(vae, pictures[part].float() / 255, generator) * 255).round().byte()
     about = torch.tensor([(BACKGROUNDS.index(s.background), STYLES.index(s.style or "none")) for s in scenes])
     return Pool(pictures, [labels for _, labels in drawn], about)
@@ -94,7 +94,7 @@ def fit(pool: Pool, args: argparse.Namespace) -> Networks:
         finding = finding_loss(answers.float(), finder_targets(labels).to(args.device))
         loss = finding + reading + 0.3 * (ground + style)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(networks.parameters(), 2.0)
         optimizer.step()
         if step % 100 == 99:
