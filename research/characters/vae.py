@@ -9,6 +9,7 @@ import argparse
 import random
 import time
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -36,7 +37,7 @@ from .scene import Scene, random_scene
 from .styles import STYLES
 from .words import CHARACTERS, GROUPS, WORDS
 
-CROP, BATCH, KL = 96, 12, 2e-4
+CROP, KL = 96, 2e-4
 HUE = 2.0  # weight of the loss that keeps colours readable from the latents by a linear map
 
 
@@ -95,10 +96,20 @@ class Pool:
         return torch.stack(cut).to(device).float() / 127.5 - 1
 
 
-def draw_pool(count: int, work: Path, rng: random.Random) -> Pool:
-    """`count` random pictures."""
-    renderer, scenes = Renderer(packed(work / "art.zip")), [any_scene(rng) for _ in range(count)]
+def _piece(job: tuple[Path, str, int]) -> Pool:
+    work, seed, count = job
+    torch.set_num_threads(1)
+    rng, renderer = random.Random(seed), Renderer(packed(work / "art.zip"))
+    scenes = [any_scene(rng) for _ in range(count)]
     return Pool(torch.stack([to_tensor(renderer.render(scene)) for scene in scenes]), scenes)
+
+
+def draw_pool(count: int, work: Path, seed: int, processes: int) -> Pool:
+    """`count` random pictures, drawn by several processes."""
+    jobs = [(work, f"{seed} {i}", 100) for i in range(count // 100)]
+    with get_context("spawn").Pool(processes) as workers:
+        parts = workers.map(_piece, jobs, chunksize=1)
+    return Pool(torch.cat([part.pictures for part in parts]), [scene for part in parts for scene in part.scenes])
 
 
 def reconstruction_loss(out: Tensor, target: Tensor) -> Tensor:
@@ -205,6 +216,8 @@ def main() -> None:
     """Train and write `model/vae`, in float32; the base's export halves it."""
     parser = options(__doc__ or "")
     parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=12, help="crops of a step; 64 for a GPU")
+    parser.add_argument("--processes", type=int, default=1, help="processes that draw the pictures")
     parser.add_argument("--lr", type=float, default=5e-3)
     parser.add_argument("--pool", type=int, default=3000, help="pictures to draw")
     parser.add_argument("--warm", type=Path, help="a folder with weights to begin with, of the same shape")
@@ -218,11 +231,11 @@ def main() -> None:
     if checkpoint.exists():
         trainer.load(checkpoint, keep_step=not args.again)
     rng = seed_all(args.seed + 1000 * rank + trainer.step)
-    pool = draw_pool(args.pool // processes, args.work, rng)
+    pool = draw_pool(args.pool // processes, args.work, args.seed + 1000 * rank, args.processes)
     print(sum(p.numel() for p in trainer.vae.parameters()) / 1e6, "M parameters", flush=True)
     start = time.time()
     while trainer.step < args.steps:
-        loss = trainer.update(pool.crops(BATCH // processes, rng, args.device))
+        loss = trainer.update(pool.crops(args.batch // processes, rng, args.device))
         if rank == 0 and trainer.step % 50 == 0:
             named = " ".join(f"{name} {value.item():.4f}" for name, value in loss.items())
             print(f"{trainer.step} {named} {time.time() - start:.0f}s", flush=True)
