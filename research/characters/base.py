@@ -175,6 +175,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--latents", type=Path, nargs="*", help="files of latents; by default all of the work folder")
     parser.add_argument("--size", choices=list(CHANNELS), default="middle")
     parser.add_argument("--steps", type=int, default=24000)
+    parser.add_argument("--until", type=int, help="stop at this step; the schedule stays that of --steps")
     parser.add_argument("--seconds", type=float, default=0.0, help="end after this time instead, all runs together")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, default=0, help="processes that make batches; 6 for a GPU")
@@ -203,14 +204,15 @@ def main() -> None:
     data = load_data(*(args.latents or sorted(args.work.glob("latents-*.pt"))))
     batches = stream(data, args.batch, args.seed + 1000 * rank + trainer.step, args.workers)
     start, before, first, mean = time.time(), trainer.seconds, trainer.step, 0.0
-    while trainer.share < 1:
+    last = args.steps if args.until is None else args.until
+    while trainer.share < 1 and (args.seconds or trainer.step < last):
         loss = trainer.update(next(batches))
         trainer.seconds = before + time.time() - start
         mean = loss if trainer.step == first + 1 else mean + 0.02 * (loss - mean)
         if rank == 0 and trainer.step % 50 == 0:
             pace, off = (time.time() - start) / (trainer.step - first), trainer.loss.off.item()
             print(f"{trainer.step} loss {mean:.4f} grounding {off:.3f} {pace:.3f} s/step", flush=True)
-        if rank == 0 and (trainer.step % args.every == 0 or trainer.share >= 1):
+        if rank == 0 and (trainer.step % args.every == 0 or trainer.step == last or trainer.share >= 1):
             trainer.save(checkpoint)
             trainer.export(args.work / (args.name if args.name != "base" else "model"))
 
