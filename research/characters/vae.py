@@ -38,8 +38,8 @@ from .styles import STYLES
 from .words import CHARACTERS, GROUPS, WORDS
 
 CROP, KL = 96, 2e-4
-# Weight of the loss that keeps colours readable from the latents by a linear map. At 2, as the old world had it, three
-# of four channels are mean colours, and faces stay blurred.
+# Weight of the loss that keeps colours readable from the latents by a linear map. The old world had 2; so much takes
+# three of the four channels for mean colours and leaves one for shapes.
 HUE = 0.03
 
 
