@@ -147,6 +147,7 @@ class Trainer:
         if args.warm:
             self.vae.load_state_dict(AutoencoderKL.from_pretrained(args.warm, torch_dtype=torch.float32).state_dict())
         if args.decoder_only:
+            self.vae.register_to_config(scaling_factor=load_vae(args.work, "cpu").config.scaling_factor)
             self.vae.encoder.requires_grad_(False)
             self.vae.quant_conv.requires_grad_(False)
         self.parameters = [*self.vae.parameters(), *self.colours.parameters()]

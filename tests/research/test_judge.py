@@ -31,7 +31,7 @@ def _one_thread() -> Iterator[None]:
 
 def test_hard_scenes_have_right_and_wrong_subjects() -> None:
     rng, renderer = random.Random(0), Renderer(BlendArt(stand_in()))
-    names = [label.name for _ in range(60) for label in draw(renderer, hard_scene(rng))[1]]
+    names = [label.name for _ in range(40) for label in draw(renderer, hard_scene(rng))[1]]
     assert names.count(WRONG) > 10
     assert len({NAMES[name] for name in names if name != WRONG} & set(CHARACTERS)) > 5
     assert all(name <= WRONG for name in names)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from research.characters import grounding
+from research.characters import grounding, vae
 from research.characters.art import stand_in
 from research.characters.base import Trainer
 from research.characters.batches import Examples, examples, prepare, stream
@@ -92,13 +92,13 @@ def test_a_training_goes_on_from_its_checkpoint(data: Data, args: argparse.Names
     trainer, rng = Trainer(args), random.Random(0)
     trainer.prepare()
     drawn = prepare(examples(data, 2, rng), Tokens(new_tokenizer()))
-    losses = [trainer.update(drawn) for _ in range(6)]
+    losses = [trainer.update(drawn) for _ in range(3)]
     assert all(loss == loss for loss in losses)
     trainer.save(tmp_path / "base.pt")
     again = Trainer(args)
     again.load(tmp_path / "base.pt")
     again.prepare()
-    assert again.step == 6
+    assert again.step == 3
     assert all(torch.equal(a, b) for a, b in zip(again.parameters, trainer.parameters, strict=True))
     torch.manual_seed(1)
     one = trainer.update(drawn)
@@ -152,3 +152,27 @@ def test_a_weight_holds_within_its_block_only(args: argparse.Namespace) -> None:
 
 def test_tags_are_counted_by_commas() -> None:
     assert json.loads(tag_frequency("10_x", ["a fox, night", "night"])) == {"10_x": {"night": 2, "a fox": 1}}
+
+
+def test_the_decoder_alone_leaves_latents_and_their_scale(tmp_path: Path) -> None:
+    args = argparse.Namespace(
+        device="cpu", work=tmp_path, warm=None, decoder_only=False, lr=1e-3, steps=10, noise=0.0
+    )  # fmt: skip
+    torch.manual_seed(0)
+    pool = vae.Pool((torch.rand(2, 3, 256, 256) * 255).byte(), [random_scene(random.Random(i)) for i in range(2)])
+    whole = vae.Trainer(args)
+    whole.update(pool.crops(1, random.Random(0), "cpu"))
+    whole.save(tmp_path / "vae.pt")
+    whole.export(pool)
+    scale = vae.load_vae(tmp_path, "cpu").config.scaling_factor
+    args.decoder_only, args.noise = True, 0.3
+    decoder = vae.Trainer(args)
+    decoder.load(tmp_path / "vae.pt", keep_step=False)
+    crop = pool.crops(1, random.Random(0), "cpu")
+    before = [decoder.vae.encode(crop).latent_dist.mean, decoder.vae.decode(torch.ones(1, 4, 8, 8)).sample]
+    decoder.update(crop)
+    after = [decoder.vae.encode(crop).latent_dist.mean, decoder.vae.decode(torch.ones(1, 4, 8, 8)).sample]
+    assert torch.equal(before[0], after[0])
+    assert not torch.equal(before[1], after[1])
+    decoder.export(pool)
+    assert vae.load_vae(tmp_path, "cpu").config.scaling_factor == scale
