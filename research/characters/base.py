@@ -94,6 +94,8 @@ class Trainer:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.step, self.seconds = args, 0, 0.0
         self.unet, self.text_encoder = new_unet(args.size).to(args.device), new_text_encoder().to(args.device)
+        if args.device != "cpu":
+            self.unet.to(memory_format=torch.channels_last)
         decayed = list(self.unet.parameters()) + list(self.text_encoder.text_model.encoder.parameters())
         rest = [*self.text_encoder.text_model.embeddings.parameters()]
         rest += [*self.text_encoder.text_model.final_layer_norm.parameters()]
@@ -159,7 +161,7 @@ class Trainer:
                 value.copy_(kept)
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.seconds = state["step"], state.get("seconds", 0.0)
 
     def export(self, folder: Path) -> None:
         """Write the averaged model in float16."""
@@ -176,7 +178,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--size", choices=list(CHANNELS), default="middle")
     parser.add_argument("--steps", type=int, default=24000)
     parser.add_argument("--until", type=int, help="stop at this step; the schedule stays that of --steps")
-    parser.add_argument("--seconds", type=float, default=0.0, help="end after this time instead, all runs together")
+    parser.add_argument("--seconds", type=float, default=0.0, help="end after this time instead; one process only")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, default=0, help="processes that make batches; 6 for a GPU")
     parser.add_argument("--lr", type=float, default=2e-2)

@@ -6,10 +6,7 @@ On a CPU: `torchrun --nproc-per-node 2 -m research.characters.vae`, two processe
 from __future__ import annotations
 
 import argparse
-import random
 import time
-from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -17,7 +14,6 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .art import packed
 from .backgrounds import SIZE
 from .common import (
     Average,
@@ -29,15 +25,11 @@ from .common import (
     sheet,
     start_processes,
     to_picture,
-    to_tensor,
 )
 from .muon import Muon
-from .render import Renderer
-from .scene import Scene, random_scene
-from .styles import STYLES
-from .words import CHARACTERS, GROUPS, WORDS
+from .pool import Pool, draw_pool
 
-CROP, KL = 96, 2e-4
+KL = 2e-4
 # Weight of the loss that keeps colours readable from the latents by a linear map. The old world had 2; so much takes
 # three of the four channels for mean colours and leaves one for shapes.
 HUE = 0.03
@@ -60,58 +52,6 @@ def new_vae() -> AutoencoderKL:
 def load_vae(work: Path, device: str) -> AutoencoderKL:
     """The trained autoencoder in float32."""
     return AutoencoderKL.from_pretrained(work / "model" / "vae", torch_dtype=torch.float32).to(device)
-
-
-def any_scene(rng: random.Random) -> Scene:
-    """A scene of the base's world, or one with the characters, styles and backgrounds that only LoRAs know."""
-    names = None
-    if rng.random() < 0.35:
-        names = [rng.choice(list(CHARACTERS))]
-        names += rng.sample([*CHARACTERS, *WORDS, *GROUPS["person"], *GROUPS["person"]], rng.randint(0, 2))
-    scene = random_scene(rng, names, "lava" if rng.random() < 0.06 else None)
-    if rng.random() < 0.8:
-        return scene
-    style = rng.choice(list(STYLES))
-    if rng.random() < 0.6:
-        return replace(scene, style=style)
-    return replace(scene, subjects=(replace(scene.subjects[0], style=style), *scene.subjects[1:]))
-
-
-@dataclass
-class Pool:
-    """Pictures (n, 3, SIZE, SIZE) in bytes with their scenes."""
-
-    pictures: Tensor
-    scenes: list[Scene]
-
-    def crops(self, count: int, rng: random.Random, device: str) -> Tensor:
-        """Crops (count, 3, CROP, CROP) in [-1, 1], three in four round the upper half of a subject, where faces are."""
-        cut = []
-        for _ in range(count):
-            i = rng.randrange(len(self.scenes))
-            x, y = rng.uniform(0, SIZE), rng.uniform(0, SIZE)
-            if rng.random() < 0.75:
-                one = rng.choice(self.scenes[i].subjects)
-                x, y = rng.gauss(one.x, 0.2 * one.side), rng.gauss(one.y - 0.1 * one.side, 0.2 * one.side)
-            left, top = (min(max(round(v - CROP / 2), 0), SIZE - CROP) for v in (x, y))
-            cut.append(self.pictures[i, :, top : top + CROP, left : left + CROP])
-        return torch.stack(cut).to(device).float() / 127.5 - 1
-
-
-def _piece(job: tuple[Path, str, int]) -> Pool:
-    work, seed, count = job
-    torch.set_num_threads(1)
-    rng, renderer = random.Random(seed), Renderer(packed(work / "art.zip"))
-    scenes = [any_scene(rng) for _ in range(count)]
-    return Pool(torch.stack([to_tensor(renderer.render(scene)) for scene in scenes]), scenes)
-
-
-def draw_pool(count: int, work: Path, seed: int, processes: int) -> Pool:
-    """`count` random pictures, drawn by several processes."""
-    jobs = [(work, f"{seed} {i}", 100) for i in range(count // 100)]
-    with get_context("spawn").Pool(processes) as workers:
-        parts = workers.map(_piece, jobs, chunksize=1)
-    return Pool(torch.cat([part.pictures for part in parts]), [scene for part in parts for scene in part.scenes])
 
 
 def reconstruction_loss(out: Tensor, target: Tensor) -> Tensor:
@@ -141,7 +81,7 @@ class Trainer:
     """The autoencoder, its averages and optimizer, with a checkpoint."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.args, self.step = args, 0
+        self.args, self.step, self.seconds = args, 0, 0.0
         self.vae, self.colours = new_vae().to(args.device), nn.Conv2d(4, 3, 1).to(args.device)
         self.vae.to(memory_format=torch.channels_last)
         if args.warm:
@@ -159,9 +99,16 @@ class Trainer:
         adam = torch.optim.AdamW(others.values(), 0.0, betas=(0.9, 0.99), weight_decay=1e-4)
         self.optimizers = [Muon(kernels, 0.0), adam]
 
+    @property
+    def share(self) -> float:
+        """How much of the training is done, by time if it has a limit, else by steps."""
+        if self.args.seconds:
+            return self.seconds / float(self.args.seconds)
+        return self.step / float(self.args.steps)
+
     def update(self, target: Tensor) -> dict[str, Tensor]:
         """One step of the optimizer; the losses by name."""
-        rate = learning_rate(self.step, self.args.steps, 1.0)
+        rate = learning_rate(round(1e5 * self.share), 100_000, 1.0, warm=0) * min(1.0, (self.step + 1) / 100)
         for optimizer, peak in zip(self.optimizers, (self.args.lr, 0.2 * self.args.lr), strict=True):
             optimizer.param_groups[0]["lr"] = rate * peak
         target = target.to(memory_format=torch.channels_last)
@@ -180,7 +127,7 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint."""
-        state = {"step": self.step, "parameters": [p.detach() for p in self.parameters]}
+        state = {"step": self.step, "seconds": self.seconds, "parameters": [p.detach() for p in self.parameters]}
         save_atomically(
             state | {"average": self.average.values, "optimizers": [one.state_dict() for one in self.optimizers]}, path
         )
@@ -196,7 +143,7 @@ class Trainer:
         if keep_step:
             for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(kept)
-            self.step = state["step"]
+            self.step, self.seconds = state["step"], state.get("seconds", 0.0)
 
     @torch.no_grad()
     def export(self, pool: Pool) -> None:
@@ -221,6 +168,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=12, help="crops of a step; 64 for a GPU")
     parser.add_argument("--processes", type=int, default=1, help="processes that draw the pictures")
+    parser.add_argument("--seconds", type=float, default=0.0, help="end after this time instead; one process only")
+    parser.add_argument("--every", type=int, default=300, help="steps between checkpoints")
     parser.add_argument("--lr", type=float, default=5e-3)
     parser.add_argument("--pool", type=int, default=3000, help="pictures to draw")
     parser.add_argument("--warm", type=Path, help="a folder with weights to begin with, of the same shape")
@@ -236,13 +185,14 @@ def main() -> None:
     rng = seed_all(args.seed + 1000 * rank + trainer.step)
     pool = draw_pool(args.pool // processes, args.work, args.seed + 1000 * rank, args.processes)
     print(sum(p.numel() for p in trainer.vae.parameters()) / 1e6, "M parameters", flush=True)
-    start = time.time()
-    while trainer.step < args.steps:
+    start, before = time.time(), trainer.seconds
+    while trainer.share < 1:
         loss = trainer.update(pool.crops(args.batch // processes, rng, args.device))
+        trainer.seconds = before + time.time() - start
         if rank == 0 and trainer.step % 50 == 0:
             named = " ".join(f"{name} {value.item():.4f}" for name, value in loss.items())
             print(f"{trainer.step} {named} {time.time() - start:.0f}s", flush=True)
-        if rank == 0 and (trainer.step % 300 == 0 or trainer.step == args.steps):
+        if rank == 0 and (trainer.step % args.every == 0 or trainer.share >= 1):
             trainer.save(checkpoint)
             trainer.export(pool)
 

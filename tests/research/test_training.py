@@ -22,6 +22,7 @@ from research.characters.latents import STEP, Data, encode, load_data, save_data
 from research.characters.lessons import LESSONS
 from research.characters.loras import Pictures, add_lora, train, weighted
 from research.characters.model import CHANNELS, Tokens, new_text_encoder, new_tokenizer, new_unet, pipeline
+from research.characters.pool import Pool
 from research.characters.render import Renderer
 from research.characters.scene import random_scene
 from research.characters.vae import new_vae
@@ -156,10 +157,10 @@ def test_tags_are_counted_by_commas() -> None:
 
 def test_the_decoder_alone_leaves_latents_and_their_scale(tmp_path: Path) -> None:
     args = argparse.Namespace(
-        device="cpu", work=tmp_path, warm=None, decoder_only=False, lr=1e-3, steps=10, noise=0.0
+        device="cpu", work=tmp_path, warm=None, decoder_only=False, lr=1e-3, steps=10, noise=0.0, seconds=0.0
     )  # fmt: skip
     torch.manual_seed(0)
-    pool = vae.Pool((torch.rand(2, 3, 256, 256) * 255).byte(), [random_scene(random.Random(i)) for i in range(2)])
+    pool = Pool((torch.rand(2, 3, 256, 256) * 255).byte(), [random_scene(random.Random(i)) for i in range(2)])
     whole = vae.Trainer(args)
     whole.update(pool.crops(1, random.Random(0), "cpu"))
     whole.save(tmp_path / "vae.pt")
