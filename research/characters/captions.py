@@ -130,6 +130,8 @@ class Writer:
             kind = "with"
         elif kind == "beside":
             i, j = self.rng.sample((i, j), 2)
+            if nouns[i] == nouns[j] and scene.subjects[i].x > scene.subjects[j].x:
+                i, j = j, i
             left = scene.subjects[i].x < scene.subjects[j].x
             kind = self.rng.choice(("next to", "next to", "beside", "with", "left of" if left else "right of"))
         return [*self._phrase(nouns[i], (i,)), Piece(kind), *self._phrase(nouns[j], (j,))]

@@ -51,7 +51,7 @@ def test_two_of_a_kind_are_called_by_the_plural_or_from_left_to_right() -> None:
     texts = set()
     rng = random.Random(2)
     for _ in range(300):
-        caption = plain(rng).caption(scene("cat", "cat"))
+        caption = plain(rng).caption(scene("cat", "cat", relation=rng.choice((None, ("beside", 0, 1)))))
         texts.add(caption.text.split(",")[0].removeprefix("a photo of ").removeprefix("a picture of "))
         single = [piece.subjects for piece in caption.pieces if len(piece.subjects) == 1]
         assert single in ([], [(0,), (1,)])
