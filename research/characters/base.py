@@ -1,0 +1,223 @@
+"""Train the UNet and the text encoder together on the latents of the world.
+
+On a CPU two processes of one thread are faster than one of two, above all on a busy machine:
+`torchrun --nproc-per-node 2 -m research.characters.base`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from . import grounding
+from .batches import Batch, stream
+from .common import (
+    Average,
+    average_gradients,
+    learning_rate,
+    mixed_precision,
+    options,
+    save_atomically,
+    seed_all,
+    start_processes,
+)
+from .latents import load_data
+from .model import (
+    CHANNELS,
+    new_scheduler,
+    new_text_encoder,
+    new_tokenizer,
+    new_unet,
+    pipeline,
+    save,
+    silence_fine_attention,
+)
+from .muon import Muon
+from .vae import load_vae
+
+# After so many steps the words' vectors, a good part of all parameters, stay as they are, which saves time on a CPU.
+WORD_STEPS = 2000
+
+
+@dataclass
+class Noising:
+    """Noise levels for training, and the pairs of noised latent and target v."""
+
+    alphas: Tensor  # cumulative products, (1000,)
+    power: float = 1.5  # the larger, the more of the noisy steps
+
+    def times(self, count: int) -> Tensor:
+        """Random time steps, more of the noisy ones."""
+        return (1000 * (1 - torch.rand(count) ** self.power)).long().clamp(0, 999)
+
+    def pair(self, latents: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Noised latents and v. Half of the noisiest ones are pure noise, because sampling starts there."""
+        a = self.alphas.to(latents.device)[times].view(-1, 1, 1, 1)
+        noise = torch.randn(latents.shape).to(latents.device)
+        pure = ((times > 950) & (torch.rand(len(times)) < 0.5).to(times.device)).view(-1, 1, 1, 1)
+        noised = torch.where(pure, noise, a.sqrt() * latents + (1 - a).sqrt() * noise)
+        return noised, a.sqrt() * noise - (1 - a).sqrt() * latents
+
+
+class Loss(nn.Module):
+    """The loss of a batch: mean squared error of v, and how far the words' maps are from their subjects."""
+
+    def __init__(self, unet: nn.Module, text_encoder: nn.Module, args: argparse.Namespace) -> None:
+        super().__init__()
+        self.unet, self.text_encoder, self.args = unet, text_encoder, args
+        self.maps = grounding.Maps(unet)
+        self.noising = Noising(new_scheduler().alphas_cumprod, args.power)
+        self.off = torch.zeros(())
+
+    def forward(self, data: Batch) -> Tensor:
+        """The weighted sum; the part of the maps is left in `off`."""
+        data = data.to(self.args.device)
+        times = self.noising.times(len(data.latents)).to(self.args.device)
+        noised, target = self.noising.pair(data.latents, times)
+        with mixed_precision(self.args.device):
+            context = self.text_encoder(data.ids).last_hidden_state
+            out = self.unet(noised, times, context).sample
+        self.off = grounding.loss(self.maps.take(), data.rows, data.positions, data.shapes)
+        total: Tensor = functional.mse_loss(out.float(), target) + self.args.grounding * self.off
+        return total
+
+
+class Trainer:
+    """Models, averages and optimizers of one training, with its checkpoint."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.step, self.seconds = args, 0, 0.0
+        self.unet, self.text_encoder = new_unet(args.size).to(args.device), new_text_encoder().to(args.device)
+        if args.device != "cpu":
+            self.unet.to(memory_format=torch.channels_last)
+        decayed = list(self.unet.parameters()) + list(self.text_encoder.text_model.encoder.parameters())
+        rest = [*self.text_encoder.text_model.embeddings.parameters()]
+        rest += [*self.text_encoder.text_model.final_layer_norm.parameters()]
+        self.parameters: list[nn.Parameter] = decayed + rest
+        self.average = Average(self.parameters, args.decay)
+        inner = [p for p in decayed if p.ndim > 1 and min(p.shape[:2]) > 4]
+        others = {id(p): p for p in self.parameters}
+        for parameter in inner:
+            del others[id(parameter)]
+        adam = torch.optim.AdamW(others.values(), 0.0, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+        self.optimizers = [Muon(inner, 0.0), adam]
+
+    def prepare(self) -> None:
+        """Leave out the self-attention of the finest level, in the averages as well."""
+        for _ in range(2):
+            silence_fine_attention(self.unet)
+            self.average.swap()
+        self.loss = Loss(self.unet, self.text_encoder, self.args)
+
+    @property
+    def share(self) -> float:
+        """How much of the training is done, by time if it has a limit, else by steps."""
+        if self.args.seconds:
+            return self.seconds / float(self.args.seconds)
+        return self.step / float(self.args.steps)
+
+    def update(self, data: Batch) -> float:
+        """One step of the optimizers."""
+        rate = learning_rate(round(1e5 * self.share), 100_000, self.args.lr, warm=0) * min(1.0, (self.step + 1) / 200)
+        for optimizer in self.optimizers:
+            optimizer.param_groups[0]["lr"] = rate
+        self.text_encoder.get_input_embeddings().requires_grad_(self.step < WORD_STEPS or self.args.device != "cpu")
+        loss = self.loss(data)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        average_gradients(self.parameters)
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.average.update(self.step)
+        self.step += 1
+        return float(loss.item())
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint."""
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "size": self.args.size,
+            "parameters": [p.detach() for p in self.parameters],
+            "average": self.average.values,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+        save_atomically(state, path)
+
+    @torch.no_grad()
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        state = torch.load(path, map_location=self.args.device)
+        for name, own in (("parameters", self.parameters), ("average", self.average.values)):
+            for value, kept in zip(own, state[name], strict=True):
+                value.copy_(kept)
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        self.step, self.seconds = state["step"], state.get("seconds", 0.0)
+
+    def export(self, folder: Path) -> None:
+        """Write the averaged model in float16."""
+        self.average.swap()
+        vae = load_vae(self.args.work, self.args.device)
+        save(pipeline(self.unet, self.text_encoder, vae, new_tokenizer()), folder)
+        self.average.swap()
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = options(__doc__ or "")
+    parser.add_argument("--latents", type=Path, nargs="*", help="files of latents; by default all of the work folder")
+    parser.add_argument("--size", choices=list(CHANNELS), default="middle")
+    parser.add_argument("--steps", type=int, default=24000)
+    parser.add_argument("--until", type=int, help="stop at this step; the schedule stays that of --steps")
+    parser.add_argument("--seconds", type=float, default=0.0, help="end after this time instead; one process only")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=0, help="processes that make batches; 6 for a GPU")
+    parser.add_argument("--lr", type=float, default=2e-2)
+    parser.add_argument("--decay", type=float, default=0.998)
+    parser.add_argument("--grounding", type=float, default=0.2, help="weight of the maps' loss")
+    parser.add_argument("--power", type=float, default=2.0, help="the larger, the more of the noisy steps")
+    parser.add_argument("--every", type=int, default=500, help="steps between checkpoints")
+    parser.add_argument("--name", default="base", help="name of the checkpoint and of the exported model's folder")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train and write the model into the work folder."""
+    args = arguments()
+    rank, processes = start_processes()
+    args.batch //= processes
+    if args.seconds and processes > 1:
+        raise SystemExit("--seconds is for a single process: several would not end at the same step")
+    seed_all(args.seed)
+    trainer, checkpoint = Trainer(args), args.work / f"{args.name}.pt"
+    if checkpoint.exists():
+        trainer.load(checkpoint)
+    trainer.prepare()
+    seed_all(args.seed + 1000 * rank + trainer.step)
+    data = load_data(*(args.latents or sorted(args.work.glob("latents-*.pt"))))
+    batches = stream(data, args.batch, args.seed + 1000 * rank + trainer.step, args.workers)
+    start, before, first, mean = time.time(), trainer.seconds, trainer.step, 0.0
+    last = args.steps if args.until is None else args.until
+    while trainer.share < 1 and (args.seconds or trainer.step < last):
+        loss = trainer.update(next(batches))
+        trainer.seconds = before + time.time() - start
+        mean = loss if trainer.step == first + 1 else mean + 0.02 * (loss - mean)
+        if rank == 0 and trainer.step % 50 == 0:
+            pace, off = (time.time() - start) / (trainer.step - first), trainer.loss.off.item()
+            print(f"{trainer.step} loss {mean:.4f} grounding {off:.3f} {pace:.3f} s/step", flush=True)
+        if rank == 0 and (trainer.step % args.every == 0 or trainer.step == last or trainer.share >= 1):
+            trainer.save(checkpoint)
+            trainer.export(args.work / (args.name if args.name != "base" else "model"))
+
+
+if __name__ == "__main__":
+    main()

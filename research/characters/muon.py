@@ -1,0 +1,87 @@
+"""Muon: momentum whose updates are made orthogonal, for matrices and convolutions.
+
+Jordan et al., 2024, https://kellerjordan.github.io/posts/muon; the update's size follows AdamW's as in Liu et
+al., arXiv 2502.16982. Several processes share the work: each makes some of the updates and sends them to the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, distributed, nn
+
+
+def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Nearly the nearest orthogonal matrices to a stack (n, rows, columns) of them, by Newton and Schulz."""
+    x = matrices.bfloat16() if matrices.is_cuda else matrices.float()
+    wide = x.shape[-2] <= x.shape[-1]
+    x = x if wide else x.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        square = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    found: Tensor = (x if wide else x.mT).float()
+    return found
+
+
+def own_share(stacks: list[Tensor], rank: int, processes: int) -> list[list[int]]:
+    """For each stack the places of the matrices that this process makes orthogonal; the work is about equal."""
+    costs = [(min(s.shape[1:]) ** 2 * max(s.shape[1:]), i, j) for i, s in enumerate(stacks) for j in range(len(s))]
+    work, chosen = [0] * processes, [[] for _ in stacks]  # type: ignore[var-annotated]
+    for cost, i, j in sorted(costs, reverse=True):
+        worker = work.index(min(work))
+        work[worker] += cost
+        if worker == rank:
+            chosen[i].append(j)
+    return chosen
+
+
+def orthogonal_together(stacks: list[Tensor]) -> list[Tensor]:
+    """`orthogonal` of several stacks, the work split among all processes."""
+    if not distributed.is_initialized():
+        return [orthogonal(stack) for stack in stacks]
+    shares = own_share(stacks, distributed.get_rank(), distributed.get_world_size())
+    flat = torch.zeros(sum(stack.numel() for stack in stacks))
+    parts = [part.view_as(stack) for part, stack in
+             zip(torch.split_with_sizes(flat, [stack.numel() for stack in stacks]), stacks, strict=True)]  # fmt: skip
+    for part, stack, share in zip(parts, stacks, shares, strict=True):
+        if share:
+            part[share] = orthogonal(stack[share])
+    distributed.all_reduce(flat)
+    return parts
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon with Nesterov momentum; parameters of one shape are done together."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(list(parameters), {"lr": lr, "momentum": momentum, "weight_decay": 0.01})
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        """One update of all parameters that have a gradient."""
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    shapes[parameter.shape].append(parameter)
+            updates = orthogonal_together([self._directions(alike, group["momentum"]) for alike in shapes.values()])
+            for alike, found in zip(shapes.values(), updates, strict=True):
+                size = group["lr"] * 0.2 * math.sqrt(max(found.shape[-2:]))
+                for parameter, update in zip(alike, found, strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.add_(update.view_as(parameter), alpha=-size)
+
+    def _directions(self, alike: list[nn.Parameter], momentum: float) -> Tensor:
+        """The momenta of parameters of one shape as matrices (n, rows, columns)."""
+        directions = []
+        for parameter in alike:
+            state, gradient = self.state[parameter], parameter.grad
+            assert gradient is not None
+            mean = state.setdefault("mean", torch.zeros_like(parameter))
+            mean.lerp_(gradient, 1 - momentum)
+            directions.append(gradient.lerp(mean, momentum).flatten(1))
+        return torch.stack(directions)

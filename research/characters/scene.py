@@ -1,0 +1,192 @@
+"""What a picture holds: subjects with places and depth, a background, a style; and how scenes are drawn at random."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, replace
+
+from .backgrounds import BACKGROUNDS, SIZE
+from .words import CHARACTERS, GROUPS, WEARABLE, WEARERS, WORDS
+
+BACKGROUND_SEEDS = 24  # how many pictures there are of each background
+RELATIONS = ("beside", "behind", "holding", "riding", "wearing")
+# Longer sides in pixels by the number of subjects.
+_SIDES = {1: (135, 195), 2: (112, 142), 3: (98, 116), 4: (84, 98)}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One character or thing. `name` is one of WORDS or of CHARACTERS.
+
+    `x` and `y` are the centre and `side` the longer side in pixels, `tilt` is in degrees; `tint` scales red, green
+    and blue; `style` redraws this subject only.
+    """
+
+    name: str
+    file: str
+    x: float = SIZE / 2
+    y: float = SIZE / 2
+    side: int = 150
+    mirrored: bool = False
+    tilt: int = 0
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    style: str | None = None
+
+    @property
+    def held_out(self) -> bool:
+        """Whether this is a character the base does not know."""
+        return self.name in CHARACTERS
+
+    @property
+    def kind(self) -> str:
+        """The word the base calls it by."""
+        return CHARACTERS[self.name].kind if self.held_out else self.name
+
+    @property
+    def general(self) -> str | None:
+        """A more general class word, if there is one."""
+        return None if self.held_out else WORDS[self.name].general
+
+    @property
+    def recolour(self) -> str | None:
+        """How its picture is recoloured."""
+        return CHARACTERS[self.name].recolour if self.held_out else None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Subjects from back to front on a background. `style` redraws the whole picture.
+
+    `relation` is what subject `first` does to subject `second`: ("riding", 0, 1).
+    """
+
+    subjects: tuple[Subject, ...]
+    background: str = "grass"
+    seed: int = 0
+    mirrored: bool = False
+    style: str | None = None
+    relation: tuple[str, int, int] | None = None
+
+
+def subject(name: str, rng: random.Random, style: str | None = None) -> Subject:
+    """A subject with one of its files, mirrored, turned and tinted a little; where it is comes later."""
+    if name in CHARACTERS:
+        file = CHARACTERS[name].file
+    else:
+        first, *others = WORDS[name].files
+        even = WORDS[name].group != "person"  # the neutral yellow people are the usual ones
+        file = rng.choice((first, *others)) if even else rng.choice((first, first, *others))
+    red, green, blue = (round(rng.uniform(0.93, 1.05), 3) for _ in range(3))
+    person = name in GROUPS["person"] or (name in CHARACTERS and CHARACTERS[name].kind == "person")
+    tilt = 0 if person else rng.choice((0, 0, 0, -8, -5, 5, 8))  # people are cut off straight at the chest
+    return Subject(name, file, mirrored=rng.random() < 0.5, tilt=tilt, tint=(red, green, blue), style=style)
+
+
+def random_names(count: int, rng: random.Random) -> list[str]:
+    """Names of words, people most of all; one in six pairs is of one word or of two people."""
+    if count > 1 and rng.random() < 0.17:
+        alike = rng.random() < 0.55
+        group = rng.choices(list(GROUPS), (0.5, 0.3, 0.1, 0.1))[0]
+        first = rng.choice(GROUPS[group])
+        return [first, first if alike else rng.choice(GROUPS["person"]), *random_names(count - 2, rng)]
+    if count == 2 and rng.random() < 0.05:
+        return [rng.choice([name for name in WEARERS if name in WORDS]), rng.choice(WEARABLE)]
+    groups = rng.choices(list(GROUPS), (0.42, 0.32, 0.1, 0.16), k=count)
+    return [rng.choice(GROUPS[group]) for group in groups]
+
+
+def _apart(count: int, rng: random.Random, near: float) -> list[tuple[float, float, int]]:
+    """Centres and sides of `count` subjects whose centres are `near` mean sides apart, or more."""
+    low, high = _SIDES[count]
+    while True:
+        places: list[tuple[float, float, int]] = []
+        for _ in range(60):
+            d = rng.randint(low, high)
+            x, y = (rng.uniform(d / 2 + 2, SIZE - d / 2 - 2) for _ in range(2))
+            if count < 3:
+                y = rng.uniform(min(125, SIZE - d / 2 - 2), SIZE - d / 2 - 2)
+            if all(math.hypot((x - u) * 1.1, y - v) > near * (d + e) / 2 for u, v, e in places):
+                places.append((x, y, d))
+            if len(places) == count:
+                return sorted(places, key=lambda place: place[1] + place[2] / 2)
+
+
+def _related(relation: str, rng: random.Random) -> list[tuple[float, float, int]]:
+    """Places of two subjects, the one behind first."""
+    side = rng.choice((-1, 1))
+    if relation == "behind":
+        d, e = rng.randint(118, 145), rng.randint(112, 138)
+        x, y = rng.uniform(92, 164), rng.uniform(84, 118)
+        return [(x, y, d), (x + side * rng.uniform(0.32, 0.55) * d, y + rng.uniform(0.25, 0.45) * d, e)]
+    if relation == "riding":
+        d, e = rng.randint(95, 115), rng.randint(140, 165)
+        x, y = rng.uniform(100, 156), SIZE - e / 2 + 8 - rng.uniform(10, 24)
+        return [(x + rng.uniform(-8, 8), y - e * 0.28 - d * 0.36, d), (x, y, e)]
+    d, e = rng.randint(150, 190), rng.randint(62, 76)
+    x, y = rng.uniform(105, 151), rng.uniform(120, 140)
+    if relation == "wearing":
+        return [(x, y + 26, d - 10), (x, y + 26 - 0.5 * d, e)]
+    return [(x, y, d), (x + side * rng.uniform(0.08, 0.2) * d, y + 0.29 * d, e)]
+
+
+def _placed(one: Subject, place: tuple[float, float, int]) -> Subject:
+    x, y, side = place
+    x, y = (min(max(v, side * 0.4), SIZE - side * 0.4) for v in (x, y))
+    return replace(one, x=round(x, 1), y=round(y, 1), side=int(side))
+
+
+def arrange(subjects: list[Subject], rng: random.Random, scene: Scene | None = None) -> Scene:
+    """A scene of the subjects at random places and, if there are two, in a random relation that suits them.
+
+    The background, style and so on are those of `scene`.
+    """
+    scene, count = scene or Scene(()), len(subjects)
+    relation = _relation(subjects, rng) if count == 2 else None
+    if relation in (None, "beside"):
+        near = rng.choices((0.98, 0.8, 0.68), (0.55, 0.3, 0.15))[0]
+        places = _apart(count, rng, near)
+        found = tuple(_placed(one, place) for one, place in zip(subjects, places, strict=True))
+        return replace(scene, subjects=found, relation=(relation, 0, 1) if relation else None)
+    back, front = subjects
+    if relation in ("riding", "wearing"):
+        back, front = replace(back, tilt=0), replace(front, tilt=0)
+    places = _related(relation, rng)
+    return replace(
+        scene,
+        subjects=(_placed(back, places[0]), _placed(front, places[1])),
+        relation=("behind", 0, 1) if relation == "behind" else (relation, 0, 1),
+    )
+
+
+def _relation(subjects: list[Subject], rng: random.Random) -> str | None:
+    """A relation the two suit, the first being behind; None is a plain "and"."""
+    first, second = subjects
+    drawn = rng.random()
+    if second.kind in WEARABLE and first.name in WEARERS and drawn < 0.75:
+        return "wearing"
+    riding = not second.held_out and WORDS[second.kind].rideable and _group(first) != "thing"
+    if riding and drawn < 0.4:
+        return "riding"
+    if _group(second) == "thing" and _group(first) == "person" and drawn < 0.4:
+        return "holding"
+    if 0.4 < drawn < 0.58:
+        return "behind"
+    return "beside" if drawn > 0.75 else None
+
+
+def _group(one: Subject) -> str:
+    return "person" if one.kind == "person" else WORDS[one.kind].group if one.kind in WORDS else "animal"
+
+
+def random_scene(rng: random.Random, names: list[str] | None = None, background: str | None = None) -> Scene:
+    """A random scene of the base's words, or of `names` in random order."""
+    if names is None:
+        count = rng.choices((1, 2, 3, 4), (0.25, 0.47, 0.19, 0.09))[0]
+        names = random_names(count, rng)
+    order = rng.sample(names, len(names))
+    if len(order) == 2 and order[0] in {*WEARABLE, "tophat"}:
+        order.reverse()
+    where = background or rng.choice(BACKGROUNDS)
+    scene = Scene((), where, rng.randrange(BACKGROUND_SEEDS), rng.random() < 0.5)
+    return arrange([subject(name, rng) for name in order], rng, scene)

@@ -1,0 +1,17 @@
+#!/bin/bash
+# Trains autoencoder and base on one GPU in about ten minutes: train_gpu.sh WORK [PYTHON], from the repository's root.
+# WORK holds art.zip (0.6 MB); all else is made there. A second call goes on where the first was cut off.
+set -e
+work=$1
+python=${2:-python}
+cores=$(nproc)
+export OMP_NUM_THREADS=1
+if [ ! -e "$work/latents-0.pt" ]; then
+    "$python" -m research.characters.vae --work "$work" --device cuda --batch 64 --pool 4000 --processes "$cores" \
+        --seconds "${VAE_SECONDS:-150}" --every 2000
+    "$python" -m research.characters.latents --work "$work" --device cuda --count 30000 --processes $((cores / 2))
+fi
+"$python" -m research.characters.base --work "$work" --device cuda --batch 256 --workers $((cores / 3)) \
+    --seconds "${BASE_SECONDS:-330}" --every 1000
+"$python" -m research.characters.sheets --work "$work" --device cuda --random 60 --name base-60
+"$python" -m research.characters.sheets --work "$work" --device cuda --name base

@@ -1,0 +1,179 @@
+"""Training of the characters' model: tokens, grounding, data files, checkpoints, LoRA files; all of it tiny."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from research.characters import grounding, vae
+from research.characters.art import stand_in
+from research.characters.base import Trainer
+from research.characters.batches import Examples, examples, prepare, stream
+from research.characters.captions import Caption, Piece, Writer
+from research.characters.kohya import metadata, tag_frequency, write
+from research.characters.latents import STEP, Data, encode, load_data, save_data
+from research.characters.lessons import LESSONS
+from research.characters.loras import Pictures, add_lora, train, weighted
+from research.characters.model import CHANNELS, Tokens, new_text_encoder, new_tokenizer, new_unet, pipeline
+from research.characters.pool import Pool
+from research.characters.render import Renderer
+from research.characters.scene import random_scene
+from research.characters.vae import new_vae
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Models this small are faster in one thread, above all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    rng = random.Random(0)
+    torch.manual_seed(0)
+    return encode(new_vae(), Renderer(stand_in()), [random_scene(rng) for _ in range(6)])
+
+
+@pytest.fixture
+def args(monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
+    monkeypatch.setitem(CHANNELS, "tiny", (8, 8, 16, 16))
+    return argparse.Namespace(
+        device="cpu", size="tiny", steps=10, seconds=0.0, batch=2, lr=1e-2, decay=0.9, grounding=0.2, power=2.0,
+        rank=2, prior=0.5, seed=0, pictures=6,
+    )  # fmt: skip
+
+
+def test_tokens_are_those_of_the_whole_caption() -> None:
+    tokens, rng = Tokens(new_tokenizer()), random.Random(1)
+    for _ in range(40):
+        caption = Writer(rng).caption(random_scene(rng))
+        whole = tokens.tokenizer(caption.text, padding="max_length", max_length=77).input_ids
+        assert tokens.ids([[piece.text for piece in caption.pieces]])[0].tolist() == whole
+    assert tokens.ids([[]]).tolist() == [[49406] + 76 * [49407]]
+
+
+def test_grounding_is_zero_where_maps_are_the_silhouettes() -> None:
+    shape = torch.zeros(2, 16, 16)
+    shape[0, :, :8], shape[1, :, 8:] = 1, 1
+    caption = Caption((Piece("a"), Piece("fox", (0,)), Piece("and"), Piece("two cats", (1,))))
+    spans = [caption.spans(lambda text: len(text.split()))]
+    assert spans == [[(range(2, 3), (0,)), (range(4, 6), (1,))]]
+    good = {8: torch.rand(1, 64, 77), 16: torch.rand(1, 256, 77)}
+    for grid, maps in good.items():
+        small = torch.nn.functional.adaptive_avg_pool2d(shape, grid).flatten(1)
+        maps[0, :, 2], maps[0, :, 4], maps[0, :, 5] = small[0], 0.1 * small[1], small[1]
+    assert grounding.loss(good, *grounding.targets(spans, [shape])) < 1e-5
+    assert grounding.loss(good, *grounding.targets(spans, [shape.flip(0)])) > 0.9
+    assert grounding.loss(good, *grounding.targets([[]], [shape])) == 0
+
+
+def test_data_files_are_read_as_written(data: Data, tmp_path: Path) -> None:
+    save_data(data, tmp_path / "latents-0.pt")
+    found = load_data(tmp_path / "latents-0.pt", tmp_path / "latents-0.pt")
+    assert found.scenes == data.scenes + data.scenes
+    assert torch.equal(found.latents[:6], data.latents)
+    assert all(torch.equal(a, b) for a, b in zip(found.silhouettes[:6], data.silhouettes, strict=True))
+    latents, silhouettes = data.take([3, 1])
+    assert torch.equal(latents, data.latents[[3, 1]] * STEP)
+    assert all(shape.max() <= 1 for shape in silhouettes)
+
+
+def test_a_training_goes_on_from_its_checkpoint(data: Data, args: argparse.Namespace, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trainer, rng = Trainer(args), random.Random(0)
+    trainer.prepare()
+    drawn = prepare(examples(data, 2, rng), Tokens(new_tokenizer()))
+    losses = [trainer.update(drawn) for _ in range(3)]
+    assert all(loss == loss for loss in losses)
+    trainer.save(tmp_path / "base.pt")
+    again = Trainer(args)
+    again.load(tmp_path / "base.pt")
+    again.prepare()
+    assert again.step == 3
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters, trainer.parameters, strict=True))
+    torch.manual_seed(1)
+    one = trainer.update(drawn)
+    torch.manual_seed(1)
+    assert again.update(drawn) == pytest.approx(one, rel=1e-5)
+
+
+def test_empty_captions_train_as_well(data: Data, args: argparse.Namespace) -> None:
+    trainer = Trainer(args)
+    trainer.prepare()
+    latents, silhouettes = data.take([0, 1])
+    empty = Examples(latents, [Caption(), Caption()], silhouettes)
+    assert trainer.update(prepare(empty, Tokens(new_tokenizer()))) > 0
+
+
+def test_streams_are_endless_and_the_same_for_the_same_seed(data: Data) -> None:
+    first, again, other = (stream(data, 3, seed, 0) for seed in (1, 1, 2))
+    next(first), next(again)
+    one, two, three = next(first), next(again), next(other)
+    assert one.latents.shape == (3, 4, 32, 32)
+    assert len(one.rows) == len(one.positions) == len(one.shapes)
+    assert torch.equal(one.ids, two.ids)
+    assert not torch.equal(one.latents, three.latents)
+
+
+def test_a_lora_is_trained_and_written_as_kohya_does(data: Data, args: argparse.Namespace, tmp_path: Path) -> None:
+    pipe = pipeline(new_unet("tiny"), new_text_encoder(), new_vae(), new_tokenizer())
+    lesson = LESSONS["vivid"]
+    args.steps = 2
+    train(pipe, Pictures(lesson, {1.0: data, -1.0: data}, data), args, random.Random(0))
+    about = metadata("vivid", lesson.trigger, ["a fox, night", "a king, night"], args)
+    path = write(pipe, tmp_path / "vivid.safetensors", about)
+    with safe_open(path, "pt") as file:
+        names, kept = set(file.keys()), file.metadata()
+        assert any(file.get_tensor(name).abs().max() > 0 for name in names if name.endswith("lora_up.weight"))
+    assert "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight" in names
+    assert any(name.startswith("lora_unet_down_blocks_0_attentions_0_") for name in names)
+    assert kept["ss_output_name"] == kept["modelspec.title"] == "vivid"
+    assert json.loads(kept["ss_tag_frequency"]) == {"10_vivid": {"night": 2, "a fox": 1, "a king": 1}}
+
+
+def test_a_weight_holds_within_its_block_only(args: argparse.Namespace) -> None:
+    pipe = pipeline(new_unet("tiny"), new_text_encoder(), new_vae(), new_tokenizer())
+    add_lora(pipe, 2)
+    layer = pipe.unet.get_submodule("mid_block.attentions.0.transformer_blocks.0.attn2.to_k")
+    before = layer.scaling["default"]
+    with weighted(pipe, -1.0):
+        assert layer.scaling["default"] == -before
+    assert layer.scaling["default"] == before
+
+
+def test_tags_are_counted_by_commas() -> None:
+    assert json.loads(tag_frequency("10_x", ["a fox, night", "night"])) == {"10_x": {"night": 2, "a fox": 1}}
+
+
+def test_the_decoder_alone_leaves_latents_and_their_scale(tmp_path: Path) -> None:
+    args = argparse.Namespace(
+        device="cpu", work=tmp_path, warm=None, decoder_only=False, lr=1e-3, steps=10, noise=0.0, seconds=0.0
+    )  # fmt: skip
+    torch.manual_seed(0)
+    pool = Pool((torch.rand(2, 3, 256, 256) * 255).byte(), [random_scene(random.Random(i)) for i in range(2)])
+    whole = vae.Trainer(args)
+    whole.update(pool.crops(1, random.Random(0), "cpu"))
+    whole.save(tmp_path / "vae.pt")
+    whole.export(pool)
+    scale = vae.load_vae(tmp_path, "cpu").config.scaling_factor
+    args.decoder_only, args.noise = True, 0.3
+    decoder = vae.Trainer(args)
+    decoder.load(tmp_path / "vae.pt", keep_step=False)
+    crop = pool.crops(1, random.Random(0), "cpu")
+    before = [decoder.vae.encode(crop).latent_dist.mean, decoder.vae.decode(torch.ones(1, 4, 8, 8)).sample]
+    decoder.update(crop)
+    after = [decoder.vae.encode(crop).latent_dist.mean, decoder.vae.decode(torch.ones(1, 4, 8, 8)).sample]
+    assert torch.equal(before[0], after[0])
+    assert not torch.equal(before[1], after[1])
+    decoder.export(pool)
+    assert vae.load_vae(tmp_path, "cpu").config.scaling_factor == scale
