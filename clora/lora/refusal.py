@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from ..errors import CLoRAError
@@ -68,21 +66,3 @@ def check_not_empty(lora: LoraFile, key: str, tensors: Mapping[str, Tensor]) -> 
                 f"{list(tensor.shape)}), so it was saved wrongly: save it again with gathered weights (DeepSpeed "
                 "ZeRO-3 and FSDP need that), or use another file."
             )
-
-
-def check_finite(lora: LoraFile, key: str, tensors: Mapping[str, Tensor]) -> None:
-    """Raises: CLoRAError if a tensor holds NaN or infinite values."""
-    for suffix, tensor in tensors.items():
-        if not _is_finite(tensor):
-            raise CLoRAError(
-                f'LoRA "{lora.name}" ({lora.path.name}) holds NaN or infinite values ({key}.{suffix}), so its training '
-                "failed or the file is damaged: use an earlier save of it, or another file."
-            )
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    if not tensor.is_floating_point():
-        return True
-    readable = tensor.float() if tensor.element_size() == 1 else tensor  # float8 has no sums
-    total = float(readable.sum(dtype=torch.float32))  # one pass, without a copy
-    return math.isfinite(total) or bool(torch.isfinite(readable).all())

@@ -17,7 +17,7 @@ from .formats import Delta, Reading, ShapeError, read_deltas
 from .grouping import FileModule, group
 from .identity import other_model
 from .notes import notes_on
-from .refusal import check_finite, check_not_empty, misfit, nothing_used, wrong_shapes
+from .refusal import check_not_empty, misfit, nothing_used, wrong_shapes
 from .scale import Scales
 from .target import LoraTargets, Target
 
@@ -62,7 +62,7 @@ def resolve_lora(lora: LoraFile, model: LoraTargets, *, te: float, unet: float, 
     model: the layers of the loaded model (`clora.models.lora.lora_targets`). te, unet: strengths of the
     text encoders and of the UNet. dyn: use only the first ranks of low-rank factors (the scale stays alpha / rank).
     Raises: CLoRAError if the LoRA was made for another base model or matches no layer of this one, if it is no LoRA, or
-    if it holds empty, NaN or infinite tensors.
+    if it holds empty tensors.
     """
     if dyn is not None and dyn < 1:
         raise CLoRAError(f'LoRA "{lora.name}": dyn={dyn} keeps no rank; write dyn=1 or more.')
@@ -79,7 +79,6 @@ def resolve_lora(lora: LoraFile, model: LoraTargets, *, te: float, unet: float, 
         except ShapeError as error:
             raise wrong_shapes(lora, model, module) from error
         if made:
-            check_finite(lora, module.key, module.tensors)
             deltas[module.component][module.target] = made
         unhandled.extend(module.full_keys(used))
     if not any(deltas.values()):

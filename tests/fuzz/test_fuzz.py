@@ -19,6 +19,7 @@ from clora.errors import CLoRAError
 from clora.evaluate.prompts import load_mapping, load_prompts
 from clora.evaluate.store import Store
 from clora.hosts.diffusers import Sampling, checkpoint, compose
+from clora.lora.adapter import AdapterSettings
 from clora.lora.file import LoraFile
 from clora.lora.scale import Scales
 from clora.page.paste import read_pasted
@@ -113,7 +114,8 @@ def test_pasted_sizes_that_no_picture_has_are_ignored(size: str) -> None:
 
 def test_an_alpha_of_400_digits_counts_as_none() -> None:
     config = '{"unet.lora_alpha": ' + "9" * 400 + ', "unet.alpha_pattern": {"a": ' + "9" * 400 + "}}"
-    scales = Scales(LoraFile("cat", Path("cat.safetensors"), {"lora_adapter_metadata": config}, {}))
+    file = LoraFile("cat", Path("cat.safetensors"), {"lora_adapter_metadata": config}, {})
+    scales = Scales(file.name, AdapterSettings(file))
     assert scales.scale_of("unet", "a", {})(4) == 1.0
 
 
