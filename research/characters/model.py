@@ -14,13 +14,15 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from clora.embedded import EMBEDDED_MODEL
+
 CHANNELS: dict[str, tuple[int, ...]] = {
     "small": (48, 80, 128, 128),
     "middle": (64, 96, 160, 160),
     "large": (64, 128, 192, 192),
 }
 TEXT_WIDTH = 64
-VOCABULARY = Path(__file__).resolve().parents[2] / "clora" / "demo" / "assets" / "model" / "tokenizer"
+VOCABULARY = EMBEDDED_MODEL / "tokenizer"
 
 
 def new_unet(size: str = "middle") -> UNet2DConditionModel:
