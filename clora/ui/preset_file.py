@@ -80,7 +80,7 @@ class PresetFile:
                         f"{cut(', '.join(unreadable)) if len(unreadable) > 50 else ', '.join(unreadable)}."
                     )
                 )
-        return UserPresets(presets, tuple(problems))
+        return UserPresets(presets, tuple(" ".join(problem.splitlines()) for problem in problems))
 
     def save(self, name: str, settings: Settings) -> str:
         """Add or replace a preset; returns its name without surrounding spaces.

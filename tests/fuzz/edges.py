@@ -96,7 +96,7 @@ class Edges:
         """A changed cell of the table, as the page's script sends it."""
         cell = {"lora": hostile.text(rng, 3), "key": rng.choice(("words", "role", "x")), "value": hostile.text(rng, 3)}
         change = json.dumps(cell) if rng.random() < 0.5 else hostile.json_text(rng)
-        with_changed_cell(change, "" if rng.random() < 0.5 else str(hostile.corrections(rng))).encode()
+        with_changed_cell(change, "" if rng.random() < 0.5 else _as_text(hostile.corrections(rng))).encode()
 
     # ------------------------------------------------------------------------------ prompts
 
@@ -113,8 +113,7 @@ class Edges:
         """A prompt as the page reads it: table, message and highlighted words."""
         text, corrections = hostile.prompt(rng), ""
         if rng.random() < 0.4:
-            given = hostile.corrections(rng)
-            corrections = given if isinstance(given, str) else json.dumps(str(given))
+            corrections = _as_text(hostile.corrections(rng))
         layout = self.layout if rng.random() < 0.3 else None
         found = read_prompt(text, hostile.text(rng, 3), corrections, Session(), lambda source: layout)
         if found.problem:
@@ -281,6 +280,11 @@ def _writable(value: Any) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _as_text(value: Any) -> str:
+    """Text, or a value as JSON; "" for what JSON cannot write."""
+    return value if isinstance(value, str) else json.dumps(value, default=str) if _writable(value) else ""
 
 
 @contextmanager
