@@ -45,8 +45,9 @@ def estimate(settings: Settings, concepts: int, steps: int) -> Estimate:
         updates, least = _updates(settings, steps)
     else:
         step = cost.step
-    rows = max(cost.rows, concepts + 1 if updates else 0)
-    each = (concepts + 1) * _UPDATE[settings.update_layers]
+    halves = 2 if settings.maps == "both" else 1
+    each = halves * (concepts + 1) * _UPDATE[settings.update_layers]
+    rows = max(cost.rows, halves * (concepts + 1) if updates else 0)
     most_time, least_time = ((steps * step + count * each) / (2 * steps) for count in (updates, least))
     return Estimate(most_time, min(rows, settings.rows_per_forward or rows), least_time)
 

@@ -115,7 +115,7 @@ class _Reader:
             merged=self._merged(concepts, [one for own in at_words for one in own]),
             warnings=(
                 *ignored_parts(self.tags, self.negative, composes=not note),
-                *foreign_syntax(self.base.resolved.text, composes=not note),
+                *(foreign_syntax(self.base.resolved.text, composes=True) if not note else ()),  # else in the note
                 *((left_note(self.reasons),) if self.reasons and not note else ()),
                 *(added_trigger_warning(*pair) for pair in pairs),
             ),

@@ -52,6 +52,12 @@ class Painted:
             raise CLoRAError("The painted region is empty: set the subject's part of the mask to 1.")
         object.__setattr__(self, "mask", mask)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Painted) and torch.equal(self.mask, other.mask)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.mask.shape))
+
     def grid(self, height: int, width: int) -> Tensor:
         """1 where at least half of a cell is painted, else 0, (height, width); the most painted cell always has 1."""
         share = F.interpolate(self.mask[None, None].float(), (height, width), mode="area")[0, 0]

@@ -87,7 +87,7 @@ def report(
     fixed = _fixed_by_tags(prompt)
     found = [replace(row, fixed=fixed.get(row.lora, ())) for row in rows]
     rows = [_with_offer(row, composition.text, notes_of) for row in found]
-    notes = (composition.note,) if composition.note else composition.warnings
+    notes = (*((composition.note,) if composition.note else ()), *composition.warnings)
     return Report(
         composition.composes,
         tuple(rows),

@@ -94,7 +94,8 @@ class Generation:
                     "hires pass uses the masks of the first pass, so give both prompts the same concepts."
                 )
         for one in compositions:
-            self.notes.extend((one.note,) if one.note else one.warnings)
+            self.notes.extend([*([one.note] if one.note else []), *one.warnings])
+        self.notes.extend(note for one in self.hires_compositions for note in one.warnings if note not in self.notes)
         if not self.composes:
             return
         prompts[:] = [one.host_text for one in compositions]

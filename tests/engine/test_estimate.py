@@ -30,6 +30,8 @@ NO_UPDATE = {"update_until": 0.0, **EXACT}
         # 10 updates of 3 rows at 1.2 each, over 20 steps of 2 rows.
         ({"refine_at": (), **EXACT}, 2, 3.0 + 36 / 40, 6),
         ({"refine_at": ()}, 2, 1.12 + 36 / 40, 3),
+        # With the maps of both halves an update has twice as many rows.
+        ({"refine_at": (), "maps": "both"}, 2, 1.12 + 72 / 40, 6),
         ({"refine_at": (), "update_layers": "down", **EXACT}, 2, 3.0 + 18 / 40, 6),
     ],
 )

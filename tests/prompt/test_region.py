@@ -11,7 +11,7 @@ from clora.conditioning.plan import ImagePlan, PlannedConcept
 from clora.errors import CLoRAError
 from clora.guidance.update import LatentUpdate, region_losses
 from clora.prompt import WordsOverride, analyze
-from clora.prompt.region import NAMED, Box, parse_region
+from clora.prompt.region import NAMED, Box, Painted, parse_region
 from clora.regions.masks import MaskOptions, confine_masks, cut_masks, even_masks
 from clora.settings import Settings
 from tests.plans import plan_of
@@ -166,3 +166,17 @@ def test_the_update_pulls_and_chunks_agree() -> None:
     torch.testing.assert_close(gradient(toy(), placed, latent, rows_per_forward=1)[0], pulled, rtol=0, atol=1e-12)
     # A step against the gradient lowers the loss.
     assert gradient(toy(), placed, latent - 0.01 * pulled)[1] < loss
+
+
+def test_the_same_painted_region_twice_on_one_subject_is_one_region() -> None:
+    def painted() -> WordsOverride:
+        mask = torch.zeros(4, 4)
+        mask[:, :2] = 1
+        return WordsOverride(painted=Painted(mask))
+
+    prompt = "a <lora:knight:1><lora:armor:1> knight and a <lora:dog:1> dog"
+    composition = analyze(prompt, overrides={"knight": painted(), "armor": painted()})
+    assert composition.concepts[0].region == painted().painted
+    other = WordsOverride(painted=Painted(torch.ones(4, 4)))
+    with pytest.raises(CLoRAError, match="different place= values"):
+        analyze(prompt, overrides={"knight": painted(), "armor": other})

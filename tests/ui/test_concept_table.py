@@ -195,3 +195,10 @@ def test_a_cell_that_cannot_be_read(cell: str) -> None:
 def test_corrections_that_cannot_be_read_are_kept() -> None:
     with pytest.raises(CLoRAError, match="cat words"):
         with_changed_cell(change("words", "cat"), "cat words")
+
+
+def test_warnings_are_shown_beside_the_note_of_an_inactive_prompt() -> None:
+    read = report("a <lora:cat:1> cat", "blurry <lora:dog:1>")
+    assert any("inactive" in note for note in read.notes)
+    assert any("negative prompt are ignored" in note for note in read.notes)
+    assert len(set(read.notes)) == len(read.notes)
