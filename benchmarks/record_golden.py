@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,11 +22,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .golden_watch import EnoughError, Watch
+
 VOCABULARY = Path(__file__).parents[1] / "clora" / "embedded" / "assets" / "model" / "tokenizer"
 SEED = 53
-TOKENS = 24
-"""Text positions of the maps that are kept; no prompt has more tokens."""
-
 WORDS = ("a", "cat", "and", "dog", "bird", "sks", "nsfw")
 TWO: dict[str, Any] = {
     "prompt_list": ["A cat and a dog", "A sks dog and a cat", "A sks cat and a dog"],
@@ -189,107 +186,6 @@ def write_loras(model: Path, folder: Path) -> None:
             save_file({k: v.contiguous() for k, v in tensors.items()}, folder / f"{name}.{layout}.safetensors")
 
 
-class EnoughError(Exception):
-    """Ends a run after the steps that are kept; the rest would only take time."""
-
-
-class Watch:
-    """Keeps what goes in and out of the authors' methods during one run."""
-
-    def __init__(self, steps: int, mask_indices: list[list[int]], threshold: float) -> None:
-        self.steps = steps
-        self.mask_indices, self.threshold = mask_indices, threshold
-        self.kept: dict[str, Tensor] = {}
-        self.told: list[dict[str, Any]] = []
-        self.step = self.passes = 0
-
-    def keep(self, name: str, value: Tensor) -> None:
-        self.kept[name] = value.detach().clone().contiguous()
-
-    def of_pass(self, name: str, value: Tensor) -> None:
-        self.keep(f"step{self.step}/pass{self.passes - 1}/{name}", value)
-
-    def of_step(self, name: str, value: Tensor) -> None:
-        self.keep(f"step{self.step}/{name}", value)
-
-
-@contextmanager
-def watched(pipe: Any, watch: Watch, layers: bool) -> Iterator[None]:
-    """The pipeline with every method of interest called through `watch`."""
-    original: dict[str, Callable[..., Any]] = {
-        name: getattr(pipe, name)
-        for name in ("prepare_latents", "predict_noise_and_aggregate_attention", "loss_fn", "update_latents",
-                     "attention_map_to_mask")
-    }  # fmt: skip
-    scheduler_step = pipe.scheduler.step
-
-    def prepare_latents(*args: Any, **kwargs: Any) -> Tensor:
-        latents: Tensor = original["prepare_latents"](*args, **kwargs)
-        watch.keep("latents_init", latents)
-        return latents
-
-    def predict(*args: Any, **kwargs: Any) -> Any:
-        predictions, maps = original["predict_noise_and_aggregate_attention"](*args, **kwargs)
-        watch.passes += 1
-        watch.keep("prompt_embeds", torch.stack(args[1]))
-        if watch.passes > 1:
-            watch.kept.pop(f"step{watch.step}/pass{watch.passes - 2}/noise_preds", None)
-        watch.of_pass("noise_preds", torch.stack(predictions))
-        watch.of_pass("attention_maps", torch.stack(maps)[..., :TOKENS])
-        if layers and watch.step == 0 and watch.passes == 1:
-            stored = args[6].attention_store
-            for number, (place, probabilities) in enumerate((p, t) for p in ("down", "mid", "up") for t in stored[p]):
-                watch.of_pass(f"layer_probs/prompt{len(maps) - 1}/{number}_{place}", probabilities[..., :TOKENS])
-        return predictions, maps
-
-    def loss_fn(*args: Any, **kwargs: Any) -> Tensor:
-        loss: Tensor = original["loss_fn"](*args, **kwargs)
-        watch.of_pass("loss", loss.reshape(1))
-        return loss
-
-    def update_latents(latent: Tensor, loss: Tensor, step_size: float) -> Tensor:
-        with torch.enable_grad():
-            (grad,) = torch.autograd.grad(loss, [latent], retain_graph=True)
-        after: Tensor = original["update_latents"](latent, loss, step_size)
-        for name, value in (("latent_before", latent), ("grad", grad), ("latent_after", after)):
-            watch.of_pass(name, value)
-        return after
-
-    def attention_map_to_mask(**kwargs: Any) -> Tensor:
-        masks: Tensor = original["attention_map_to_mask"](**kwargs)
-        watch.of_step("masks", masks[:, 0, 0].to(kwargs["attention_maps"][0].dtype))
-        margin = math.inf
-        for maps, tokens in zip(kwargs["attention_maps"], watch.mask_indices, strict=True):
-            for one in (maps[..., token] for token in tokens):
-                margin = min(margin, float(((one - one.max() * watch.threshold).abs() / one.max()).min()))
-        cover = [round(float(mask.mean()), 4) for mask in masks[:, 0, 0]]
-        watch.told.append({"step": watch.step, "margin": margin, "cover": cover})
-        return masks
-
-    def step(noise: Tensor, t: Any, latents: Tensor, *args: Any, **kwargs: Any) -> Any:
-        result = scheduler_step(noise, t, latents, *args, **kwargs)
-        for name, value in (("noise_pred", noise), ("latent_in", latents), ("latent_out", result[0])):
-            watch.of_step(name, value)
-        watch.step, watch.passes = watch.step + 1, 0
-        if watch.step == watch.steps:
-            raise EnoughError
-        return result
-
-    replaced = {
-        "prepare_latents": prepare_latents, "predict_noise_and_aggregate_attention": predict, "loss_fn": loss_fn,
-        "update_latents": update_latents, "attention_map_to_mask": attention_map_to_mask,
-    }  # fmt: skip
-    try:
-        for name, method in replaced.items():
-            setattr(pipe, name, method)
-        pipe.scheduler.step = step
-        yield
-    finally:
-        for name in replaced:
-            delattr(pipe, name)
-        del pipe.scheduler.step
-
-
 def record(authors: Any, folder: Path, name: str) -> None:
     """Run one case with the authors' pipeline and write it."""
     import diffusers
@@ -314,11 +210,12 @@ def record(authors: Any, folder: Path, name: str) -> None:
         pipe.load_lora_weights(folder / "loras", weight_name=f"{lora}.kohya.safetensors", adapter_name=lora)
     pipe.to(torch.float64 if kind == "f64" else torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    watch = Watch(steps, kwargs["mask_indices"], kwargs["mask_threshold_alpha"])
+    layers = name.startswith("run")
+    watch = Watch(steps, kwargs["mask_indices"], kwargs["mask_threshold_alpha"], layers=layers)
     # transformers makes the text encoder's causal mask in the default dtype, which must hold the dtype's minimum.
     torch.set_default_dtype(pipe.unet.dtype)
     try:
-        with suppress(EnoughError), watched(pipe, watch, layers=name.startswith("run")):
+        with suppress(EnoughError), watch.attached(pipe):
             pipe(**kwargs, generator=torch.Generator().manual_seed(SEED))
     finally:
         torch.set_default_dtype(torch.float32)
@@ -327,13 +224,13 @@ def record(authors: Any, folder: Path, name: str) -> None:
     watch.kept["input_ids"] = torch.tensor(ids).reshape(-1, 2, 77)
     (folder / "cases").mkdir(exist_ok=True)
     save_file(watch.kept, folder / "cases" / f"{name}.safetensors")
-    told = {
+    about = {
         "name": name, "dtype": kind, "attention_store": "cfg", "kwargs": kwargs,
         "timesteps": [int(t) for t in pipe.scheduler.timesteps[:steps]], "steps": list(range(steps)),
-        "masks": watch.told, "tokens": [pipe.tokenizer.tokenize(text) for text in kwargs["prompt_list"]],
+        "masks": watch.masks, "tokens": [pipe.tokenizer.tokenize(text) for text in kwargs["prompt_list"]],
     }  # fmt: skip
-    (folder / "cases" / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
-    print(name, watch.told)
+    (folder / "cases" / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+    print(name, watch.masks)
 
 
 def main(arguments: list[str] | None = None) -> int:
