@@ -8,31 +8,10 @@ from torch import Tensor, nn
 
 from benchmarks.judge.targets import ANSWERS, BACKGROUND, CLASS, COUNTED, OFFSET, PENCIL, SIZE_CHANNEL, THING_WEIGHT
 from benchmarks.judge.targets import BACKGROUND_WEIGHT as GROUND
+from research.shared.blocks import Block, down
 
 INPUT = 128  # pixels; half the model's size keeps eyes and stripes and takes a quarter of the time
 _WIDTHS = (24, 40, 68, 92)
-
-
-class Block(nn.Module):
-    """Two convolutions with a residual connection."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.body(x))
-
-
-def down(before: int, after: int) -> nn.Sequential:
-    """A convolution that halves the size."""
-    return nn.Sequential(nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
 
 
 class Network(nn.Module):

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.judge.augment import smear
-from benchmarks.judge.network import Block, down
 from benchmarks.judge.targets import LOOK_NAMES, SEEN, VERDICTS, DrawnThing
+from research.shared.blocks import Block, down
 
 CROP = 48
 _MARGIN = 1.35  # width of a crop relative to its thing

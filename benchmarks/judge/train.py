@@ -15,12 +15,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from benchmarks.judge.augment import augment, smudge
+from benchmarks.judge.augment import augment
 from benchmarks.judge.check import held_out, table
 from benchmarks.judge.judge import WEIGHTS, Judge, Networks
 from benchmarks.judge.network import loss, shrink
 from benchmarks.judge.reader import label_rows, reading_loss
 from benchmarks.judge.scenes import hard_scene
+from research.shared.degrade import smudge
 
 _PIECE = 100
 
@@ -42,7 +43,7 @@ def _piece(task: tuple[int, int, float]) -> Pool:
         vae = load_pipeline(None, device="cpu").vae
         for start in range(0, changed, 10):
             part = slice(start, min(start + 10, changed))
-            pictures[part] = smudge(vae, pictures[part], generator)
+            pictures[part] = smudge(vae, pictures[part], generator, bfloat16=True)
     targets = torch.stack([torch.from_numpy(s.targets) for s in samples])
     things = torch.stack([label_rows(s.things) for s in samples])
     return (shrink(pictures) * 255).round().byte(), targets.half(), things

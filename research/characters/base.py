@@ -8,61 +8,33 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from . import grounding
-from .batches import Batch, stream
-from .common import (
+from research.shared.diffusion import new_scheduler, pipeline, save, silence_fine_attention
+from research.shared.muon import Muon
+from research.shared.training import (
     Average,
+    Noising,
     average_gradients,
     learning_rate,
-    mixed_precision,
-    options,
     save_atomically,
     seed_all,
     start_processes,
 )
+
+from . import grounding
+from .batches import Batch, stream
+from .common import mixed_precision, options
 from .latents import load_data
-from .model import (
-    CHANNELS,
-    new_scheduler,
-    new_text_encoder,
-    new_tokenizer,
-    new_unet,
-    pipeline,
-    save,
-    silence_fine_attention,
-)
-from .muon import Muon
+from .model import CHANNELS, new_text_encoder, new_tokenizer, new_unet
 from .vae import load_vae
 
 # After so many steps the words' vectors, a good part of all parameters, stay as they are, which saves time on a CPU.
 WORD_STEPS = 2000
-
-
-@dataclass
-class Noising:
-    """Noise levels for training, and the pairs of noised latent and target v."""
-
-    alphas: Tensor  # cumulative products, (1000,)
-    power: float = 1.5  # the larger, the more of the noisy steps
-
-    def times(self, count: int) -> Tensor:
-        """Random time steps, more of the noisy ones."""
-        return (1000 * (1 - torch.rand(count) ** self.power)).long().clamp(0, 999)
-
-    def pair(self, latents: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-        """Noised latents and v. Half of the noisiest ones are pure noise, because sampling starts there."""
-        a = self.alphas.to(latents.device)[times].view(-1, 1, 1, 1)
-        noise = torch.randn(latents.shape).to(latents.device)
-        pure = ((times > 950) & (torch.rand(len(times)) < 0.5).to(times.device)).view(-1, 1, 1, 1)
-        noised = torch.where(pure, noise, a.sqrt() * latents + (1 - a).sqrt() * noise)
-        return noised, a.sqrt() * noise - (1 - a).sqrt() * latents
 
 
 class Loss(nn.Module):

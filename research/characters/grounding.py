@@ -6,33 +6,17 @@ mean something long before a model of this size would find that out by itself.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.nn import functional
 
+from research.shared.recorder import Recorder
+
 # Layers by the number of their cells, both ways.
 _LAYERS = {8: ("down_blocks.2.", "up_blocks.1."), 16: ("down_blocks.1.", "up_blocks.2.")}
 
 Spans = list[tuple[range, tuple[int, ...]]]  # of a caption: positions of tokens, and the subjects they name
-
-
-class _Recorder:
-    """An attention processor that keeps the probabilities, averaged over heads: (rows, cells, tokens)."""
-
-    def __init__(self, kept: list[Tensor]) -> None:
-        self._kept = kept
-
-    def __call__(self, attention: Any, states: Tensor, encoder_hidden_states: Tensor, **options: Any) -> Tensor:
-        parts = (attention.to_q(states), attention.to_k(encoder_hidden_states), attention.to_v(encoder_hidden_states))
-        q, k, v = (part.unflatten(-1, (attention.heads, -1)).transpose(1, 2) for part in parts)
-        scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
-        probabilities = scores.softmax(-1)
-        self._kept.append(probabilities.mean(1))
-        out: Tensor = attention.to_out[0]((probabilities.to(v.dtype) @ v).transpose(1, 2).flatten(2))
-        return out
 
 
 class Maps:
@@ -44,7 +28,7 @@ class Maps:
         for name in processors:
             for grid, layers in _LAYERS.items():
                 if "attn2" in name and name.startswith(layers):
-                    processors[name] = _Recorder(self._kept[grid])
+                    processors[name] = Recorder(self._kept[grid])
         unet.set_attn_processor(processors)
 
     def take(self) -> dict[int, Tensor]:

@@ -21,8 +21,10 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from research.shared.training import save_atomically, to_tensor
+
 from .art import packed
-from .common import options, save_atomically, to_tensor
+from .common import options
 from .render import GRID, Renderer, cells
 from .scene import Scene, Subject, random_scene
 from .vae import load_vae

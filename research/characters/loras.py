@@ -14,16 +14,20 @@ from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
+from research.shared.diffusion import draw, load, silence_fine_attention
+from research.shared.kohya import write
+from research.shared.muon import Muon
+from research.shared.training import learning_rate, seed_all, sheet
+
 from .art import packed
 from .base import Loss
 from .batches import Examples, examples, prepare
 from .captions import Caption
-from .common import learning_rate, options, seed_all, sheet
-from .kohya import metadata, write
+from .common import options
+from .kohya import metadata
 from .latents import Data, encode, load_data
 from .lessons import LESSONS, Lesson
-from .model import Tokens, draw, load, silence_fine_attention
-from .muon import Muon
+from .model import Tokens
 from .render import Renderer
 
 UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from PIL import Image
-from torch import Tensor, nn
+from diffusers import UNet2DConditionModel
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from clora.embedded import EMBEDDED_MODEL
@@ -37,30 +33,6 @@ def new_unet(size: str = "middle") -> UNet2DConditionModel:
     )
 
 
-class _Silent:
-    """An attention processor for a layer whose output weights are zero."""
-
-    def __call__(self, attention: nn.Module, states: Tensor, *args: Any, **options: Any) -> Tensor:
-        return torch.zeros_like(states)
-
-
-@torch.no_grad()
-def silence_fine_attention(unet: UNet2DConditionModel) -> None:
-    """Zero the self-attention among the 32 x 32 cells, and pass over it when training.
-
-    It would take a quarter of the time, and the coarser levels do its work as well.
-    """
-    processors = unet.attn_processors
-    for name in processors:
-        if "attn1" in name and name.startswith(("down_blocks.0.", "up_blocks.3.")):
-            processors[name] = _Silent()
-            layer = unet.get_submodule(name.removesuffix(".processor"))
-            layer.requires_grad_(False)
-            for parameter in layer.to_out.parameters():
-                parameter.zero_()
-    unet.set_attn_processor(processors)
-
-
 def new_text_encoder() -> CLIPTextModel:
     """A small causal CLIP text encoder with the full vocabulary and 77 positions."""
     return CLIPTextModel(
@@ -82,20 +54,6 @@ def new_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(VOCABULARY)
 
 
-def new_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's noise levels; the model predicts v; sampling starts at the last level."""
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
-        timestep_spacing="trailing",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    )
-
-
 class Tokens:
     """Token ids of captions, and counts of tokens of their pieces; both keep what they have seen."""
 
@@ -114,50 +72,3 @@ class Tokens:
             tokens = [token for piece in pieces for token in self._pieces(piece)][:75]
             rows.append([49406, *tokens, *[49407] * (76 - len(tokens))])
         return torch.tensor(rows)
-
-
-def pipeline(
-    unet: nn.Module, text_encoder: nn.Module, vae: AutoencoderKL, tokenizer: CLIPTokenizer
-) -> StableDiffusionPipeline:
-    """The parts as a pipeline without safety checker (the world holds nothing to check)."""
-    pipe = StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=new_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-def save(pipe: StableDiffusionPipeline, folder: Path) -> None:
-    """Write the pipeline's parts in float16, whatever their type in memory."""
-    parts = (copy.deepcopy(part).half() for part in (pipe.unet, pipe.text_encoder, pipe.vae))
-    unet, text_encoder, vae = parts
-    pipeline(unet, text_encoder, vae, pipe.tokenizer).save_pretrained(folder)
-
-
-def load(folder: Path, device: str) -> StableDiffusionPipeline:
-    """A saved pipeline in float32."""
-    pipe = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32).to(device)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-@torch.no_grad()
-def draw(
-    pipe: StableDiffusionPipeline, prompts: list[str], seed: int = 0, steps: int = 25, guidance: float = 3.5
-) -> list[Image.Image]:
-    """One picture per prompt; the picture of seed s and place i does not depend on the other prompts."""
-    noise = [torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(seed + i)) for i in range(len(prompts))]
-    pictures: list[Image.Image] = []
-    for i in range(0, len(prompts), 16):
-        latents = torch.cat(noise[i : i + 16]).to(pipe.device)
-        pictures += pipe(
-            prompts[i : i + 16], latents=latents, num_inference_steps=steps, guidance_scale=guidance
-        ).images
-    return pictures

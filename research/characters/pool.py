@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from research.shared.training import to_tensor
+
 from .art import packed
 from .backgrounds import SIZE
-from .common import to_tensor
 from .render import Renderer
 from .scene import Scene, random_scene
 from .styles import STYLES

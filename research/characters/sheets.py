@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 
-from .common import options, sheet
-from .model import draw, load
+from research.shared.diffusion import draw, load
+from research.shared.training import sheet
+
+from .common import options
 from .words import GROUPS, WORDS
 
 PROMPTS = [

@@ -14,19 +14,20 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .backgrounds import SIZE
-from .common import (
+from research.shared.muon import Muon
+from research.shared.training import (
     Average,
     average_gradients,
     learning_rate,
-    options,
     save_atomically,
     seed_all,
     sheet,
     start_processes,
     to_picture,
 )
-from .muon import Muon
+
+from .backgrounds import SIZE
+from .common import options
 from .pool import Pool, draw_pool
 
 KL = 2e-4

@@ -18,36 +18,19 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 from transformers import CLIPTokenizer
 
+from research.shared.diffusion import new_scheduler, pipeline, save, silence_fine_attention
+from research.shared.muon import Muon
+from research.shared.training import Average, Noising, average_gradients, learning_rate, save_atomically, seed_all
+
 from ..world import Scene, Thing, caption, order
 from . import grounding
-from .common import Average, learning_rate, mixed_precision, options, save_atomically, seed_all
+from .common import mixed_precision, options
 from .latents import load_latents
-from .model import new_scheduler, new_text_encoder, new_unet, pipeline, save, silence_fine_attention, token_ids
-from .muon import Muon
+from .model import new_text_encoder, new_unet, token_ids
 from .vae import load_vae
 
 # After this many steps the words' vectors, a third of all parameters, are frozen, which saves time.
 WORD_STEPS = 1500
-
-
-@dataclass
-class Noising:
-    """Noise levels for training, and pairs of noised latent and target v."""
-
-    alphas: Tensor  # cumulative products, (1000,)
-    power: float = 1.5  # larger: more of the noisy steps
-
-    def times(self, count: int) -> Tensor:
-        """Random time steps, more of the noisy ones."""
-        return (1000 * (1 - torch.rand(count) ** self.power)).long().clamp(0, 999)
-
-    def pair(self, latents: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-        """Noised latents and v. Half of the noisiest ones are pure noise, because sampling starts there."""
-        a = self.alphas.to(latents.device)[times].view(-1, 1, 1, 1)
-        noise = torch.randn(latents.shape).to(latents.device)
-        pure = ((times > 950) & (torch.rand(len(times)) < 0.5).to(times.device)).view(-1, 1, 1, 1)
-        noised = torch.where(pure, noise, a.sqrt() * latents + (1 - a).sqrt() * noise)
-        return noised, a.sqrt() * noise - (1 - a).sqrt() * latents
 
 
 def noising() -> Noising:
@@ -136,22 +119,8 @@ class Trainer:
         """Write the averaged model into the assets."""
         self.average.swap()
         vae = load_vae(self.args.out, self.args.device)
-        save(pipeline(self.unet, self.text_encoder, vae, self.tokenizer), self.args.out)
+        save(pipeline(self.unet, self.text_encoder, vae, self.tokenizer), self.args.out / "model")
         self.average.swap()
-
-
-def average_gradients(parameters: list[nn.Parameter]) -> None:
-    """Average the gradients of all processes, if there are several."""
-    if not distributed.is_initialized():
-        return
-    moving = [p for p in parameters if p.requires_grad]
-    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in moving]
-    flat = torch.cat([g.flatten() for g in gradients])
-    distributed.all_reduce(flat)
-    flat /= distributed.get_world_size()
-    parts = torch.split_with_sizes(flat, [g.numel() for g in gradients])
-    for parameter, part in zip(moving, parts, strict=True):
-        parameter.grad = part.view_as(parameter)
 
 
 @dataclass

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import math
-import os
-import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from clora.embedded import EMBEDDED_ASSETS
@@ -30,20 +25,6 @@ def options(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, default=Path("outputs/world"), help="checkpoints, latents, sheets")
     parser.add_argument("--seed", type=int, default=0)
     return parser
-
-
-def seed_all(seed: int) -> random.Random:
-    """Seed torch and return a generator for the world."""
-    torch.manual_seed(seed)
-    return random.Random(seed)
-
-
-def learning_rate(step: int, steps: int, peak: float, warm: int = 100, floor: float = 0.02) -> float:
-    """Linear warm-up, then a cosine down to `floor` of the peak."""
-    if step < warm:
-        return peak * (step + 1) / warm
-    share = (step - warm) / max(1, steps - warm)
-    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
 
 
 def mixed_precision(device: str) -> AbstractContextManager[None]:
@@ -68,53 +49,3 @@ def _cpu_mixed_precision() -> Iterator[None]:
             yield
     finally:
         functional.scaled_dot_product_attention = original
-
-
-class Average:
-    """Exponential moving averages of parameters, with a warm-up so that early weights count less."""
-
-    def __init__(self, parameters: list[nn.Parameter], decay: float = 0.999) -> None:
-        self._parameters, self._decay = parameters, decay
-        self.values = [p.detach().clone() for p in parameters]
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Update the averages after one training step."""
-        decay = min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.values, [p.detach() for p in self._parameters], 1 - decay)
-
-    @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange averages and parameters; a second call undoes it."""
-        for value, parameter in zip(self.values, self._parameters, strict=True):
-            kept = parameter.detach().clone()
-            parameter.copy_(value)
-            value.copy_(kept)
-
-
-def save_atomically(state: object, path: Path) -> None:
-    """torch.save that leaves the old file intact when interrupted."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(state, path.with_suffix(".part"))
-    os.replace(path.with_suffix(".part"), path)
-
-
-def to_tensor(picture: Image.Image) -> Tensor:
-    """A picture as uint8 (3, h, w)."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
-
-
-def to_picture(tensor: Tensor) -> Image.Image:
-    """Floats (3, h, w) in [-1, 1] as a picture."""
-    values = ((tensor.float().clamp(-1, 1) + 1) * 127.5).round().byte()
-    return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())
-
-
-def sheet(pictures: list[Image.Image], columns: int, path: Path, side: int = 160) -> None:
-    """Write a contact sheet."""
-    rows = -(-len(pictures) // columns)
-    canvas = Image.new("RGB", (columns * side, rows * side), "white")
-    for i, picture in enumerate(pictures):
-        canvas.paste(picture.resize((side, side)), (i % columns * side, i // columns * side))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.save(path)

@@ -13,27 +13,13 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.nn import functional
 
+from research.shared.recorder import Recorder
+
 from ..world import CLASSES, SIZE, Thing
 
 GRID = 8  # a 32nd of the picture
 _LAYERS = ("down_blocks.2.", "up_blocks.1.")  # those whose queries are the cells of this grid
 _ARTICLES = (320, 550)  # "a", "an"
-
-
-class _Recorder:
-    """An attention processor that keeps the probabilities, averaged over heads: (rows, cells, tokens)."""
-
-    def __init__(self, kept: list[Tensor]) -> None:
-        self._kept = kept
-
-    def __call__(self, attention: Any, states: Tensor, encoder_hidden_states: Tensor, **options: Any) -> Tensor:
-        parts = (attention.to_q(states), attention.to_k(encoder_hidden_states), attention.to_v(encoder_hidden_states))
-        q, k, v = (part.unflatten(-1, (attention.heads, -1)).transpose(1, 2) for part in parts)
-        scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
-        probabilities = scores.softmax(-1)
-        self._kept.append(probabilities.mean(1))
-        out: Tensor = attention.to_out[0]((probabilities.to(v.dtype) @ v).transpose(1, 2).flatten(2))
-        return out
 
 
 class Maps:
@@ -44,7 +30,7 @@ class Maps:
         processors = unet.attn_processors
         for name in processors:
             if "attn2" in name and name.startswith(_LAYERS):
-                processors[name] = _Recorder(self._kept)
+                processors[name] = Recorder(self._kept)
         unet.set_attn_processor(processors)
 
     def take(self) -> Tensor:

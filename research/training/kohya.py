@@ -1,29 +1,10 @@
-"""Writes LoRA layers in the layout of kohya's scripts, which all common user interfaces read."""
+"""The metadata of a LoRA file, as kohya's scripts write it."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-
-import torch
-from diffusers import StableDiffusionPipeline
-from peft.tuners.lora import LoraLayer
-from safetensors.torch import save_file
-from torch import Tensor, nn
 
 BASE_MODEL = "clora_world_v1"
-
-
-def tensors(model: nn.Module, prefix: str) -> dict[str, Tensor]:
-    """The LoRA layers of a model under kohya's names, in float16."""
-    found: dict[str, Tensor] = {}
-    for name, layer in model.named_modules():
-        if isinstance(layer, LoraLayer):
-            key = f"{prefix}_{name.replace('.', '_')}"
-            found[f"{key}.lora_down.weight"] = layer.lora_A["default"].weight
-            found[f"{key}.lora_up.weight"] = layer.lora_B["default"].weight
-            found[f"{key}.alpha"] = torch.tensor(float(layer.lora_alpha["default"]))
-    return {key: value.detach().cpu().half().contiguous() for key, value in found.items()}
 
 
 def metadata(name: str, trigger: str, args: argparse.Namespace) -> dict[str, str]:
@@ -44,11 +25,3 @@ def metadata(name: str, trigger: str, args: argparse.Namespace) -> dict[str, str
         "modelspec.license": "MIT",
         "modelspec.trigger_phrase": trigger,
     }
-
-
-def write(pipe: StableDiffusionPipeline, path: Path, name: str, trigger: str, args: argparse.Namespace) -> Path:
-    """Write the pipeline's LoRA layers to `path`."""
-    state = tensors(pipe.unet, "lora_unet") | tensors(pipe.text_encoder, "lora_te")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, path, metadata(name, trigger, args))
-    return path

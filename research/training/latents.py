@@ -11,8 +11,10 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from research.shared.training import to_tensor
+
 from ..world import Scene, Thing, render, sample_scene
-from .common import options, to_tensor
+from .common import options
 from .vae import load_vae
 
 

@@ -13,14 +13,18 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from torch.nn import functional
 
+from research.shared.diffusion import draw, load, silence_fine_attention
+from research.shared.kohya import write
+from research.shared.muon import Muon
+from research.shared.training import learning_rate, seed_all, sheet
+
 from ..world import LOOKS, Scene, Thing, caption, order, random_thing, sample_scene
 from . import grounding
 from .base import Batch, batch, noising
-from .common import learning_rate, mixed_precision, options, seed_all, sheet
-from .kohya import write
+from .common import mixed_precision, options
+from .kohya import metadata
 from .latents import encode, load_latents
-from .model import draw, load, silence_fine_attention, token_ids
-from .muon import Muon
+from .model import token_ids
 
 UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
 SILENT = r"(down_blocks\.0|up_blocks\.3)\..*attn1.*"  # see silence_fine_attention
@@ -159,10 +163,10 @@ def main() -> None:
     args = parser.parse_args()
     for name in args.only:
         print(name, flush=True)
-        lesson, pipe = LESSONS[name], load(args.out, args.device)
+        lesson, pipe = LESSONS[name], load(args.out / "model", args.device)
         train(pipe, lesson, args)
-        path = write(pipe, args.out / "loras" / f"{name}.safetensors", name, lesson.trigger, args)
-        pipe = load(args.out, args.device)
+        path = write(pipe, args.out / "loras" / f"{name}.safetensors", metadata(name, lesson.trigger, args))
+        pipe = load(args.out / "model", args.device)
         pipe.load_lora_weights(path.parent, weight_name=path.name)
         sheet(draw(pipe, list(lesson.prompts)), 4, args.work / f"lora-{name}.png")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from .common import options, sheet
-from .model import draw, load
+from research.shared.diffusion import draw, load
+from research.shared.training import sheet
+
+from .common import options
 
 PROMPTS = [
     "a ball and a fish",
@@ -31,7 +33,7 @@ def main() -> None:
     parser.add_argument("--name", default="base")
     parser.add_argument("--steps", type=int, default=25)
     args = parser.parse_args()
-    pictures = draw(load(args.out, args.device), PROMPTS, args.seed, args.steps)
+    pictures = draw(load(args.out / "model", args.device), PROMPTS, args.seed, args.steps)
     sheet(pictures, 4, args.work / f"{args.name}.png")
 
 

@@ -12,8 +12,10 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional
 
+from research.shared.training import Average, learning_rate, seed_all, sheet, to_picture, to_tensor
+
 from ..world import LOOKS, Scene, Thing, random_thing, render, sample_scene
-from .common import Average, learning_rate, options, seed_all, sheet, to_picture, to_tensor
+from .common import options
 
 CROP, BATCH, KL = 96, 12, 2e-4
 HUE = 2.0  # weight of the loss on colours that a linear map reads from the latents

@@ -17,15 +17,17 @@ from research.characters.art import stand_in
 from research.characters.base import Trainer
 from research.characters.batches import Examples, examples, prepare, stream
 from research.characters.captions import Caption, Piece, Writer
-from research.characters.kohya import metadata, tag_frequency, write
+from research.characters.kohya import metadata, tag_frequency
 from research.characters.latents import STEP, Data, encode, load_data, save_data
 from research.characters.lessons import LESSONS
 from research.characters.loras import Pictures, add_lora, train, weighted
-from research.characters.model import CHANNELS, Tokens, new_text_encoder, new_tokenizer, new_unet, pipeline
+from research.characters.model import CHANNELS, Tokens, new_text_encoder, new_tokenizer, new_unet
 from research.characters.pool import Pool
 from research.characters.render import Renderer
 from research.characters.scene import random_scene
 from research.characters.vae import new_vae
+from research.shared.diffusion import pipeline
+from research.shared.kohya import write
 
 
 @pytest.fixture(autouse=True, scope="module")

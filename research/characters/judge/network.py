@@ -8,33 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from research.shared.blocks import Block, down
+
 from ..backgrounds import SIZE
 from .hard import BACKGROUNDS, NAMES, STYLES, Label
 
 GRID, CELL, CROP = 16, SIZE // 16, 64
 KNOWN, GONE = 0.55, 0.25  # a subject counts if so much of it is seen, and is none with less than that
-
-
-class Block(nn.Module):
-    """Two convolutions with a shortcut."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.body(x))
-
-
-def down(before: int, after: int) -> nn.Sequential:
-    """Half the size."""
-    return nn.Sequential(nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
 
 
 class Finder(nn.Module):

@@ -15,11 +15,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from research.shared.degrade import smudge
+from research.shared.training import learning_rate, to_tensor
+
 from ..art import packed
-from ..common import learning_rate, mixed_precision, options, to_tensor
+from ..common import mixed_precision, options
 from ..render import Renderer
 from ..vae import load_vae
-from .augment import augment, smudge
+from .augment import augment
 from .check import held_out, table
 from .hard import BACKGROUNDS, STYLES, BlendArt, Label, draw, hard_scene
 from .judge import Judge
