@@ -15,11 +15,10 @@ from research.characters.judge.augment import augment
 from research.characters.judge.check import nearest
 from research.characters.judge.features import similarity
 from research.characters.judge.hard import NAMES, WAYS, WRONG, BlendArt, Label, blend, draw, hard_scene
-from research.characters.judge.judge import peaks
+from research.characters.judge.judge import peaks, to_tensor
 from research.characters.judge.network import Networks, cut, finder_targets, finding_loss
 from research.characters.render import Renderer
 from research.characters.words import CHARACTERS
-from research.shared.training import to_tensor
 
 
 @pytest.fixture(autouse=True, scope="module")
