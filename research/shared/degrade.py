@@ -14,8 +14,8 @@ from torch import Tensor
 def smudge(vae: Any, pictures: Tensor, generator: torch.Generator, *, bfloat16: bool = False) -> Tensor:
     """Renders (B, 3, H, W) in [0, 1] through the autoencoder, with noise of up to 0.4 on their latents.
 
-    A generator's latents are never exactly those of a render, so the decoder smudges its pictures. `bfloat16` computes in half
-    precision.
+    A generator's latents are never exactly those of a render, so the decoder smudges its pictures. `bfloat16`
+    computes in half precision.
     """
     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
         latents = vae.encode(pictures * 2 - 1).latent_dist.mean.float() * vae.config.scaling_factor
