@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
 from clora.errors import CLoRAError
-from clora.lora.file import MAX_HEADER, find_lora, read_lora, read_metadata
+from clora.lora.file import find_lora, read_lora, read_metadata
+from clora.lora.header import MAX_HEADER
 from clora.lora.keys import split_key
 from clora.lora.user_metadata import LoraNotes, read_notes
 
