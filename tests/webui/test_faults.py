@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tests.standin import installed
-from tests.webui.test_standin import FEW, KINDS, PROMPT, Host
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    pytest.importorskip("fastapi")
-    with installed():
-        yield Host(tmp_path_factory.mktemp("loras"))
-
-
-@pytest.fixture(params=KINDS)
-def host(request: pytest.FixtureRequest, both: Host) -> Host:
-    both.use(request.param)
-    return both
+from tests.webui.standin_host import FEW, PROMPT, Host
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

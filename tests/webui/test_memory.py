@@ -13,24 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.standin import installed
-from tests.webui.test_standin import FEW, KINDS, PROMPT, Host, near
+from tests.webui.standin_host import FEW, PROMPT, Host, near
 
 CLORA = str(Path(__file__).parents[2] / "clora")
 PRESETS = ("default", "exact", "fast", "paper")
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    pytest.importorskip("fastapi")
-    with installed():
-        yield Host(tmp_path_factory.mktemp("loras"))
-
-
-@pytest.fixture(params=KINDS)
-def host(request: pytest.FixtureRequest, both: Host) -> Host:
-    both.use(request.param)
-    return both
 
 
 def is_ours() -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.standin import installed
-from tests.webui.test_standin import FEW, Host, near
+from tests.webui.standin_host import FEW, Host, near
 
 MARK = 1024.0
 
