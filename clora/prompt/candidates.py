@@ -21,7 +21,16 @@ from .role_words import (
     STYLES_ALONE,
     VERBS,
 )
-from .roles import counts_persons, has_class, is_attribute, is_general, is_place, says_style, too_general, trigger_items
+from .roles import (
+    counts_persons,
+    has_class,
+    is_attribute,
+    is_general,
+    is_surroundings,
+    says_style,
+    too_general,
+    trigger_items,
+)
 from .subjects import WordsSource
 from .text import in_one_word
 from .words import ARTICLES, JOINING
@@ -137,7 +146,7 @@ class Candidates:
             return False
         own = _lower(one.words)
         by_style = one.source is WordsSource.NAME and any(word in STYLES_ALONE for word in own)
-        if is_place(one.words) or (by_style and not has_class(one.words)):
+        if is_surroundings(one.words) or (by_style and not has_class(one.words)):
             return False
         text, (start, end, number) = self.words.base.text, one.window
         item = self.words.items[number]

@@ -62,7 +62,7 @@ ATTRIBUTES = _set(
 )
 """The last word of a part of a subject, or of its surroundings: "green eyes", "summer dress"."""
 
-PLACES = _set(
+SURROUNDINGS = _set(
     "landscape mountains mountain lake river sea ocean beach forest jungle desert field city town village street park "
     "garden room bedroom kitchen bathroom living office classroom school cafe restaurant bar station mars space sky "
     "snow rain fog night sunset interior exterior architecture background scenery"

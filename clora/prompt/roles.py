@@ -19,11 +19,11 @@ from .role_words import (
     COUNT,
     GENERAL,
     MODIFIERS,
-    PLACES,
     QUALITY,
     STYLE_ENDS,
     STYLES,
     STYLES_ALONE,
+    SURROUNDINGS,
     TWEAKERS,
 )
 from .tags import LoraTag, Role
@@ -140,10 +140,10 @@ def is_attribute(phrase: str) -> bool:
     return bool(words) and words[-1] in ATTRIBUTES
 
 
-def is_place(phrase: str) -> bool:
+def is_surroundings(phrase: str) -> bool:
     """Whether a phrase names surroundings: "night city", "forest background"."""
     words = [word.casefold() for word in _WORD.findall(phrase)]
-    return bool(words) and (words[-1] in PLACES or words[-1] in ("background", "backgrounds"))
+    return bool(words) and (words[-1] in SURROUNDINGS or words[-1] in ("background", "backgrounds"))
 
 
 def has_class(phrase: str) -> bool:

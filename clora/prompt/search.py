@@ -12,7 +12,7 @@ from .candidates import Candidate, Candidates, persons_asked
 from .evidence import EvidenceSource
 from .names import PromptWords, compact, name_parts
 from .occurrences import Occurrences
-from .roles import counts_persons, has_class, is_attribute, is_count, is_general, is_place
+from .roles import counts_persons, has_class, is_attribute, is_count, is_general, is_surroundings
 from .subjects import Subject, WordsSource, names_of
 from .tags import LoraTag, Role
 from .text import ResolvedText, Span
@@ -139,7 +139,7 @@ class _Search:
         if any(one.words for one in found):
             return found
         meant = self._candidates.several or self._after_article(group)
-        part = is_attribute(words) and meant and not is_place(words)
+        part = is_attribute(words) and meant and not is_surroundings(words)
         if words and (is_count(words) or part):
             return [self._placed(group, words, offsets, WordsSource.FOLLOWING)]
         return self._class_before(group, earlier)
@@ -148,7 +148,7 @@ class _Search:
         """Whether the words after a tag name its subject. With one person in the prompt, a trigger may be a style's."""
         if group.called or not words or is_general(words):
             return bool(words) and not is_general(words)
-        if is_attribute(words) or is_place(words):
+        if is_attribute(words) or is_surroundings(words):
             return False
         persons = any(counts_persons(self.evidence(self.tags[i].name)) for i in group.tags)
         return not self._candidates.single or has_class(words) or persons
