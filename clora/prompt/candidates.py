@@ -25,6 +25,7 @@ from .roles import (
     counts_persons,
     has_class,
     is_attribute,
+    is_count,
     is_general,
     is_surroundings,
     says_style,
@@ -32,7 +33,7 @@ from .roles import (
     trigger_items,
 )
 from .subjects import WordsSource
-from .text import in_one_word
+from .text import Span, in_one_word
 from .words import ARTICLES, JOINING
 
 _WORD = re.compile(r"[^\W_]+")
@@ -41,6 +42,8 @@ _NUMBERED = re.compile(r"(?<!\w)([1-9])\+?[ _]?(girl|boy|other)s?(?!\w)")
 _STYLE_OF = re.compile(r"\b(?:styles? of|(?:art|artwork|painted|painting|drawn|inspired) by|art of)\b", re.I)
 _SOLO = re.compile(r"(?<!\w)solo(?!\w)", re.I)
 _ONE = re.compile(r"(?<!\w)1[ _]?(?:girl|boy|man|woman)(?!\w)", re.I)
+_HAS = frozenset({"with", "in", "wearing"})
+_TAIL = 10  # words before a tag that may be its subject and what it has
 _NAMED = frozenset({"named", "called", "of", "and", "with", "between", "vs"})
 
 
@@ -191,19 +194,35 @@ class Candidates:
         return None
 
     def class_before(self, at: int) -> Candidate | None:
-        """The phrase that ends directly before the character `at` with a noun of subjects: "a brown dog <tag>"."""
+        """The phrase with a noun of subjects that ends directly before the character `at`: "a brown dog <tag>".
+
+        What it has or wears may stand between: "an old man in a coat <tag>", "1girl with red hair <tag>".
+        """
         text = self.words.base.text
-        tail = [(span, item) for span, item in self.words.tokens if span.end <= at][-4:]
-        if not tail or text[tail[-1][0].end : at].strip(" ()[]") or text[slice(*tail[-1][0])].casefold() not in CLASSES:
+        tail = [(span, item) for span, item in self.words.tokens if span.end <= at][-_TAIL:]
+        if not tail:
             return None
-        start = None
-        for span, item in reversed(tail):
-            low = text[slice(*span)].casefold()
-            if item != tail[-1][1] or low in JOINING or low in VERBS:
-                break
-            if low in ARTICLES:
-                return self._of_span(start, tail[-1]) if start is not None else None
-            start = span.start
+        tail = [(span, item) for span, item in tail if item == tail[-1][1]]
+        gap = text[tail[-1][0].end : at].strip()
+        if gap.endswith(",") and _same_bracket(text, tail[0][0].start, at) and len(tail) < 5:
+            return self._of_span(tail[0][0].start, tail[-1]) if text[slice(*tail[-1][0])].casefold() in CLASSES else None
+        if gap.strip(" ()[]"):
+            return None
+        low = [text[slice(*span)].casefold() for span, _ in tail]
+        end = next((i for i in reversed(range(1, len(low))) if low[i] in _HAS), len(low))
+        if is_attribute(low[-1]) and end < len(low):
+            tail, low = tail[:end], low[:end]
+        if is_count(low[-1]) and self.several:
+            return self._of_span(tail[-1][0].start, tail[-1])
+        return self._after_article(tail[-4:], low[-4:]) if low[-1] in CLASSES else None
+
+    def _after_article(self, tail: list[tuple[Span, int]], low: list[str]) -> Candidate | None:
+        """The words between an article and the end, if no other phrase begins between them."""
+        for i in reversed(range(len(low))):
+            if low[i] in JOINING or low[i] in VERBS:
+                return None
+            if low[i] in ARTICLES:
+                return self._of_span(tail[i + 1][0].start, tail[-1]) if i + 1 < len(low) else None
         return None
 
     def _of_span(self, start: int, last: tuple[tuple[int, int], int]) -> Candidate:
@@ -227,6 +246,11 @@ class Candidates:
     def _phrase_at(self, start: int, words: str) -> Candidate:
         item = next(i for i, span in enumerate(self.words.items) if span.start <= start <= span.end)
         return Candidate(words, compact(words), WordsSource.NAME, Window(start, start + len(words), item))
+
+
+def _same_bracket(text: str, start: int, end: int) -> bool:
+    """Whether a bracket opens directly before `start` and is still open at `end`: "(red hair girl, <tag>, smile)"."""
+    return text[:start].rstrip().endswith("(") and not re.search(r"[()]", text[start:end])
 
 
 def _lower(text: str) -> list[str]:

@@ -58,7 +58,8 @@ ATTRIBUTES = _set(
     "armor cape belt mask hair hairstyle hairstyles hairs haircut bangs ponytail twintails braid braids bun eye "
     "eyes eyelashes hand hands finger fingers foot feet leg legs arm arms body bodies bodytype physique skin "
     "nails tattoo tattoos freckles makeup lips mouth teeth breasts chest abs muscles pose poses posture "
-    "expression expressions emotion smile background backgrounds ears tail wings horns fur sky"
+    "expression expressions emotion smile background backgrounds ears tail wings horns fur sky beard mustache "
+    "moustache goatee pigtails apron suit tie vest blouse robe veil headband"
 )
 """The last word of a part of a subject, or of its surroundings: "green eyes", "summer dress"."""
 
@@ -163,9 +164,9 @@ OBJECT_VERBS = _set(
 NO_VERBS = _set(
     "king ring wing thing string spring wedding building painting drawing clothing ceiling earring viking darling "
     "lightning pudding duckling sibling being evening morning sterling herring sling swing starling gosling "
-    "dumpling ming ding wang ling"
+    "dumpling ming ding wang ling hundred speed steed breed seaweed kindred newlywed biped moped centipede"
 )
-"""Nouns that end in "ing"."""
+"""Nouns that end in "ing" or "ed"."""
 
 PREPOSITIONS = _set(
     "to by for from into onto over through inside outside against around during without of off up down out across "

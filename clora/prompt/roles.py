@@ -63,12 +63,18 @@ def role_by_evidence(
     if following:
         return FoundRole(Role.STYLE, f'"{following}" is a style') if says_style(following) else None
     last = before.split(",")[-1].strip(" ()[]\n")
-    if _STYLE_BEFORE.search(before) or says_style(last):
+    if _STYLE_BEFORE.search(before) or (says_style(last) and not _is_named(tag, evidence, words)):
         return FoundRole(Role.STYLE, f'"{last}" is a style')
     for phrase in _triggers(evidence):
         if says_style(phrase):
             return FoundRole(Role.STYLE, f'its trigger "{phrase}" is a style')
     return None
+
+
+def _is_named(tag: LoraTag, evidence: Evidence, words: frozenset[str]) -> bool:
+    """Whether the prompt has a part of the LoRA's name that is no style: "photo of kim <lora:kim:1>"."""
+    parts = (part for name in (tag.name, *evidence.names) for part in name_parts(name))
+    return any(len(part) > 2 and part in words and not too_general([part]) and not says_style(part) for part in parts)
 
 
 def _by_name(name: str, following: str, words: frozenset[str]) -> FoundRole | None:

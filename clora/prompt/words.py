@@ -129,10 +129,13 @@ def _stops(prompt: str, match: re.Match[str], end: int) -> bool:
 
 
 def _is_verb(prompt: str, match: re.Match[str], end: int, *, first: bool) -> bool:
-    """Whether the subject ends before this word: "stands", or "sitting" before a preposition or the end."""
+    """Whether the subject ends before this word: "stands", "parked beside", or "sitting" before a preposition."""
     word = match.group().casefold()
     if word in VERBS or (word in _AFTER_NOUN and not first):
         return True
+    if word.endswith("ed") and len(word) > 4 and word not in NO_VERBS and not first:  # "old wounded knight" goes on
+        following = _NEXT_WORD.match(prompt, match.end(), end)
+        return following is not None and following.group(1).casefold() in PREPOSITIONS - {"and", "or"}
     if not word.endswith("ing") or len(word) < 5 or word in NO_VERBS:
         return False
     following = _NEXT_WORD.match(prompt, match.end(), end)

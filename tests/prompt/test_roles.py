@@ -240,3 +240,34 @@ def test_who_was_trained_on_persons_goes_before_a_trigger_beside_a_tag() -> None
     known = {"ciara": ["ciara, 1girl"], "gerd": ["gerd, 1boy"]}
     prompt = "1girl, 1boy, ciara, gerd, <lora:ciara:0.8>, <lora:gerd:0.8>, <lora:w_world:0.5> kaera mort"
     assert found(analyze(prompt, activation_text=known)) == {"ciara": "ciara", "gerd": "gerd"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a lady in a grey coat <lora:qa:1> and a man with a beard <lora:qb:1>, garden", ("lady", "man")),
+        ("1girl with pink hair <lora:qa:1>, 1boy with glasses <lora:qb:1>", ("1girl", "1boy")),
+        ("(green hair girl, <lora:qa:1>), (grey hair boy, <lora:qb:1>), street", ("green hair girl", "grey hair boy")),
+        ("an old man wearing a hat <lora:qa:1> beside a small dog <lora:qb:1>", ("old man", "small dog")),
+    ],
+)
+def test_tags_after_a_subject_and_what_it_wears(text: str, words: tuple[str, str]) -> None:
+    assert found(analyze(text)) == dict(zip(("qa", "qb"), words, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("<lora:qa:1> van parked beside <lora:qb:1> barn painted in red", ("van", "barn")),
+        ("<lora:qa:1> old wounded knight and <lora:qb:1> hooded witch", ("old wounded knight", "hooded witch")),
+    ],
+)
+def test_a_participle_before_a_preposition_ends_a_subject(text: str, words: tuple[str, str]) -> None:
+    assert found(analyze(text)) == dict(zip(("qa", "qb"), words, strict=True))
+
+
+def test_a_style_word_before_tags_says_nothing_of_a_lora_that_the_prompt_names() -> None:
+    text = "two friends, mirtok and sontok, on a bench, {} <lora:mirtok_v3:1><lora:sontok_v3:1>"
+    assert found(analyze(text.format("photo"))) == {"mirtok_v3": "mirtok", "sontok_v3": "sontok"}
+    styles = analyze("a <lora:tabby:1> cat and a <lora:collie:1> dog, watercolor <lora:watercolor_x:1>")
+    assert found(styles) == {"tabby": "cat", "collie": "dog"}
