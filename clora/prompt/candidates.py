@@ -6,17 +6,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .counts import asks_for_one, several_subjects
 from .evidence import Evidence
 from .names import PromptWords, Window, base_name, compact, name_parts
+from .phrase_before import phrase_before
 from .role_words import (
     ATTRIBUTES,
     CLASSES,
+    FAMILY,
     MODIFIERS,
     NO_PARTS,
     OBJECT_VERBS,
-    ONE_EACH,
-    REGIONS,
-    SEVERAL,
     STYLES,
     STYLES_ALONE,
     VERBS,
@@ -25,7 +25,6 @@ from .roles import (
     counts_persons,
     has_class,
     is_attribute,
-    is_count,
     is_general,
     is_surroundings,
     says_style,
@@ -33,18 +32,14 @@ from .roles import (
     trigger_items,
 )
 from .subjects import WordsSource
-from .text import Span, in_one_word
+from .text import in_one_word
 from .words import ARTICLES, JOINING
 
 _WORD = re.compile(r"[^\W_]+")
 NO_WORDS = "no words of the prompt tell what it draws"
-_NUMBERED = re.compile(r"(?<!\w)([1-9])\+?[ _]?(girl|boy|other)s?(?!\w)")
 _STYLE_OF = re.compile(r"\b(?:styles? of|(?:art|artwork|painted|painting|drawn|inspired) by|art of)\b", re.I)
-_SOLO = re.compile(r"(?<!\w)solo(?!\w)", re.I)
-_ONE = re.compile(r"(?<!\w)1[ _]?(?:girl|boy|man|woman)(?!\w)", re.I)
-_HAS = frozenset({"with", "in", "wearing"})
-_TAIL = 10  # words before a tag that may be its subject and what it has
-_NAMED = frozenset({"named", "called", "of", "and", "with", "between", "vs"})
+_BETWEEN_TWO = frozenset({"and", "vs", "versus"})
+_NAMED = frozenset({"named", "called", "of", "with", "between"}) | _BETWEEN_TWO
 
 
 @dataclass(frozen=True)
@@ -57,22 +52,6 @@ class Candidate:
     window: Window
 
 
-def several_subjects(text: str) -> bool:
-    """Whether a prompt asks for several subjects: "2girls", "1boy ... 1girl"."""
-    low = text.casefold()
-    if SEVERAL.search(low) or all(pattern.search(low) for pattern in ONE_EACH):
-        return True
-    return len(_ONE.findall(text)) > 1 or any(word in REGIONS for word in _WORD.findall(text))
-
-
-def persons_asked(text: str) -> int:
-    """How many persons the counts of a prompt ask for, 0 if it has none: 3 for "2girls, 1boy"."""
-    most: dict[str, int] = {}
-    for number, kind in _NUMBERED.findall(text.casefold()):
-        most[kind] = max(most.get(kind, 0), int(number))
-    return sum(most.values())
-
-
 class Candidates:
     """Finds the words of LoRAs in one prompt."""
 
@@ -80,7 +59,7 @@ class Candidates:
         self.words = words
         text = words.base.text
         self.several = several_subjects(text)
-        self.single = not self.several and (_SOLO.search(text) or _ONE.search(text)) is not None
+        self.single = not self.several and asks_for_one(text)
 
     def of(self, name: str, evidence: Evidence) -> list[Candidate]:
         """The candidates of a LoRA, the best first; only words that look like a subject."""
@@ -116,6 +95,9 @@ class Candidates:
             if too_general(run) or (len(run) == 1 and not _names_something(run[0])):
                 continue
             for window in windows:
+                yield self._candidate(window, WordsSource.NAME)
+        for noun in (noun for part in parts for noun in FAMILY.get(part, ())):
+            for window in self.words.find(noun):
                 yield self._candidate(window, WordsSource.NAME)
         for span, item in self.words.tokens:
             word = self.words.base.text[span.start : span.end]
@@ -153,7 +135,7 @@ class Candidates:
             return False
         text, (start, end, number) = self.words.base.text, one.window
         item = self.words.items[number]
-        before, after = _lower(text[item.start : start]), _lower(text[end : item.end])
+        before, after = _lower(text[item.start : start]), _lower(text[end : self._end_with_tags(number)])
         if _STYLE_OF.search(text[item.start : start]):
             return False
         if after and (after[0] in STYLES or after[0] in ATTRIBUTES or after[0] == "art"):
@@ -164,9 +146,18 @@ class Candidates:
             return True
         if (after and after[0] in OBJECT_VERBS | VERBS) or (before and before[-1] in OBJECT_VERBS):
             return True
+        if len(after) > 1 and after[0] in _BETWEEN_TWO and not says_style(after[1]):
+            return True
         if self.single:
             return False
         return counts_persons(evidence) or (one.source is WordsSource.NAME and self._full_name(one, name))
+
+    def _end_with_tags(self, number: int) -> int:
+        """Where an item ends, if tags do not end it."""
+        items = self.words.items
+        while number + 1 < len(items) and items[number].end == items[number + 1].start:
+            number += 1
+        return items[number].end
 
     def _full_name(self, one: Candidate, name: str) -> bool:
         """Whether two or more parts of the name stand in the words."""
@@ -194,41 +185,13 @@ class Candidates:
         return None
 
     def class_before(self, at: int) -> Candidate | None:
-        """The phrase with a noun of subjects that ends directly before the character `at`: "a brown dog <tag>".
+        """The phrase with a noun of subjects in front of the character `at`, without what it wears or has."""
+        window = phrase_before(self.words, at, self.several)
+        return self._of_window(window, WordsSource.BEFORE) if window is not None else None
 
-        What it has or wears may stand between: "an old man in a coat <tag>", "1girl with red hair <tag>".
-        """
-        text = self.words.base.text
-        tail = [(span, item) for span, item in self.words.tokens if span.end <= at][-_TAIL:]
-        if not tail:
-            return None
-        tail = [(span, item) for span, item in tail if item == tail[-1][1]]
-        gap = text[tail[-1][0].end : at].strip()
-        if gap.endswith(",") and _same_bracket(text, tail[0][0].start, at) and len(tail) < 5:
-            return self._of_span(tail[0][0].start, tail[-1]) if text[slice(*tail[-1][0])].casefold() in CLASSES else None
-        if gap.strip(" ()[]"):
-            return None
-        low = [text[slice(*span)].casefold() for span, _ in tail]
-        end = next((i for i in reversed(range(1, len(low))) if low[i] in _HAS), len(low))
-        if is_attribute(low[-1]) and end < len(low):
-            tail, low = tail[:end], low[:end]
-        if is_count(low[-1]) and self.several:
-            return self._of_span(tail[-1][0].start, tail[-1])
-        return self._after_article(tail[-4:], low[-4:]) if low[-1] in CLASSES else None
-
-    def _after_article(self, tail: list[tuple[Span, int]], low: list[str]) -> Candidate | None:
-        """The words between an article and the end, if no other phrase begins between them."""
-        for i in reversed(range(len(low))):
-            if low[i] in JOINING or low[i] in VERBS:
-                return None
-            if low[i] in ARTICLES:
-                return self._of_span(tail[i + 1][0].start, tail[-1]) if i + 1 < len(low) else None
-        return None
-
-    def _of_span(self, start: int, last: tuple[tuple[int, int], int]) -> Candidate:
-        window = Window(start, last[0][1], last[1])
+    def _of_window(self, window: Window, source: WordsSource) -> Candidate:
         words = self.words.words(window)
-        return Candidate(words, compact(words), WordsSource.BEFORE, window)
+        return Candidate(words, compact(words), source, window)
 
     def after_comma(self, at: int, name: str) -> Candidate | None:
         """The item after a tag and a comma, if the name begins with it: "t_n" of "T_nari"."""
@@ -248,18 +211,13 @@ class Candidates:
         return Candidate(words, compact(words), WordsSource.NAME, Window(start, start + len(words), item))
 
 
-def _same_bracket(text: str, start: int, end: int) -> bool:
-    """Whether a bracket opens directly before `start` and is still open at `end`: "(red hair girl, <tag>, smile)"."""
-    return text[:start].rstrip().endswith("(") and not re.search(r"[()]", text[start:end])
-
-
 def _lower(text: str) -> list[str]:
     return [word.casefold() for word in _WORD.findall(re.sub(r":[\d.]+(?=[)\]])", " ", text))]
 
 
 def _no_part_of_tag(word: str) -> bool:
     """Whether a word of a comma item cannot belong to a tag that names a subject."""
-    plain = ARTICLES | JOINING | VERBS | ATTRIBUTES | MODIFIERS | STYLES
+    plain = ARTICLES | JOINING | _BETWEEN_TWO | VERBS | ATTRIBUTES | MODIFIERS | STYLES
     return word in plain or word.endswith("ing") or is_general(word)
 
 

@@ -14,6 +14,7 @@ from .text import ResolvedText, Span, in_one_word
 
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_a-zA-Z]+")
 _RUN = re.compile(r"[^\W_]+")
+_WEIGHT = re.compile(r":[+-]?[\d.]+(?=\s*[)\]])")
 _VERSION = re.compile(r"v?\d+(?:\.\d+)*[a-z]?|[ve]\d*|\d+|\d*steps?|sd\w*xl|epoch\d+")
 _TOKEN = re.compile(r"[^\W_]+")
 _BETWEEN = re.compile(r"(?:[\s_\-'.()\[\]\\]|:[+-]?[\d.]+(?=[)\]]))*")
@@ -79,11 +80,12 @@ class PromptWords:
 
     @cached_property
     def tokens(self) -> list[tuple[Span, int]]:
-        """Every word's span and the number of its item."""
+        """Every word's span and the number of its item; the numbers of attention weights are no words."""
+        text = _WEIGHT.sub(lambda match: " " * len(match.group()), self.base.text)
         return [
             (Span(match.start() + item.start, match.end() + item.start), number)
             for number, item in enumerate(self.items)
-            for match in _TOKEN.finditer(self.base.text[item.start : item.end])
+            for match in _TOKEN.finditer(text[item.start : item.end])
         ]
 
     def tokens_of(self, item: int) -> list[Span]:

@@ -84,6 +84,14 @@ CLASSES = _set(
 )
 """Nouns of subjects, as used for the classes of DreamBooth and of subject LoRAs."""
 
+FAMILY = {
+    **dict.fromkeys(("husband", "dad", "father", "boyfriend", "brother", "son", "uncle", "grandpa"), ("man", "boy")),
+    **dict.fromkeys(
+        ("wife", "mom", "mum", "mother", "girlfriend", "sister", "daughter", "aunt", "grandma"), ("woman", "girl")
+    ),
+}
+"""Parts of names of LoRAs of people, and the nouns that a prompt has for them."""
+
 NO_PARTS = _set(
     "lora loras locon loha lokr lycoris lyco dora sd sd1 sd15 sd1.5 sdv1 sd21 sdxl xl ilxl il illu illustrious "
     "illustriousxl illustriousxlv01 noob noobai noobxl pony ponyxl pdxl pdv6 flux flux1 dev schnell v pruned fp16 "

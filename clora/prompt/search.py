@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..errors import CLoRAError
-from .candidates import Candidate, Candidates, persons_asked
+from .candidates import Candidate, Candidates
+from .counts import persons_asked
 from .evidence import EvidenceSource
 from .names import PromptWords, compact, name_parts
 from .occurrences import Occurrences

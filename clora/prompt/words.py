@@ -16,7 +16,10 @@ _ATTENTION = r"(?:[\s()\[\]]|:[+-]?[\d.]+(?=[)\]]))"
 ARTICLES = frozenset({"a", "an", "the"})
 JOINING = frozenset(
     {"and", "with", "in", "on", "at", "beside", "holding", "near", "under", "behind", "above", "below", "between"}
+    | {"vs", "versus"}
+    | {"und", "mit", "im", "et", "avec"}
 )
+"""Words that end a subject, with a few of prompts in German and French."""
 _FOLLOWING = re.compile(
     r"""(?P<weight>:\s*[+-]?[\d.]+\s*(?=[)\]]))
     | (?P<open>[(\[])

@@ -271,3 +271,23 @@ def test_a_style_word_before_tags_says_nothing_of_a_lora_that_the_prompt_names()
     assert found(analyze(text.format("photo"))) == {"mirtok_v3": "mirtok", "sontok_v3": "sontok"}
     styles = analyze("a <lora:tabby:1> cat and a <lora:collie:1> dog, watercolor <lora:watercolor_x:1>")
     assert found(styles) == {"tabby": "cat", "collie": "dog"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("mirkan and drofel racing in a canyon, <lora:mirkan_v1:1>, <lora:drofel_v1:1>", ("mirkan", "drofel")),
+        ("mirkan vs drofel, <lora:mirkan_v1:1> <lora:drofel_v1:1>", ("mirkan", "drofel")),
+        ("(mirkan:1.2) <lora:mirkan_v1:1> and (drofel:1.1) <lora:drofel_v1:1> on a stage", ("mirkan", "drofel")),
+        ("1girl, mirkan, <lora:mirkan_v1:1>, 1girl, drofel, <lora:drofel_v1:1>, library", ("mirkan", "drofel")),
+        ("Foto: <lora:mirkan_v1:1> mirkan und <lora:drofel_v1:1> drofel im Garten", ("mirkan", "drofel")),
+    ],
+)
+def test_two_names_that_a_prompt_joins_or_counts(text: str, words: tuple[str, str]) -> None:
+    assert found(analyze(text)) == dict(zip(("mirkan_v1", "drofel_v1"), words, strict=True))
+
+
+def test_names_of_relatives_find_the_nouns_of_a_prompt() -> None:
+    text = "qvx man and zvx woman in a boat <lora:our_dad:1> <lora:mom_v2:1>"
+    assert found(analyze(text)) == {"our_dad": "man", "mom_v2": "woman"}
+    assert not analyze("two women in a boat <lora:mom_v2:1> <lora:our_aunt:1>").composes
