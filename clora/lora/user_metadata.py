@@ -15,10 +15,11 @@ _MAX_SIZE = 10_000_000
 
 @dataclass(frozen=True)
 class LoraNotes:
-    """`activation` is the LoRA's activation text ("" if none), `weight` the preferred weight (0 if none)."""
+    """The LoRA's activation text and description ("" if none), and its preferred weight (0 if none)."""
 
     activation: str = ""
     weight: float = 0.0
+    description: str = ""
 
 
 def read_notes(path: Path) -> LoraNotes:
@@ -33,8 +34,12 @@ def read_notes(path: Path) -> LoraNotes:
         return LoraNotes()
     if not isinstance(found, dict):
         return LoraNotes()
-    text, weight = found.get("activation text"), 0.0
+    weight = 0.0
     with suppress(TypeError, ValueError, OverflowError):
         weight = float(found.get("preferred weight") or 0.0)
-    activation = " ".join(printable(text).split()).strip(" ,") if isinstance(text, str) else ""
-    return LoraNotes(activation, weight if math.isfinite(weight) else 0.0)
+    activation, description = (_line(found.get(key)) for key in ("activation text", "description"))
+    return LoraNotes(activation.strip(" ,"), weight if math.isfinite(weight) else 0.0, description)
+
+
+def _line(text: object) -> str:
+    return " ".join(printable(text).split()) if isinstance(text, str) else ""

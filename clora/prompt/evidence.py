@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,16 @@ class Evidence:
     """What is known about a LoRA besides its name.
 
     `texts` are activation texts and trigger phrases, `tags` the training tags, the most frequent first, with their
-    counts, `names` its other names (output name, title), `kinds` what its author tags it as ("style").
+    counts, `names` its other names (output name, title), `kinds` what its author tags it as ("style"). `description`
+    and `preferred_weight` (0 if none) are the user's.
     """
 
     texts: tuple[str, ...] = ()
     tags: tuple[tuple[str, int], ...] = ()
     names: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
+    description: str = ""
+    preferred_weight: float = 0.0
 
 
 EvidenceSource = Callable[[str], Evidence]
@@ -45,7 +48,9 @@ def evidence_of_files(path_of: Callable[[str], Path]) -> EvidenceSource:
     def evidence(name: str) -> Evidence:
         try:
             path = path_of(name)
-            return evidence_of(read_metadata(path), (read_notes(path).activation,))
+            notes = read_notes(path)
+            found = evidence_of(read_metadata(path), (notes.activation,))
+            return replace(found, description=notes.description, preferred_weight=notes.weight)
         except (CLoRAError, KeyError, OSError):
             return Evidence()
 

@@ -33,6 +33,13 @@ _STYLE_BEFORE = re.compile(
     r"(?:\bstyles? of|\bart(?:work)? (?:by|of)|\bpaint(?:ed|ing) by|\bdrawn by)\s+[^,\n]{0,30}$", re.I
 )
 _WORD = re.compile(r"[^\W_]+")
+_DESCRIPTION = 160  # characters of a description that may tell what a LoRA is
+_DESCRIBED = re.compile(
+    r"\b(?:(?:art|drawing|painting|illustration|photo) ?styles?|styles? (?:lora|model|of)|sliders?|"
+    r"(?:details?|quality|lighting|contrast|noise) (?:tweaker|enhancer|improver|fixer|booster|offset)|"
+    r"(?:adds?|more|improves?|enhances?) (?:\w+ )?(?:details?|contrast|quality|lighting)|accelerat\w+|distill\w+)\b",
+    re.I,
+)
 _KINDS = {"style": Role.STYLE, "styles": Role.STYLE, "tool": Role.OFF, "slider": Role.OFF, "enhancer": Role.OFF}
 
 
@@ -60,6 +67,8 @@ def role_by_evidence(
     for kind in evidence.kinds:
         if kind in _KINDS:
             return FoundRole(_KINDS[kind], f'its author tags it as "{kind}"')
+    if evidence.preferred_weight < 0:
+        return FoundRole(Role.OFF, "its preferred weight is negative")
     if following:
         return FoundRole(Role.STYLE, f'"{following}" is a style') if says_style(following) else None
     last = before.split(",")[-1].strip(" ()[]\n")
@@ -68,7 +77,17 @@ def role_by_evidence(
     for phrase in _triggers(evidence):
         if says_style(phrase):
             return FoundRole(Role.STYLE, f'its trigger "{phrase}" is a style')
-    return None
+    return _by_description(evidence.description)
+
+
+def _by_description(description: str) -> FoundRole | None:
+    """The role that the beginning of a description tells, if it speaks of no subject."""
+    start = description[:_DESCRIPTION]
+    match = _DESCRIBED.search(start)
+    if match is None or has_class(start):
+        return None
+    says = match.group().casefold()
+    return FoundRole(Role.STYLE if "style" in says else Role.OFF, f'its description says "{says}"')
 
 
 def _is_named(tag: LoraTag, evidence: Evidence, words: frozenset[str]) -> bool:

@@ -291,3 +291,26 @@ def test_names_of_relatives_find_the_nouns_of_a_prompt() -> None:
     text = "qvx man and zvx woman in a boat <lora:our_dad:1> <lora:mom_v2:1>"
     assert found(analyze(text)) == {"our_dad": "man", "mom_v2": "woman"}
     assert not analyze("two women in a boat <lora:mom_v2:1> <lora:our_aunt:1>").composes
+
+
+@pytest.mark.parametrize(
+    ("notes", "why"),
+    [
+        ({"description": "Adds more contrast and detail to any picture."}, 'its description says "adds more contrast"'),
+        ({"description": "An art style of old posters"}, 'its description says "art style"'),
+        ({"preferred weight": -1.5}, "its preferred weight is negative"),
+        ({"description": "My girl Mirkan in an art style", "preferred weight": 0.8}, ""),
+        ({"description": ["a list"], "preferred weight": "x"}, ""),
+    ],
+)
+def test_the_user_s_description_and_preferred_weight_are_evidence(
+    notes: dict[str, object], why: str, tmp_path: Path
+) -> None:
+    for name in ("mirkan", "tabby", "collie"):
+        save_file({"stub.weight": torch.zeros(1)}, tmp_path / f"{name}.safetensors")
+    (tmp_path / "mirkan.json").write_text(json.dumps(notes), encoding="utf-8")
+    evidence = evidence_of_files(lambda name: tmp_path / f"{name}.safetensors")
+    composition = analyze(f"2girls, mirkan, {TAIL} <lora:mirkan:1>", evidence=evidence)
+    expected = {"tabby": "cat", "collie": "dog"} | ({} if why else {"mirkan": "mirkan"})
+    assert found(composition) == expected
+    assert why in " ".join(composition.warnings)
