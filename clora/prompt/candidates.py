@@ -91,6 +91,9 @@ class Candidates:
         parts = name_parts(name)
         if parts and parts[-1] in ATTRIBUTES:  # "wizard_hat" is no wizard
             return
+        # "person_1" beside "person_2": the number is a part of the name.
+        whole = self.words.find(base_name(name)) if re.search(r"\d", base_name(name)) and parts else []
+        yield from (self._candidate(window, WordsSource.NAME) for window in whole)
         for run, windows in self.words.runs_of(parts):
             if too_general(run) or (len(run) == 1 and not _names_something(run[0])):
                 continue

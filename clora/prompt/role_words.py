@@ -80,7 +80,9 @@ CLASSES = _set(
     "dinosaur unicorn spider bee butterfly animal creature pet pokemon car cars truck bus motorcycle bike bicycle "
     "train airplane plane aircraft ship boat spaceship tank house castle tower building church bridge statue tree "
     "flower rose mushroom apple cake pizza cup mug bottle teapot vase lamp chair sofa table book backpack bag "
-    "ball balls toy doll teddy plushie watch clock guitar piano sword gun shield star moon sun cube box"
+    "friend bride groom nurse doctor chef pirate viking clown dancer monk priest skeleton ghost mummy ogre troll "
+    "dwarf gnome puppet mech ball balls toy doll teddy plushie watch clock guitar piano sword gun shield star moon sun "
+    "cube box"
 )
 """Nouns of subjects, as used for the classes of DreamBooth and of subject LoRAs."""
 

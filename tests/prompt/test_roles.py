@@ -314,3 +314,8 @@ def test_the_user_s_description_and_preferred_weight_are_evidence(
     expected = {"tabby": "cat", "collie": "dog"} | ({} if why else {"mirkan": "mirkan"})
     assert found(composition) == expected
     assert why in " ".join(composition.warnings)
+
+
+def test_numbers_of_names_that_the_prompt_has_tell_loras_apart() -> None:
+    text = "photo of member_1 and member_2 in a boat <lora:member_1:1><lora:member_2:1>"
+    assert found(analyze(text)) == {"member_1": "member_1", "member_2": "member_2"}
