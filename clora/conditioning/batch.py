@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import nn
@@ -12,10 +13,15 @@ from ..lora.library import LoraLibrary
 from ..models.denoiser import Conditioned, Row
 from ..prompt import Composition, PromptTokens, ResolvedText, Variant, scheduled_positions
 from ..settings import Settings
-from .encoding import Encoded, TextEncoder, TextGroup, encode_once
+from .encoding import Encoded, TextEncoder, TextGroup, encode_once, independent
 from .lora_sets import LoraSets, lora_sets
 from .plan import ImagePlan, plan_image
 from .timetable import PromptSteps, Timetable, joined
+
+OTHER_LENGTHS = (
+    "The prompts of the batch have very different lengths, so the shorter ones are filled up: their pictures differ "
+    "from what they are alone."
+)
 
 
 @dataclass(frozen=True)
@@ -39,13 +45,15 @@ class StepConditioning:
 class BatchConditioning:
     """The conditioning of a batch over all steps of a run.
 
-    `set_of[image, variant]` is a number in `sets`; `contexts` are by row, `plans` by image.
+    `set_of[image, variant]` is a number in `sets`; `contexts` are by row, `plans` by image. `notes` are about the
+    batch as a whole.
     """
 
     sets: LoraSets
     set_of: Mapping[tuple[int, int], int]
     contexts: Mapping[Row, Timetable[Encoded]]
     plans: tuple[Timetable[ImagePlan], ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -54,8 +62,8 @@ class BatchConditioning:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One message for each LoRA file with tensors that could not be used."""
-        return tuple(dict.fromkeys(lora.warning for one in self.sets for lora in one if lora.warning))
+        """One message for each LoRA file with tensors that could not be used, and the notes about the batch."""
+        return tuple(dict.fromkeys([*(lora.warning for one in self.sets for lora in one if lora.warning), *self.notes]))
 
     def at(self, step: int) -> StepConditioning:
         """What is active at `step`, counted from 0 as the host counts the steps of prompt scheduling."""
@@ -87,8 +95,12 @@ def condition_batch(
         plans.append(_plans(composition, own, layouts, settings))
     groups = [TextGroup(t.values, set_of[row.image, row.variant], not row.conditional) for row, t in texts.items()]
     encoded = encode_once(encoder, groups, sets)
-    contexts = {row: table.replaced(own) for (row, table), own in zip(texts.items(), encoded, strict=True)}
-    return BatchConditioning(sets, set_of, contexts, tuple(plans))
+    of_image = [[own for row, own in zip(texts, encoded, strict=True) if row.image == i] for i in range(len(plans))]
+    apart, alike = independent(of_image)
+    # Rows are sorted by image.
+    by_row = zip(texts.items(), chain.from_iterable(apart), strict=True)
+    contexts = {row: table.replaced(own) for (row, table), own in by_row}
+    return BatchConditioning(sets, set_of, contexts, tuple(plans), () if alike else (OTHER_LENGTHS,))
 
 
 def _tokens(encoder: TextEncoder, tables: Sequence[Timetable[ResolvedText]]) -> dict[ResolvedText, PromptTokens]:

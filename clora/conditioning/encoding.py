@@ -16,11 +16,18 @@ from .lora_sets import LoraSets
 
 @dataclass(frozen=True)
 class Encoded:
-    """`context` (L, D) of one text, and SDXL's pooled `vector` (A,), None for SD 1.5 and 2.x."""
+    """`context` (L, D) of one text, and SDXL's pooled `vector` (A,), None for SD 1.5 and 2.x.
+
+    `filled` counts the last rows of the context that only fill it up to the length of longer ones.
+    """
 
     context: Tensor
     vector: Tensor | None
+    filled: int = 0
 
+
+LONGEST = 1024
+"""Rows of a context that are worth their memory to keep the images of a batch independent: 13 chunks of CLIP."""
 
 GroupKey = tuple[tuple[str, ...], int, bool]
 """Texts, LoRA set, and whether they are negative prompts."""
@@ -83,4 +90,23 @@ def _repeated(one: Encoded, length: int) -> Encoded:
 
 def _filled(one: Encoded, filling: Encoded, length: int) -> Encoded:
     missing = (length - one.context.shape[0]) // filling.context.shape[0]
-    return Encoded(torch.cat([one.context, *[filling.context] * missing]), one.vector)
+    return Encoded(torch.cat([one.context, *[filling.context] * missing]), one.vector, length - one.context.shape[0])
+
+
+def independent(images: Sequence[Sequence[list[Encoded]]]) -> tuple[list[list[list[Encoded]]], bool]:
+    """The contexts of every image's groups, filled up as if the image were drawn alone, all of one length.
+
+    A host fills up the texts of a batch to the longest of all images, which changes the pictures of the others. Here an
+    image is filled up to its own longest text, and repeated up to the common length: a context that is repeated as a
+    whole gives the same attention as once. False with it if that would be longer than `LONGEST`: the contexts are as
+    they were then.
+    """
+    own = [max(one.context.shape[0] - one.filled for group in groups for one in group) for groups in images]
+    length = math.lcm(*own)
+    if len(set(own)) == 1 or length > LONGEST:
+        return [list(groups) for groups in images], len(set(own)) == 1
+    cut = [
+        [[_repeated(Encoded(one.context[:rows], one.vector), length) for one in group] for group in groups]
+        for groups, rows in zip(images, own, strict=True)
+    ]
+    return cut, True

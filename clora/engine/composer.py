@@ -98,34 +98,34 @@ class Composer:
         self, index: int, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser, *, update: bool = True
     ) -> Tensor:
         """The latent after the updates that come before the step's prediction (all; all but the last if stale)."""
-        if not bool(torch.isfinite(latent).all()):
+        broken = _not_finite(latent)
+        if broken:
             raise CLoRAError(
-                f"The latent holds NaN or infinite values at step {index + 1}, before CLoRA changed it; "
+                f"The latent{broken} holds NaN or infinite values at step {index + 1}, before CLoRA changed it; "
                 "use a full-precision VAE and model (--no-half) or another sampler."
             )
-        updates = self._updates(index, update)
-        if updates:
+        updates, moving = self._updates(index, update), self._composed(plans, latent)
+        if updates and bool(moving.any()):
             size = (latent.shape[-2], latent.shape[-1])
             first = rows_of(plans[:1], (True,))[:1]
             self._limit.run(1, lambda _: self.probe.survey(size, lambda: denoiser.predict(latent[:1], first)))
         tolerance, known = self.settings.refine_tolerance, None
         # Each image ends by its own loss, so that it does not depend on the batch it is in.
-        moving = torch.ones(len(latent), dtype=torch.bool, device=latent.device)
         for number in range(updates - self._late(updates)):
+            if not bool(moving.any()):
+                break
             latent, losses = self._updated(index, number, updates, latent, plans, denoiser, moving)
             if known is not None and tolerance > 0.0:
                 moving = moving & ~(known - losses < tolerance * known)
-            if not bool(moving.any()):
-                break
             known = losses
         return latent
 
     @torch.no_grad()
     def after(self, step: Step, denoiser: Denoiser, *, update: bool = True) -> Step:
         """The step with its latent moved once more if noise is stale; calls the observer."""
-        updates = self._updates(step.index, update)
-        if self._late(updates):
-            moved, _ = self._updated(step.index, updates - 1, updates, step.latent, step.plans, denoiser)
+        updates, moving = self._updates(step.index, update), self._composed(step.plans, step.latent)
+        if self._late(updates) and bool(moving.any()):
+            moved, _ = self._updated(step.index, updates - 1, updates, step.latent, step.plans, denoiser, moving)
             step = replace(step, latent=moved)
         self._observer(step)
         return step
@@ -199,25 +199,35 @@ class Composer:
         """How many of a step's updates come after its prediction: the last one if noise is stale."""
         return 1 if updates and self.settings.noise == "stale" else 0
 
+    @staticmethod
+    def _composed(plans: Sequence[ImagePlan], latent: Tensor) -> Tensor:
+        """Which images have concepts, (B,): the others of a batch are drawn beside them, without updates."""
+        return torch.tensor([bool(plan.concepts) for plan in plans], device=latent.device)
+
     def _updated(
         self, step: int, number: int, total: int, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser,
-        moving: Tensor | None = None,
+        moving: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """The latent moved once (of the images `moving` (B,) alone), and the images' losses before it, (B,)."""
-        gradient = self.update.gradient(latent, plans, denoiser, half=self._half)
+        """The latent of the images `moving` (B,) moved once, and their losses before it, (B,), NaN for the others.
+
+        Only they get new masks: the others have ended their updates at this step.
+        """
+        images: list[int] = moving.nonzero().flatten().tolist()
+        gradient = self.update.gradient(latent, plans, denoiser, half=self._half, images=images)
         if gradient.left_out:
             self._warn("Some attention maps are constant and were left out of the loss.")
-        if not gradient.finite:
+        moved = moving & gradient.finite
+        if not torch.equal(moved, moving):
             self._warn(
                 "A latent update was skipped because its gradient was not finite; try full precision (--no-half)."
             )
-            return latent, gradient.losses
         if self.strategy.fuses_in_forward and self._masks.wanted(step):
-            self._masks.cut(gradient.maps, plans, (latent.shape[-2], latent.shape[-1]))
+            self._masks.cut(gradient.maps, plans, (latent.shape[-2], latent.shape[-1]), images)
+        if not bool(moved.any()):
+            return latent, gradient.losses
         after = self.update.moved(latent, gradient.value, denoiser.latent_scale)
-        if moving is not None:
-            after = torch.where(moving[:, None, None, None], after, latent)
-        self._observer(Updated(step, number, total, gradient, latent, after))
+        after = torch.where(moved[:, None, None, None], after, latent)
+        self._observer(Updated(step, number, total, gradient, latent, after, tuple(moved.tolist())))
         return after, gradient.losses
 
     def _warn(self, *texts: str) -> None:
@@ -227,3 +237,10 @@ class Composer:
     def _fused(prediction: Prediction, masks: Sequence[Tensor | None], conditional: bool) -> Tensor:
         """One prediction for each image, (B, C, h, w)."""
         return torch.stack([prediction.picture(image, conditional, mask) for image, mask in enumerate(masks)])
+
+
+def _not_finite(latent: Tensor) -> str:
+    """Which images of a batch hold NaN or infinite values, for a message; empty if none."""
+    bad = (~torch.isfinite(latent).flatten(1).all(dim=1)).nonzero().flatten().tolist()
+    numbers = ", ".join(str(image + 1) for image in bad)
+    return f" of image {numbers} of the batch" if bad and len(latent) > 1 else " " * bool(bad)

@@ -15,7 +15,10 @@ from ..guidance.update import Gradient
 
 @dataclass(frozen=True)
 class Updated:
-    """One latent update is done: number `index` of `total` at `step`; more than one is a refine step."""
+    """One latent update is done: number `index` of `total` at `step`; more than one is a refine step.
+
+    `moved[image]`: whether the update moved this image of the batch; others have ended their refine step already.
+    """
 
     step: int
     index: int
@@ -23,11 +26,12 @@ class Updated:
     gradient: Gradient
     before: Tensor
     after: Tensor
+    moved: tuple[bool, ...]
 
     @property
     def loss(self) -> float:
-        """Mean loss over the batch's images."""
-        return float(self.gradient.losses.mean())
+        """Mean loss over the batch's images that are being updated."""
+        return float(self.gradient.losses.nanmean())
 
     @property
     def phase(self) -> str:

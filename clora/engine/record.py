@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -26,6 +26,14 @@ class Snapshot:
     maps: tuple[ConceptMaps, ...]
 
 
+@dataclass
+class Curve:
+    """One image's losses by its own updates; `refined` are the numbers of those that belong to refine steps."""
+
+    losses: list[float] = field(default_factory=list)
+    refined: list[int] = field(default_factory=list)
+
+
 class Record:
     """An observer of one pass of `steps` steps (see `clora.engine.composer.Composer`).
 
@@ -35,8 +43,7 @@ class Record:
 
     def __init__(self, settings: Settings, steps: int) -> None:
         plan = schedule(settings, steps)
-        self.losses: list[float] = []
-        self.refined: list[int] = []
+        self._curves: dict[int, Curve] = {}
         self.last_update = min(plan.update_before, plan.compose_until) - 1 if settings.updates else -1
         self._with_maps: bool = settings.show_maps
         self._first: Snapshot | None = None
@@ -46,14 +53,21 @@ class Record:
     def __call__(self, event: Event) -> None:
         """Take in one event of the composer."""
         if isinstance(event, Updated):
-            self.losses.append(event.loss)
-            if event.total > 1:
-                self.refined.append(len(self.losses) - 1)
+            losses = event.gradient.losses.tolist()
+            for image in (image for image, moved in enumerate(event.moved) if moved):
+                curve = self._curves.setdefault(image, Curve())
+                if event.total > 1:
+                    curve.refined.append(len(curve.losses))
+                curve.losses.append(losses[image])
         elif self._with_maps and event.maps is not None:
             self._last = _snapshot(event)
             self._first = self._first or self._last
             if event.index <= self.last_update:
                 self._updated = self._last
+
+    def curve(self, image: int) -> Curve:
+        """One image's losses, empty if nothing was updated."""
+        return self._curves.get(image, Curve())
 
     def strip(self, image: int) -> list[tuple[str, ConceptMaps]]:
         """Titles and one image's maps of the steps that were kept, in order."""

@@ -13,15 +13,18 @@ from ..regions.masks import allowed_masks
 from ..settings.table import RegionMasks
 
 
-def region_losses(maps: AttentionMaps, plans: Sequence[ImagePlan], how: RegionMasks = "replace") -> Tensor:
-    """How far each image's concepts are from their regions, (B,), 0 to 1 per concept, summed.
+def region_losses(
+    maps: AttentionMaps, plans: Sequence[ImagePlan], how: RegionMasks = "replace", images: Sequence[int] | None = None
+) -> Tensor:
+    """How far the concepts of each of `images` (all if None) are from their regions, 0 to 1 per concept, summed.
 
     For a map A and the cells R of the region: (1 - sum of A in R / sum of A) squared, the mean over the maps of the
     concept's group. With `how` "replace", concepts without a region are drawn out of the regions of others.
     Source: Chen et al. 2023, "Training-free layout control", equation 2.
     """
     losses = []
-    for image, plan in enumerate(plans):
+    for image in range(len(plans)) if images is None else images:
+        plan = plans[image]
         total = maps.example.new_zeros(())
         allowed = allowed_masks(plan.regions, (maps.example.shape[-2], maps.example.shape[-1]), how)
         for mask, concept in zip(allowed, plan.concepts, strict=False):

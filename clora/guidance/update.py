@@ -24,7 +24,10 @@ LOSS_SCALES = (1024.0, 32.0, 1.0)
 
 @dataclass(frozen=True)
 class Gradient:
-    """dL/dx (B, C, h, w), the losses (B,), the maps they come from and how many constant maps were left out."""
+    """dL/dx (B, C, h, w), the losses (B,), the maps they come from and how many constant maps were left out.
+
+    Images that were not asked for have a gradient of 0, the loss NaN and no maps.
+    """
 
     value: Tensor
     losses: Tensor
@@ -32,16 +35,20 @@ class Gradient:
     left_out: int
 
     @property
-    def finite(self) -> bool:
-        """Whether every entry is a number."""
-        return bool(torch.isfinite(self.value).all())
+    def finite(self) -> Tensor:
+        """Whether every entry of an image's gradient is a number, (B,)."""
+        return torch.isfinite(self.value).flatten(1).all(dim=1)
 
 
-def contrast_losses(maps: AttentionMaps, plans: Sequence[ImagePlan], temperature: float) -> tuple[Tensor, int]:
-    """Loss of each image (B,) from the maps of its own concept groups, and how many maps were left out."""
+def contrast_losses(
+    maps: AttentionMaps, plans: Sequence[ImagePlan], temperature: float, images: Sequence[int] | None = None
+) -> tuple[Tensor, int]:
+    """Loss of each of `images` (all if None) from the maps of its own concept groups, and how many maps were left
+    out.
+    """
     losses, left_out = [], 0
-    for image, plan in enumerate(plans):
-        entries = group_entries(plan.concepts)
+    for image in range(len(plans)) if images is None else images:
+        entries = group_entries(plans[image].concepts)
         own = torch.cat([maps.of(image, e.variant, (e.position,)) for e in entries]).flatten(1)
         contrast = info_nce(own, torch.tensor([e.concept for e in entries]), temperature)
         losses.append(contrast.loss)
@@ -61,27 +68,40 @@ class LatentUpdate:
         self.limit = limit or RowLimit(settings.rows_per_forward)
         self.extra_columns = tuple(columns)
         self.grid_order = grid_order
-        self._loss_scale = 0
+        self._loss_scales: dict[int, int] = {}
         self._row_bytes = 0
 
     def gradient(
-        self, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser, *, half: bool = False
-    ) -> Gradient:
-        """The exact gradient at `latent` (B, C, h, w), images independent (their losses are summed).
+        self, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser, *, half: bool = False,
+        images: Sequence[int] | None = None,
+    ) -> Gradient:  # fmt: skip
+        """The exact gradient at `latent` (B, C, h, w) for `images` (all if None), each by its own loss.
 
-        `half` says that the model computes in float16: the loss is scaled, with a smaller scale when it overflows.
+        `half` says that the model computes in float16: an image's loss is scaled, with a smaller scale when it
+        overflows.
         """
+        own = tuple(range(len(plans)) if images is None else images)
         rows = rows_of(plans, (True, False) if self.settings.maps == "both" else (True,))
+        rows = tuple(row for row in rows if row.image in own)
         columns = needed_columns(plans, self.extra_columns)
         self._fit(latent, denoiser, rows, columns)
         while True:
-            scale = LOSS_SCALES[self._loss_scale] if half else 1.0
+            scales = [LOSS_SCALES[self._loss_scales.get(image, 0)] if half else 1.0 for image in range(len(plans))]
             result = self.limit.run(
-                len(rows), partial(self._scaled_gradient, latent, plans, denoiser, rows, columns, scale)
+                len(rows), partial(self._scaled_gradient, latent, plans, denoiser, rows, columns, scales)
             )
-            if result.finite or not half or self._loss_scale == len(LOSS_SCALES) - 1:
+            if not half or not self._lower_scales(result.finite):
                 return result
-            self._loss_scale += 1
+
+    def _lower_scales(self, finite: Tensor) -> bool:
+        """Take the next loss scale for each image whose gradient is not `finite` (B,); whether any had one left."""
+        lowered = False
+        for image in (~finite).nonzero().flatten().tolist():
+            scale = self._loss_scales.get(image, 0)
+            if scale + 1 < len(LOSS_SCALES):
+                self._loss_scales[image] = scale + 1
+                lowered = True
+        return lowered
 
     def _fit(self, latent: Tensor, denoiser: Denoiser, rows: tuple[Row, ...], columns: tuple[int, ...]) -> None:
         """No more rows at once than memory holds, from what one row's graph takes, measured once."""
@@ -100,23 +120,25 @@ class LatentUpdate:
 
     def _scaled_gradient(
         self, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser, rows: tuple[Row, ...],
-        columns: tuple[int, ...], scale: float, most_rows: int,
+        columns: tuple[int, ...], scales: Sequence[float], most_rows: int,
     ) -> Gradient:  # fmt: skip
         pieces = chunks(rows, most_rows)
+        images = sorted({row.image for row in rows})
         with denoiser.gradients():
+            factors = torch.tensor([scales[image] for image in images], device=latent.device)
             x = latent.detach().clone().requires_grad_(True)
             if len(pieces) == 1:
                 maps = self._maps(denoiser, x, rows, columns)
-                losses, left_out, averaged = self._losses(maps, rows, columns, plans)
-                (grad,) = torch.autograd.grad(losses.sum() * scale, x)
+                losses, left_out, averaged = self._losses(maps, rows, columns, plans, images)
+                (grad,) = torch.autograd.grad((losses * factors).sum(), x)
             else:
                 # Maps of all rows first, then dL/dmaps, then each chunk once more with a graph: exact, and
                 # only one chunk's activations are alive at a time.
                 with torch.no_grad():
                     maps = torch.cat([self._maps(denoiser, x, piece, columns) for piece in pieces])
                 maps.requires_grad_(True)
-                losses, left_out, averaged = self._losses(maps, rows, columns, plans)
-                (slopes,) = torch.autograd.grad(losses.sum() * scale, maps)
+                losses, left_out, averaged = self._losses(maps, rows, columns, plans, images)
+                (slopes,) = torch.autograd.grad((losses * factors).sum(), maps)
                 grad, start = torch.zeros_like(x), 0
                 for piece in pieces:
                     part = self._maps(denoiser, x, piece, columns)
@@ -124,18 +146,22 @@ class LatentUpdate:
                     grad = grad + torch.autograd.grad((part * slope).sum(), x)[0]
                     start += len(piece)
         detached = {key: value.detach() for key, value in averaged.by_variant.items()}
-        return Gradient(grad / scale, losses.detach(), AttentionMaps(averaged.columns, detached), left_out)
+        every = losses.new_full((len(plans),), torch.nan).index_copy(0, _index(images, losses), losses.detach())
+        value = grad / grad.new_tensor(scales)[:, None, None, None]
+        return Gradient(value, every, AttentionMaps(averaged.columns, detached), left_out)
 
     def _maps(self, denoiser: Denoiser, latent: Tensor, rows: tuple[Row, ...], columns: tuple[int, ...]) -> Tensor:
         return collect_maps(self.probe, denoiser, latent, rows, columns, self.settings.update_layers)
 
     def _losses(
-        self, maps: Tensor, rows: tuple[Row, ...], columns: tuple[int, ...], plans: Sequence[ImagePlan]
-    ) -> tuple[Tensor, int, AttentionMaps]:
+        self, maps: Tensor, rows: tuple[Row, ...], columns: tuple[int, ...], plans: Sequence[ImagePlan],
+        images: Sequence[int],
+    ) -> tuple[Tensor, int, AttentionMaps]:  # fmt: skip
         averaged = average_maps(maps, rows, columns, self.grid_order)
-        losses, left_out = contrast_losses(averaged, plans, self.settings.temperature)
-        if self.settings.hint_pull > 0.0 and any(any(plan.regions) for plan in plans):
-            losses = losses + self.settings.hint_pull * region_losses(averaged, plans, self.settings.hint_masks)
+        losses, left_out = contrast_losses(averaged, plans, self.settings.temperature, images)
+        if self.settings.hint_pull > 0.0 and any(any(plans[image].regions) for image in images):
+            pulls = region_losses(averaged, plans, self.settings.hint_masks, images)
+            losses = losses + self.settings.hint_pull * pulls
         return losses, left_out, averaged
 
     def moved(self, latent: Tensor, gradient: Tensor, scale: float) -> Tensor:
@@ -151,3 +177,7 @@ class LatentUpdate:
             allowed = cap * latent.pow(2).mean(dim=dims, keepdim=True).sqrt()
             change = change * (allowed / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp_max(1.0)
         return latent - change
+
+
+def _index(images: Sequence[int], like: Tensor) -> Tensor:
+    return torch.tensor(images, device=like.device)

@@ -26,7 +26,7 @@ def result_of(job: Job, drawn: Sequence[Drawn]) -> str:
 def summary_of(job: Job, drawn: Sequence[Drawn], seconds: float) -> tuple[str, tuple[str, ...]]:
     """The summary line of a finished job, and its notes and warnings."""
     notes = tuple(dict.fromkeys(note for one in drawn for note in one.composed.warnings))
-    if job.settings.show_loss and drawn[0].composes and not drawn[0].record.losses:
+    if job.settings.show_loss and drawn[0].composes and not drawn[0].record.curve(0).losses:
         notes = (*notes, NO_LOSS)
     random = " (random)" if job.seed < 0 else ""
     return f"Done in {seconds:.0f} s. Seed {drawn[0].composed.seeds[0]}{random}.", notes
@@ -60,7 +60,7 @@ def _figures(job: Job, drawn: Drawn) -> list[Figure]:
     if settings.show_maps and maps and overlay is not None:
         strip = map_strip(maps, concept_labels(composed), composed.compositions[0].variant_names, image.size)
         figures.append(Figure(strip, "maps of each variant", f"{stem}-maps.png"))
-    if settings.show_loss and record.losses:
-        curve = loss_curve(record.losses, record.refined)
-        figures.append(Figure(curve, "loss", f"{stem}-loss.png"))
+    curve = record.curve(0)
+    if settings.show_loss and curve.losses:
+        figures.append(Figure(loss_curve(curve.losses, curve.refined), "loss", f"{stem}-loss.png"))
     return figures

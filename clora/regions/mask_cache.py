@@ -11,7 +11,7 @@ from ..conditioning.plan import ImagePlan
 from ..settings import Settings
 from ..settings.schedule import Schedule
 from .localization import localize
-from .masks import MaskOptions, confine_masks, cut_masks, resize_masks
+from .masks import MaskOptions, confine_masks, cut_masks, even_masks, resize_masks
 
 
 class MaskCache:
@@ -35,13 +35,26 @@ class MaskCache:
             return True
         return index < self._until and (index - self._from) % self._every == 0
 
-    def cut(self, maps: AttentionMaps, plans: Sequence[ImagePlan], size: tuple[int, int]) -> tuple[Tensor, ...]:
-        """New masks (V, h, w) of each image from its maps, at the latent's `size`; they are kept."""
-        self.latest = tuple(self._of(maps, image, plan, size) for image, plan in enumerate(plans))
-        self.localized = tuple(localize(maps, image, plan, self._options, size) for image, plan in enumerate(plans))
+    def cut(
+        self, maps: AttentionMaps, plans: Sequence[ImagePlan], size: tuple[int, int],
+        images: Sequence[int] | None = None,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """New masks (V, h, w) of `images` (all if None) from their maps, at the latent's `size`; they are kept.
+
+        The others keep theirs. An image without concepts has one that counts everywhere.
+        """
+        before, found = self.latest, self.localized
+        masks, localized = list[Tensor](), list[Tensor | None]()
+        for image, plan in enumerate(plans):
+            keeps = before is not None and images is not None and image not in images
+            masks.append(before[image] if before is not None and keeps else self._of(maps, image, plan, size))
+            localized.append(found[image] if keeps else localize(maps, image, plan, self._options, size))
+        self.latest, self.localized = tuple(masks), tuple(localized)
         return self.latest
 
     def _of(self, maps: AttentionMaps, image: int, plan: ImagePlan, size: tuple[int, int]) -> Tensor:
+        if not plan.concepts:
+            return even_masks(plan.variants, size, (), self._how).to(maps.example)
         own = [maps.of(image, variant, positions) for variant, positions in enumerate(plan.masks)]
         masks = cut_masks(own, self._options, size, plan.regions, self._how)
         return confine_masks(resize_masks(masks, size), plan.regions, self._how)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..conditioning.batch import BatchConditioning, condition_batch
-from ..engine.record import ConceptMaps
+from ..engine.record import ConceptMaps, Curve
 from ..errors import CLoRAError
 from ..fusion import strategy_class, variants_of
 from ..hosts import host_api
@@ -218,12 +218,12 @@ class Generation:
 
 def _shown(outcome: Outcome, image: int, composition: Composition) -> Shown:
     """What there is to show for one picture of a pass."""
-    record = outcome.record
+    record, curve = outcome.record, outcome.record.curve(image) if outcome.record else Curve()
     masks, localized = (of[image] if image < len(of) else None for of in (outcome.masks, outcome.localized))
     return Shown(
         None if masks is None else masks.float().cpu(), record.strip(image) if record else [],
         tuple(concept.label for concept in composition.concepts), composition.variant_names,
-        tuple(record.losses) if record else (), tuple(record.refined) if record else (),
+        tuple(curve.losses), tuple(curve.refined),
         tuple(concept.region for concept in composition.concepts),
         None if localized is None else localized.float().cpu(),
     )  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from clora.conditioning.encoding import Encoded, TextGroup, encode_once, equal_length
+from clora.conditioning.encoding import LONGEST, Encoded, TextGroup, encode_once, equal_length, independent
 from clora.prompt import PromptTokens, ResolvedText
 
 
@@ -70,3 +70,29 @@ def test_shorter_contexts_are_filled_up_with_the_empty_prompt() -> None:
     assert long.context[:, 0].tolist() == [2] * 6
     assert shortest.context[:, 0].tolist() == [3, 3, 9, 9, 9, 9]
     assert float(short.vector[0]) == 1  # type: ignore[index]
+
+
+def test_each_image_of_a_batch_is_filled_up_to_its_own_longest_text_and_repeated() -> None:
+    def empty() -> Encoded:
+        return encoded(9, 1)
+
+    first, second = [[encoded(1, 1)], [encoded(2, 1)]], [[encoded(3, 1)], [encoded(4, 3)]]
+    filled = equal_length([*first, *second], empty)
+    assert [one.filled for group in filled for one in group] == [4, 4, 4, 0]
+    (one, two), (three, four) = (group for group in independent([filled[:2], filled[2:]])[0])
+    values = [found.context[:, 0].tolist() for found in (one[0], two[0], three[0], four[0])]
+    assert values == [[1] * 6, [2] * 6, [3, 3, 9, 9, 9, 9], [4] * 6]
+    assert float(one[0].vector[0]) == 1  # type: ignore[index]
+
+
+def test_images_of_one_length_stay_as_they_are() -> None:
+    groups = [[[encoded(1, 2)], [encoded(2, 2)]], [[encoded(3, 2)]]]
+    assert independent(groups) == (groups, True)
+
+
+def test_lengths_without_a_short_common_multiple_are_told() -> None:
+    whole = [Encoded(torch.zeros(rows, 1), None) for rows in (LONGEST - 1, LONGEST)]
+    (short, long) = equal_length([[one] for one in whole], lambda: Encoded(torch.ones(1, 1), None))
+    found, alike = independent([[short], [long]])
+    assert not alike
+    assert found == [[short], [long]]

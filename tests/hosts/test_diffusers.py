@@ -11,10 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from clora.conditioning.encoding import TextGroup
 from clora.engine.composer import Step, Updated
 from clora.errors import CLoRAError
 from clora.hosts.diffusers import Text, TextEncoding, compose
-from clora.prompt import Span, WordsOverride, schedule
+from clora.prompt import ResolvedText, Span, WordsOverride, schedule
 from clora.prompt.region import Painted
 from clora.settings import Settings
 from tests.hosts.tiny import tiny_sd, tiny_sdxl, write_lora
@@ -201,6 +202,19 @@ def test_a_batch_equals_its_images_alone(loras: Path) -> None:
     for image, single in enumerate(alone):
         torch.testing.assert_close(together.latents[image], single.latents[0], rtol=1e-3, atol=1e-3)
         assert torch.equal(together.masks[image], single.masks[0])
+
+
+def test_a_long_prompt_does_not_change_the_others_of_its_batch() -> None:
+    sd = tiny_sd().to(torch.float64)
+    long = f"{'very ' * 160} big cats"
+    prompts = ["a big cat", long]
+    texts = [[TextGroup((ResolvedText.whole(one),), 0, False)] for one in prompts]
+    assert [len(TextEncoding(sd).encode_groups(of, [()])[0][0].context) for of in texts] == [77, 3 * 77]
+    together = compose(sd, prompts, loras={}, steps=2, seed=1, negative_prompt="bad")
+    assert not any("lengths" in text for text in together.warnings)
+    for image, prompt in enumerate(prompts):
+        single = compose(sd, prompt, loras={}, steps=2, seed=1 + image, negative_prompt="bad")
+        torch.testing.assert_close(together.latents[image], single.latents[0], rtol=0, atol=1e-8)
 
 
 def test_more_than_75_tokens_weights_break_and_scheduling(sd: Any, loras: Path) -> None:

@@ -133,8 +133,8 @@ def test_the_composer_warns_by_its_own_masks() -> None:
 
 def test_the_record_keeps_three_steps() -> None:
     _, record, steps, updates = run(show_maps=True)
-    assert len(record.losses) == updates == 5
-    assert record.refined == [0, 1, 2]
+    assert len(record.curve(0).losses) == updates == 5
+    assert record.curve(0).refined == [0, 1, 2]
     strip = record.strip(0)
     assert [title for title, _ in strip] == ["step 1", "step 3, last update", "step 6"]
     for (_, maps), step in zip(strip, (steps[0], steps[2], steps[5]), strict=True):

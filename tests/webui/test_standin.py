@@ -183,6 +183,18 @@ def test_a_batch_of_two_prompts_is_two_pictures(host: Host) -> None:
     assert pair.processed.infotexts[1].startswith(other)
 
 
+@pytest.mark.parametrize("pads", [False, True])
+def test_a_long_prompt_does_not_change_the_others_of_its_batch(
+    host: Host, monkeypatch: pytest.MonkeyPatch, pads: bool
+) -> None:
+    monkeypatch.setattr(host.shared.opts, "pad_cond_uncond", pads, raising=False)
+    long = PROMPT + ", many words" * 40
+    pair = host.draw([PROMPT, long], FEW, seed=5)
+    for found, single in zip(pair.processed.latents, (host.draw(PROMPT, FEW, seed=5), host.draw(long, FEW, seed=6)),
+                             strict=True):  # fmt: skip
+        assert near(found, single.latent, 1e-5)
+
+
 @pytest.mark.parametrize("fusion", ["single-pass", "exact"])
 def test_before_masks_count_a_background_is_drawn_by_the_base_alone(host: Host, fusion: str) -> None:
     clora = {**FEW, "update_until": 0.0, "fuse_from": 1.0, "fusion": fusion}

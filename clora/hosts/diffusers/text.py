@@ -93,18 +93,21 @@ class TextEncoding:
         """Encode all texts in one batch, each with its LoRA set; all contexts get the same length."""
         outputs: list[list[Tensor]] = []
         pooled: list[Tensor | None] = [None] * len(texts)
+        filled = [0] * len(texts)
         for name, (encoder, tokenizer) in self.encoders.items():
             layouts = [text.tokens or self.layout(text.resolved, tokenizer) for text in texts]
             contexts, vectors = self._run(name, encoder, tokenizer, layouts, [t.lora_set for t in texts], sets)
             outputs.append(contexts)
             pooled = list(vectors) if vectors is not None else pooled
+            longest = max(len(layout.chunks) for layout in layouts)
+            filled = [(longest - len(layout.chunks)) * (self.chunk_length + 2) for layout in layouts]
         encoded = []
         for index, text in enumerate(texts):
             context = torch.cat([part[index] for part in outputs], dim=-1)
             vector = pooled[index]
             if text.empty:
                 context, vector = torch.zeros_like(context), None if vector is None else torch.zeros_like(vector)
-            encoded.append(Encoded(context, vector))
+            encoded.append(Encoded(context, vector, filled[index]))
         return encoded
 
     def _run(
