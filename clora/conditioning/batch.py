@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from ..lora.library import LoraLibrary
 from ..models.denoiser import Conditioned, Row
-from ..prompt import Composition, PromptTokens, ResolvedText, Variant, scheduled_positions
+from ..prompt import Composition, LoraUse, PromptTokens, ResolvedText, Variant, scheduled_positions
 from ..settings import Settings
 from .encoding import Encoded, TextEncoder, TextGroup, encode_once, independent
 from .lora_sets import LoraSets, lora_sets
@@ -74,13 +74,15 @@ class BatchConditioning:
 def condition_batch(
     encoder: TextEncoder, components: Mapping[str, nn.Module], compositions: Sequence[Composition],
     variants: Sequence[Sequence[Variant]], library: LoraLibrary, settings: Settings, steps: PromptSteps,
+    left: Collection[LoraUse] = (),
 ) -> BatchConditioning:  # fmt: skip
     """The conditioning of a batch of compositions, of which `variants[image]` are run.
 
     `components` are the model's modules that LoRAs may change, by name ("unet", "text_encoder", "text_encoder_2").
-    Raises: CLoRAError for a LoRA that cannot be used, and for subject words that are in no scheduled text.
+    LoRAs of `left` are not composed: one that cannot be used is left out, with a note.
+    Raises: CLoRAError for another LoRA that cannot be used, and for subject words that are in no scheduled text.
     """
-    sets, set_of = lora_sets(variants, library, components)
+    sets, set_of, notes = lora_sets(variants, library, components, left)
     texts = {
         Row(image, number, half): steps.timetable(variant.text if half else variant.negative)
         for image, own in enumerate(variants)
@@ -100,7 +102,7 @@ def condition_batch(
     # Rows are sorted by image.
     by_row = zip(texts.items(), chain.from_iterable(apart), strict=True)
     contexts = {row: table.replaced(own) for (row, table), own in by_row}
-    return BatchConditioning(sets, set_of, contexts, tuple(plans), () if alike else (OTHER_LENGTHS,))
+    return BatchConditioning(sets, set_of, contexts, tuple(plans), (*notes, *([] if alike else [OTHER_LENGTHS])))
 
 
 def _tokens(encoder: TextEncoder, tables: Sequence[Timetable[ResolvedText]]) -> dict[ResolvedText, PromptTokens]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from ..errors import CLoRAError, cut
 from .file import LoraFile, find_lora, no_such_lora, read_lora
 from .resolve import AppliedLora, resolve_lora
 from .target import LoraTargets
@@ -49,6 +50,21 @@ class LoraLibrary:
             known = {key: self._named.get(key, "") for key in self._named}
             raise no_such_lora(name, known) from None
 
+    def notes_on_missing(self, uses: Iterable[LoraUse]) -> list[str]:
+        """A note on each LoRA without a file, which is drawn without it."""
+        notes = []
+        for use in uses:
+            try:
+                self.path(use.name)
+            except CLoRAError as error:
+                notes.append(drawn_without(use, error))
+        return notes
+
     def applied(self, use: LoraUse, model: LoraTargets) -> AppliedLora:
         """The LoRA of a tag, resolved on the layers of a model with the tag's strengths."""
         return resolve_lora(self.file(use.name), model, te=use.te, unet=use.unet, dyn=use.dyn)
+
+
+def drawn_without(use: LoraUse, error: CLoRAError) -> str:
+    """The note on a LoRA that is left to the host and cannot be used."""
+    return f'Drawn without the LoRA "{cut(use.name)}". {error}'

@@ -68,14 +68,16 @@ def composition_of(prompt: str, corrections: str, session: Session) -> Compositi
         return None
 
 
-def _check_names(composition: Composition, session: Session) -> None:
+def _check_names(composition: Composition, session: Session) -> list[str]:
     for use in _uses(composition):
-        session.files.path(use.name)
+        if use not in composition.left:
+            session.files.path(use.name)
+    return session.files.notes_on_missing(composition.left)
 
 
 def _uses(composition: Composition) -> Sequence[LoraUse]:
     concepts = [use for concept in composition.concepts for use in (*concept.loras, *concept.styles)]
-    return [*concepts, *composition.styles, *composition.background, *composition.off]
+    return [*concepts, *composition.styles, *composition.background]
 
 
 def path_of(text: str) -> Path:

@@ -102,6 +102,12 @@ class Composition:
         return ("no LoRA", *(concept.names for concept in self.concepts))
 
     @property
+    def left(self) -> tuple[LoraUse, ...]:
+        """The LoRAs that are left to the host, by role=off or by CLoRA: one without a file is no error."""
+        found = dict(self.reasons)
+        return (*(use for use in self.styles if use.name in found), *self.off)
+
+    @property
     def composes(self) -> bool:
         """True if there are two or more concepts."""
         return not self.note

@@ -63,14 +63,17 @@ def foreign_syntax(text: str, *, composes: bool) -> tuple[str, ...]:
 
 def ignored_parts(tags: Sequence[LoraTag], negative: str, *, composes: bool) -> tuple[str, ...]:
     """Warnings about what is ignored in the tags and in the negative prompt."""
-    warnings: list[str] = []
-    taken = [tag for tag in tags if tag.role not in (Role.STYLE, Role.OFF) and tag.ignored]
-    if composes and taken:
-        listed = "; ".join(f'{", ".join(tag.ignored)} of "{tag.name}"' for tag in taken)
-        warnings.append(f"CLoRA ignores these arguments of other extensions: {listed}.")
+    taken = [tag for tag in tags if tag.role not in (Role.STYLE, Role.OFF)]
+    warnings = list(ignored_arguments(taken)) if composes else []
     if re.search(r"<(?:lora|lyco):[^<>]*>", negative):
         warnings.append("LoRA tags in the negative prompt are ignored and stay there as plain text: remove them.")
     return tuple(warnings)
+
+
+def ignored_arguments(tags: Sequence[LoraTag]) -> tuple[str, ...]:
+    """A warning about arguments of other extensions in tags whose LoRAs CLoRA applies."""
+    listed = "; ".join(f'{", ".join(tag.ignored)} of "{tag.name}"' for tag in tags if tag.ignored)
+    return (f"CLoRA ignores these arguments of other extensions: {listed}.",) if listed else ()
 
 
 def unused_corrections(rows: Mapping[str, WordsOverride], tags: Sequence[LoraTag]) -> tuple[str, ...]:

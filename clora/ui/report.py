@@ -69,18 +69,17 @@ def _row_json(row: ReportRow) -> dict[str, Any]:
 
 def report(
     prompt: str, negative: str = "", *, corrections: Mapping[str, WordsOverride] | None = None,
-    evidence: EvidenceSource | None = None, check: Callable[[Composition], None] | None = None,
+    evidence: EvidenceSource | None = None, check: Callable[[Composition], Sequence[str]] | None = None,
     layout: Layout | None = None, notes_of: Callable[[str], LoraNotes] | None = None,
 ) -> Report:  # fmt: skip
     """Read a prompt for the panel or the API. There is a row for every LoRA, also if there is a problem.
 
-    `evidence` is what is known about LoRAs, `check` raises CLoRAError for further errors, `layout` gives the token
-    positions (None if no model is loaded), and `notes_of` the user's notes about a LoRA.
+    `evidence` is what is known about LoRAs, `check` returns further notes and raises CLoRAError for further errors,
+    `layout` gives the token positions of a text (None if no model is loaded), `notes_of` the user's notes about a LoRA.
     """
     try:
         composition = analyze(prompt, negative, evidence=evidence, overrides=corrections, drop_other_tags=True)
-        if check is not None:
-            check(composition)
+        further = check(composition) if check is not None else ()
         rows = _rows(composition, layout)
     except CLoRAError as error:
         return Report(False, tuple(_rows_of_tags(prompt, corrections, evidence)), problem=str(error))
@@ -92,7 +91,7 @@ def report(
         composition.composes,
         tuple(rows),
         tuple(variant.text for variant in composition.variants),
-        (*notes, *_preferred_weights(rows, notes_of)),
+        (*notes, *further, *_preferred_weights(rows, notes_of)),
     )
 
 

@@ -19,12 +19,14 @@ def add(processed: Any, generation: Generation, baseline: Sequence[Any] = ()) ->
     `baseline` are the same pictures without CLoRA, empty if they are not shown.
     """
     settings = generation.request.settings
-    if settings.show_loss and any(not shown.losses for shown in generation.shown):
+    if settings.show_loss and any(shown and not shown.losses for shown in generation.shown):
         generation.notes.append(NO_LOSS)
     first = processed.index_of_first_image
     for number, shown in enumerate(generation.shown):
         if first + number >= len(processed.images):
             return
+        if shown is None:  # the picture is not composed
+            continue
         picture, text = (
             processed.images[first + number],
             processed.infotexts[min(first + number, len(processed.infotexts) - 1)],

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from ..conditioning.batch import BatchConditioning, condition_batch
 from ..engine.record import ConceptMaps, Curve
-from ..errors import CLoRAError
-from ..fusion import strategy_class, variants_of
+from ..fusion import strategy_class
 from ..hosts import host_api
 from ..hosts.model_factory import loaded_model
 from ..hosts.preview import draw_over
@@ -23,7 +22,9 @@ from ..pictures import masks_overlay
 from ..prompt import Composition, analyze
 from ..prompt.evidence import evidence_of_files
 from ..prompt.region import Region
+from ..settings import Settings
 from ..ui.request import Request
+from .batch_prompts import BatchPrompts, batch_prompts
 from .sampling_pass import Outcome, SamplingPass
 
 
@@ -56,10 +57,10 @@ class Generation:
     """The state of one job, dropped with the job."""
 
     request: Request
-    compositions: tuple[Composition, ...] = ()
-    hires_compositions: tuple[Composition, ...] = ()
+    prompts: BatchPrompts = field(default_factory=BatchPrompts)
+    hires_prompts: BatchPrompts = field(default_factory=BatchPrompts)
     first_pass: Outcome | None = None
-    shown: list[Shown] = field(default_factory=list)
+    shown: list[Shown | None] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _library: LoraLibrary | None = None
     _pass: SamplingPass | None = None
@@ -77,31 +78,18 @@ class Generation:
         self.first_pass = None
         loras = host_api.HostLoras()
         negatives = list(p.negative_prompts)
-        compositions = tuple(self._read(text, n, loras) for text, n in zip(prompts, negatives, strict=True))
-        if len({one.composes for one in compositions}) > 1:
-            raise CLoRAError(
-                "Some prompts of the batch have two or more concepts and some have not: generate them separately."
-            )
+        compositions = [self._read(text, n, loras) for text, n in zip(prompts, negatives, strict=True)]
         hires = list(getattr(p, "all_hr_prompts", None) or []) if getattr(p, "enable_hr", False) else []
         own = hires[start : start + len(prompts)]
-        of_hires = tuple(self._read(text, n, loras) for text, n in zip(own, negatives, strict=False))
-        self.compositions = compositions
-        self.hires_compositions = of_hires if all(one.composes for one in of_hires) else ()
-        for one, other in zip(compositions, self.hires_compositions, strict=False):
-            if one.composes and len(other.concepts) != len(one.concepts):
-                raise CLoRAError(
-                    f"The hires prompt has {len(other.concepts)} concepts, the prompt has {len(one.concepts)}: the "
-                    "hires pass uses the masks of the first pass, so give both prompts the same concepts."
-                )
-        for one in compositions:
-            self.notes.extend([*([one.note] if one.note else []), *one.warnings])
-        self.notes.extend(note for one in self.hires_compositions for note in one.warnings if note not in self.notes)
+        of_hires = [self._read(text, n, loras) for text, n in zip(own, negatives, strict=False)]
+        self.prompts, self.hires_prompts, notes = batch_prompts(compositions, of_hires)
+        self.notes += [note for note in notes if note not in self.notes]
         if not self.composes:
             return
-        prompts[:] = [one.host_text for one in compositions]
-        if self.hires_compositions:
+        prompts[:] = self.prompts.host_texts
+        if self.hires_prompts.drawn_by_clora:
             self._hires_prompts = (start, own)
-            p.all_hr_prompts[start : start + len(own)] = [one.host_text for one in of_hires]
+            p.all_hr_prompts[start : start + len(own)] = self.hires_prompts.host_texts
 
     def _read(self, text: str, negative: str, loras: host_api.HostLoras) -> Composition:
         composition = analyze(
@@ -109,13 +97,13 @@ class Generation:
             drop_other_tags=True,
         )  # fmt: skip
         if composition.composes:
-            check_names(composition, loras)
+            self.notes += check_names(composition, loras)
         return composition
 
     @property
     def composes(self) -> bool:
         """Whether CLoRA is active for this batch."""
-        return bool(self.compositions) and self.compositions[0].composes
+        return any(self.prompts.composed)
 
     def restore_prompts(self, p: Any) -> None:
         """Put the hires prompts back, because the host writes them into the infotext."""
@@ -127,10 +115,10 @@ class Generation:
     def hashes(self, host_text: str) -> str:
         """ "Lora hashes" of the infotext: the host's own, then every LoRA that CLoRA uses."""
         loras, known = host_api.HostLoras(), dict(part.split(": ", 1) for part in host_text.split(", ") if ": " in part)
-        for composition in self.compositions:
-            for variant in composition.variants:
-                for use in variant.loras:
-                    known.setdefault(use.name.translate(str.maketrans("", "", ":,")), loras.short_hash(use.name))
+        composed = [variant for one in self.prompts.compositions for variant in one.variants]
+        for use in (*(use for variant in composed for use in variant.loras), *self.prompts.left):
+            if use.name in loras:  # one that is left to the host may have no file
+                known.setdefault(use.name.translate(str.maketrans("", "", ":,")), loras.short_hash(use.name))
         return ", ".join(f"{name}: {value}" for name, value in known.items() if value)
 
     # -------------------------------------------------------------------------------------------- passes
@@ -140,37 +128,39 @@ class Generation:
         self.end_pass()
         hires = bool(getattr(p, "is_hr_pass", False))
         settings = self.request.settings
-        if hires and not (settings.hires and self.hires_compositions):
-            return
         masked = strategy_class(settings).needs_masks
         masks = None
         if hires and masked and self.first_pass is not None:
             masks = [mask for mask in self.first_pass.masks if mask is not None]
-            if not masks:  # a refiner took over before there were any
+        # Without masks, a refiner took over before there were any.
+        plain = hires and not (settings.hires and any(self.hires_prompts.composed) and masks != [])
+        if plain:
+            if not self.hires_prompts.row_wise:
                 return
+            settings, masks, masked = settings.replace(method="merge"), None, False
         model = loaded_model()
         model.check(settings)
-        conditioning = self._condition(p, hires, model, latent)
+        conditioning = self._condition(p, model, latent, settings, hires=hires, plain=plain)
         self.notes.extend(conditioning.warnings)
-        preview = self._preview if settings.preview_masks and masked else None
+        preview = self._preview if settings.preview_masks and masked and self.prompts.composed[0] else None
         self._pass = SamplingPass(
             model, conditioning, settings, p.sampler.model_wrap_cfg, masks=masks, watch=self._watch, preview=preview,
             failed=self.release,
         )  # fmt: skip
         self._detach = model.attach(p, self._pass, self._pass.denoiser)
 
-    def _condition(self, p: Any, hires: bool, model: WebUIModel, latent: Tensor | None) -> BatchConditioning:
-        """Encode the variants of a pass with the host's text encoders."""
-        compositions = self.hires_compositions if hires else self.compositions
-        settings, factor = self.request.settings, family_of(model.unet).spatial_factor
+    def _condition(
+        self, p: Any, model: WebUIModel, latent: Tensor | None, settings: Settings, *, hires: bool, plain: bool
+    ) -> BatchConditioning:
+        """Encode the variants of a pass with the host's text encoders; a `plain` pass composes nothing."""
+        prompts = self.hires_prompts if hires else self.prompts
+        factor = family_of(model.unet).spatial_factor
         size = (p.width, p.height) if latent is None else (latent.shape[-1] * factor, latent.shape[-2] * factor)
         self._library = self._library or LoraLibrary(host_api.HostLoras())
         encoder = WebUITextEncoder(model, size, self.notes.append)
-        # Global styles and role=off are not in the variants: the host has them in its weights.
-        variants = [variants_of(one, settings) for one in compositions]
         return condition_batch(
-            encoder, encoder.components, compositions, variants, self._library, settings,
-            host_api.prompt_steps(p, hires),
+            encoder, encoder.components, prompts.compositions, prompts.variants(settings, base_only=plain),
+            self._library, settings, host_api.prompt_steps(p, hires), prompts.left,
         )  # fmt: skip
 
     def _preview(self, outcome: Outcome) -> None:
@@ -178,7 +168,8 @@ class Generation:
         if outcome.masks and outcome.masks[0] is not None:
             localized = outcome.localized or (self.first_pass.localized if self.first_pass else ())
             # Made only if the host previews this evaluation: masks are copied from the GPU.
-            draw_over(lambda image: _shown(replace(outcome, localized=localized), 0, self.compositions[0]).over(image))
+            first = self.prompts.compositions[0]
+            draw_over(lambda image: _shown(replace(outcome, localized=localized), 0, first).over(image))
 
     @staticmethod
     def _watch(text: str) -> None:
@@ -206,9 +197,8 @@ class Generation:
         """After the last pass of a batch: keep what there is to show for its pictures."""
         self.end_pass()
         outcome, self.first_pass = self.first_pass, None
-        if outcome is None:
-            return
-        self.shown += [_shown(outcome, image, composition) for image, composition in enumerate(self.compositions)]
+        for image, (composition, own) in enumerate(zip(self.prompts.compositions, self.prompts.composed, strict=True)):
+            self.shown.append(_shown(outcome, image, composition) if own and outcome is not None else None)
 
     @property
     def ended(self) -> str:
@@ -229,9 +219,13 @@ def _shown(outcome: Outcome, image: int, composition: Composition) -> Shown:
     )  # fmt: skip
 
 
-def check_names(composition: Composition, loras: host_api.HostLoras) -> None:
-    """Raises: CLoRAError for a LoRA that does not exist, with the nearest names, before anything is loaded."""
+def check_names(composition: Composition, loras: host_api.HostLoras) -> list[str]:
+    """Notes on LoRAs that are left to the host and do not exist.
+
+    Raises: CLoRAError for another LoRA that does not exist, with the nearest names, before anything is loaded.
+    """
     library = LoraLibrary(loras)
     for variant in composition.variants:
         for use in variant.loras:
             library.path(use.name)
+    return library.notes_on_missing(composition.left)

@@ -170,7 +170,7 @@ def _end_stale() -> None:
 
 def _baseline(p: Any, generation: Generation) -> list[Any]:
     """The pictures without CLoRA if they are asked for and would differ; if they fail, CLoRA's pictures are kept."""
-    if not (generation.request.settings.show_merge and generation.shown):
+    if not (generation.request.settings.show_merge and any(generation.shown)):
         return []
     try:
         return baseline_images(p)

@@ -204,6 +204,42 @@ def test_a_batch_equals_its_images_alone(loras: Path) -> None:
         assert torch.equal(together.masks[image], single.masks[0])
 
 
+MIXED = [
+    ["a <lora:ink:0.7> big (cat:1.2)", PROMPT],
+    [PROMPT, "a cat on grass", "a <lora:ink:0.7:trigger=sketched> drawing, detailed <lora:dog:0.3:role=off>"],
+]
+
+
+@pytest.mark.parametrize("prompts", MIXED)
+@pytest.mark.parametrize("method", ["clora", "merge", "composite", "switch"])
+def test_a_prompt_that_does_not_compose_is_drawn_beside_others(loras: Path, prompts: list[str], method: str) -> None:
+    sd, settings = tiny_sd().to(torch.float64), Settings(method=method, refine_updates=2)
+    together = run(sd, prompts, loras, seed=1, settings=settings)
+    for image, prompt in enumerate(prompts):
+        single = run(sd, prompt, loras, seed=1 + image, settings=settings)
+        torch.testing.assert_close(together.latents[image], single.latents[0], rtol=0, atol=1e-6)
+        mask, own = together.masks[image], single.masks[0]
+        assert (mask is None) == (own is None)
+        assert mask is None or torch.equal(mask, own)
+        note = single.compositions[0].note
+        assert not note or f"Image {image + 1} of the batch: {note}" in together.warnings
+
+
+@pytest.mark.parametrize(("role", "left"), [("", True), (":role=off", True), (":role=style", False)])
+def test_a_lora_without_a_file_is_no_error_if_it_is_left_to_the_host(
+    sd: Any, loras: Path, role: str, left: bool
+) -> None:
+    prompt = f"{PROMPT}, <lora:add_detail_xx:0.5{role}>"
+    if left:
+        found = run(sd, prompt, loras)
+        assert torch.equal(found.latents, run(sd, PROMPT, loras).latents)
+        (note,) = [text for text in found.warnings if text.startswith("Drawn without")]
+        assert note.startswith('Drawn without the LoRA "add_detail_xx". There is no LoRA "add_detail_xx" among')
+    else:
+        with pytest.raises(CLoRAError, match="There is no LoRA"):
+            run(sd, prompt, loras)
+
+
 def test_a_long_prompt_does_not_change_the_others_of_its_batch() -> None:
     sd = tiny_sd().to(torch.float64)
     long = f"{'very ' * 160} big cats"

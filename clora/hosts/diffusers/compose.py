@@ -69,7 +69,7 @@ def compose(
     with torch.inference_mode(False):
         library = LoraLibrary(loras)
         compositions = _read(prompts, negative_prompt, library, corrections)
-        if not compositions[0].composes:
+        if not any(one.composes for one in compositions):
             settings = settings.replace(method="merge")
         conditioning = prepare(pipe, compositions, library, settings, sampling, clip_skip)
         seeds = tuple(seed + index for index in range(len(prompts)))
@@ -81,13 +81,14 @@ def compose(
             pipe, conditioning, latents, settings, sampling, generators=generators, observer=observer, warnings=warnings
         ):
             latents, masks, localized = after, step.masks, step.localized
+        masks = tuple(mask if one.composes else None for mask, one in zip(masks, compositions, strict=True))
         if not bool(torch.isfinite(latents).all()):
             raise CLoRAError(
                 "The latent holds NaN or infinite values after the last step, so there is no picture; "
                 "use float32, fewer or other steps, or a smaller update strength."
             )
         images = decode(pipe, latents)
-    notes = [composition.note for composition in compositions if composition.note]
+    notes = [note for number, one in enumerate(compositions, start=1) if (note := _note(number, one, compositions))]
     of_prompts = [warning for composition in compositions for warning in composition.warnings]
     notices = tuple(dict.fromkeys([*notes, *of_prompts, *conditioning.warnings, *warnings]))
     return Composed(images, masks, compositions, settings, sampling, seeds, notices, latents, localized)
@@ -96,15 +97,16 @@ def compose(
 def _read(
     prompts: Sequence[str], negative: str, library: LoraLibrary, corrections: Mapping[str, WordsOverride] | None
 ) -> tuple[Composition, ...]:
-    """The prompts of a batch. Raises: CLoRAError if CLoRA would be active for some of them only."""
-    found = tuple(
+    """The prompts of a batch; one that does not compose is drawn beside the others, with all of its LoRAs on."""
+    return tuple(
         analyze(text, negative, evidence=evidence_of_files(library.path), overrides=corrections) for text in prompts
     )
-    if len({composition.composes for composition in found}) > 1:
-        raise CLoRAError(
-            "Some prompts of the batch have two or more concepts and some have not: generate them separately."
-        )
-    return found
+
+
+def _note(number: int, one: Composition, batch: Sequence[Composition]) -> str:
+    """Why CLoRA is inactive for a prompt, "" if it is not."""
+    beside = any(other.composes for other in batch)
+    return f"Image {number} of the batch: {one.note}" if one.note and beside else one.note
 
 
 def prepare(
@@ -114,7 +116,8 @@ def prepare(
     """LoRA sets, contexts and plans of every step for a batch of compositions."""
     # No other host is there to load styles and role=off: they are on in every variant.
     variants = [variants_of(one, settings, (*one.styles, *one.off)) for one in compositions]
+    left = [use for one in compositions for use in one.left]
     return condition_batch(
         TextEncoding(pipe, clip_skip), components_of(pipe), compositions, variants, library, settings,
-        PromptSteps(sampling.steps),
+        PromptSteps(sampling.steps), left,
     )  # fmt: skip
