@@ -13,9 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .file import LoraFile
+from .file import CONFIG_NAME, PEFT_NAME, LoraFile
 
-CONFIG_NAME = "adapter_config.json"
 _PEFT_PREFIX = "base_model."
 _MAX_CONFIG = 10_000_000  # bytes
 _MAX_PATTERN = 300
@@ -103,7 +102,7 @@ def _from_file_beside(path: Path) -> dict[str, Any]:
     with suppress(OSError):
         if not config.is_file() or config.stat().st_size > _MAX_CONFIG:
             return {}
-        if path.stem != "adapter_model" and len(list(path.parent.glob("*.safetensors"))) != 1:
+        if path.stem != PEFT_NAME and len(list(path.parent.glob("*.safetensors"))) != 1:
             return {}
         return _json(config.read_text(encoding="utf-8", errors="replace"))
     return {}

@@ -16,6 +16,9 @@ from ..errors import MAX_QUOTED, CLoRAError, cut
 from .header import damaged, metadata_of, opened, read_header
 from .keys import split_key
 
+PEFT_NAME, CONFIG_NAME = "adapter_model", "adapter_config.json"
+"""What PEFT calls every file, and the settings beside it."""
+
 
 @dataclass(frozen=True)
 class LoraFile:
@@ -58,7 +61,13 @@ def read_lora(path: str | Path) -> LoraFile:
         module, suffix = split_key(key)
         group = groups.setdefault(module, {})
         group[suffix if suffix not in group else key] = tensor
-    return LoraFile(path.stem, path, metadata_of(header), groups)
+    return LoraFile(name_of(path), path, metadata_of(header), groups)
+
+
+def name_of(path: Path) -> str:
+    """What a LoRA is called: its file's name, or its folder's where PEFT has named the file, as it names every file."""
+    named = path.stem != PEFT_NAME or not path.with_name(CONFIG_NAME).is_file()
+    return path.stem if named else path.resolve().parent.name
 
 
 def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -85,14 +94,24 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 def find_lora(name: str, folders: Iterable[str | Path]) -> Path:
     """The file of a LoRA by its name (file name without ending, or path below a folder) or alias (`ss_output_name`).
 
-    A name wins over an alias, and the exact spelling over another case.
+    A file of PEFT has its folder's name too (see `name_of`), and its own if there is no other such file. A name wins
+    over an alias, and the exact spelling over another case.
     Raises: CLoRAError if the name is unknown; it suggests similar names.
     """
     known: dict[str, Path] = {}
+    of_peft: dict[str, Path] = {}
+    several = False
     for root, path in _files(folders):
-        relative = path.relative_to(root).with_suffix("").as_posix()
+        relative = path.relative_to(root).with_suffix("")
+        several |= path.stem == PEFT_NAME and path.stem in known and not path.samefile(known[path.stem])
         known.setdefault(path.stem, path)
-        known.setdefault(relative, path)
+        known.setdefault(relative.as_posix(), path)
+        if name_of(path) != path.stem and relative.parent.name:
+            of_peft.setdefault(relative.parent.name, path)
+            of_peft.setdefault(relative.parent.as_posix(), path)
+    known = {**of_peft, **known}
+    if several:  # the name alone would be any of them
+        del known[PEFT_NAME]
     wanted = name.removesuffix(".safetensors").replace("\\", "/")
     found = _lookup(wanted, known)
     if found is None:

@@ -17,7 +17,7 @@ _NAMED = (
     "|bias|bias_indices|bias_values|bias_size|lambda_layer|base_lambda"
 )
 _PARAMETERS = (  # of PEFT: saved as they are, with or without the adapter's name
-    "hada_w[12]_[ab]|hada_t[12]|lokr_w[12](?:_[ab])?|lokr_t[12]|boft_R|boft_s|ia3_l|hra_u|lora_E|vera_lambda_[bd]|vera_[AB]"
+    "hada_w[12]_[ab]|hada_t[12]|lokr_w[12](?:_[ab])?|lokr_t[12]|boft_R|boft_s|oft_[rs]|ia3_l|hra_u|lora_E|vera_lambda_[bd]|vera_[AB]"
 )
 _SUFFIXES: tuple[tuple[re.Pattern[str], str | None], ...] = tuple(
     (re.compile(pattern + r"\Z"), suffix)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .adapter import CONFIG_NAME, AdapterSettings
+from .adapter import AdapterSettings
 from .compatibility import declared_base_model
-from .file import LoraFile
+from .file import CONFIG_NAME, LoraFile
 from .grouping import Grouped
 from .target import LoraTargets
 

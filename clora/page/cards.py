@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..embedded import EMBEDDED_ASSETS
 from ..errors import CLoRAError
-from ..lora.file import read_metadata
+from ..lora.file import name_of, read_metadata
 
 THUMBNAILS = EMBEDDED_ASSETS / "thumbnails"
 SIZE = 128
@@ -40,9 +40,9 @@ def lora_cards(folders: Sequence[Path]) -> list[Card]:
         for folder in folders
         for path in sorted(folder.rglob("*.safetensors"))
     }
-    count = Counter(path.stem for path in files)
+    count = Counter(name_of(path) for path in files)
     # Files of the same name are distinguished by their folders, as in a tag.
-    named = {path: path.stem if count[path.stem] == 1 else inner for path, inner in files.items()}
+    named = {path: name_of(path) if count[name_of(path)] == 1 else inner for path, inner in files.items()}
     shown = sorted(named.items(), key=lambda item: item[1].casefold())[:MAX_CARDS]
     return [Card(name, insertion(name, _phrase(path), _role(path)), _picture(path)) for path, name in shown]
 

@@ -122,6 +122,8 @@ def tensors_of(form: str, layer: nn.Module, seed: int = 0) -> dict[str, Tensor]:
         "oft_peft": lambda: {"oft_R": r(features * prod(kernel) // 4, 6)},
         "oft_shared": lambda: {"oft_R": r(1, 6), "scaled_oft": torch.tensor(True)},
         "boft_peft": lambda: {"boft_R": r(2, features * prod(kernel) // 2, 2, 2), "boft_s": 1 + r(out, 1)},
+        "oft_old_in": lambda: {"oft_r": r(features * prod(kernel) // 2, 2, 2), "oft_s": 1 + r(out, 1)},
+        "oft_old_out": lambda: {"oft_r": r(1, 4, 4)},
         "hra": lambda: {"hra_u": r(features * prod(kernel), 3)},
         "vera": lambda: {
             "vera_lambda_b": r(out),
@@ -180,6 +182,8 @@ FORMS = (
     "oft_peft",
     "oft_shared",
     "boft_peft",
+    "oft_old_in",
+    "oft_old_out",
     "hra",
     "vera",
     "tlora",

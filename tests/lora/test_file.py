@@ -215,6 +215,26 @@ def test_a_damaged_file_gives_an_error_or_a_valid_read(
         assert length == len(VALID)
 
 
+def test_a_file_of_peft_has_the_name_of_its_folder(tmp_path: Path) -> None:
+    """PEFT calls every file adapter_model.safetensors."""
+    for name in ("animals/cat", "animals/dog", "bare"):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        save_file({"lora_unet_conv_in.alpha": torch.tensor(1.0)}, folder / "adapter_model.safetensors")
+        if name != "bare":
+            (folder / "adapter_config.json").write_text("{}")
+    cat = tmp_path / "animals" / "cat" / "adapter_model.safetensors"
+    for name in ("cat", "Cat", "animals/cat", "animals/cat/adapter_model"):
+        assert find_lora(name, [tmp_path]) == cat
+    assert read_lora(cat).name == "cat"
+    assert read_lora(tmp_path / "bare" / "adapter_model.safetensors").name == "adapter_model"
+    with pytest.raises(CLoRAError, match=r"did you mean .*/adapter_model"):
+        find_lora("adapter_model", [tmp_path])
+    assert find_lora("adapter_model", [tmp_path / "animals" / "dog"]).parent.name == "dog"
+    save_file({"lora_unet_conv_in.alpha": torch.tensor(1.0)}, tmp_path / "cat.safetensors")
+    assert find_lora("cat", [tmp_path]) == tmp_path / "cat.safetensors"
+
+
 def test_find_by_name_path_case_and_alias(tmp_path: Path) -> None:
     (tmp_path / "animals").mkdir()
     for name, alias in (("blackcat", "kitty"), ("animals/browndog", "blackcat")):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from models import unet
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from clora.errors import CLoRAError
@@ -76,6 +77,7 @@ CONFIGS = {
     "dora": lambda: lora(lora_alpha=8, use_dora=True),
     "lora_bias": lambda: lora(lora_alpha=8, lora_bias=True, target_modules=["to_out.0", "conv1", "proj_in"]),
     "bias_lora_only": lambda: lora(lora_alpha=8, bias="lora_only"),
+    "modules_to_save": lambda: lora(lora_alpha=8, target_modules=LINEAR, modules_to_save=["conv_in", "norm1", "conv2"]),
     "bias_all": lambda: lora(lora_alpha=8, bias="all"),
     "adalora": lambda: peft.AdaLoraConfig(
         target_modules=ALL, total_step=10, init_r=4, target_r=2, lora_alpha=6, init_lora_weights=False
@@ -131,6 +133,49 @@ def test_rows_of_a_file_of_peft(tmp_path: Path, method: str) -> None:
         with torch.no_grad():
             want = merged(model, loras.dense(index), lambda model: run_unet(model, len(rows)))
         torch.testing.assert_close(out[row], want[row], rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("limit", [None, 1e-4])
+@pytest.mark.parametrize("turns", ["inputs", "outputs"])
+def test_oft_of_peft_before_0_15(tmp_path: Path, turns: str, limit: float | None, shared: bool) -> None:
+    """`oft_r`, by the formulas of PEFT 0.14 (with `oft_s`: W' = s W R^T) and 0.11 (without: W' = R^T W)."""
+    model, size, tensors, want = host(), 4, dict[str, Tensor](), dict[str, Tensor]()
+    torch.manual_seed(7)
+    for name, layer in model.named_modules():
+        if name.endswith(("attn1.to_q", "conv1", "proj_in")):
+            flat = layer.weight.detach().flatten(1)
+            features = flat.shape[1 if turns == "inputs" else 0]
+            blocks = 0.3 * torch.randn(1 if shared else features // size, size, size)
+            tensors[f"base_model.model.{name}.oft_r"] = blocks
+            if limit is not None:
+                width = -(-len(flat) // (features // size))
+                most = limit * width**2 / len(blocks) ** 0.5
+                blocks = blocks * (most / blocks.flatten(1).norm(dim=1)).clamp(max=1)[:, None, None]
+            skew, eye = 0.5 * (blocks - blocks.transpose(1, 2)), torch.eye(size)
+            turned = [(eye - one) @ torch.linalg.inv(eye + one) for one in skew]
+            rotation = torch.block_diag(*(turned * (features // size) if shared else turned))
+            if turns == "inputs":
+                tensors[f"base_model.model.{name}.oft_s"] = gain = 1 + 0.1 * torch.randn(len(flat), 1)
+                changed = gain * (flat @ rotation.T)
+            else:
+                changed = rotation.T @ flat
+            want[f"{name}.weight"] = changed.reshape(layer.weight.shape)
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    settings = {"peft_type": "OFT", "coft": limit is not None, "eps": limit}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    lora = read(tmp_path, model)
+    assert lora.warning == ""
+    same_weights(lora, model, want)
+
+
+def test_bare_weights_are_a_lora_of_peft_only(tmp_path: Path) -> None:
+    weight = host().get_submodule("conv_in").weight.detach() + 1
+    for name, prefix in (("peft", "base_model.model."), ("other", "unet.")):
+        save_file({f"{prefix}conv_in.weight": weight}, tmp_path / f"{name}.safetensors")
+    assert read(tmp_path, host(), "peft").layer_count == 1
+    with pytest.raises(CLoRAError):
+        read(tmp_path, host(), "other")
 
 
 def test_butterfly_stages_of_boft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,11 @@ from .ia3 import IA3, PeftIA3
 from .kron import LoKr
 from .layer import Layer, cast_outside_autograd, kind_of
 from .lowrank import LoHa, LowRank, VeRA, wide
+from .old_oft import OldPeftOFT
 from .orthogonal import BOFT, OFT
 from .residual import Residual, TLoRA
 from .rotation import HRA, PeftBOFT, PeftOFT
+from .whole import Whole
 
 
 class Format(Protocol):
@@ -36,7 +38,7 @@ class Format(Protocol):
 
 
 FORMATS: tuple[Format, ...] = (
-    LowRank, LoHa, LoKr, GLoRA, IA3, PeftIA3, OFT, BOFT, PeftOFT, PeftBOFT, HRA, VeRA, TLoRA, Full,
+    LowRank, LoHa, LoKr, GLoRA, IA3, PeftIA3, OFT, BOFT, PeftOFT, PeftBOFT, OldPeftOFT, HRA, VeRA, TLoRA, Full,
 )  # fmt: skip
 _NUMBERS = frozenset({"alpha", "scale", "reshape_weight"})
 """They describe the other tensors of a module: its scale, and the shape of the weight it was made for."""
@@ -73,7 +75,9 @@ def read_deltas(tensors: Tensors, layer: Layer, how: Reading) -> tuple[tuple[Del
 def _read(tensors: Tensors, layer: Layer, how: Reading) -> tuple[tuple[Delta, ...], set[str]]:
     deltas: list[Delta] = []
     used: set[str] = set()
-    form = next((form for form in FORMATS if form.reads(tensors)), None)
+    form: Format | None = next((form for form in FORMATS if form.reads(tensors)), None)
+    if form is None and Whole.reads_with(tensors, how):
+        form = Whole
     if form is not None:
         residual = form is LowRank and Residual.reads_with(tensors, how)
         delta = Residual.read(tensors, layer, how) if residual else form.read(tensors, layer, how)
@@ -133,7 +137,7 @@ def _whole_bias(tensors: Tensors, layer: Layer, how: Reading) -> str | None:
     """The suffix of a bias that replaces the layer's own: `base_layer.bias`, or `bias` if PEFT's settings say so."""
     if "base_bias" in tensors:
         return "base_bias"
-    told = how.options.get("bias", "none") != "none"
+    told = how.options.get("bias", "none") != "none" or Whole.reads_with(tensors, how)
     return "bias" if told and "bias" in tensors and tensors["bias"].numel() == layer.shape[0] else None
 
 
