@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 
 import torch
 from torch import nn
 
+from ..errors import cut
+from ..lora.bundled import BundledEmbedding
 from ..lora.library import LoraLibrary
 from ..models.denoiser import Conditioned, Row
 from ..prompt import Composition, LoraUse, PromptTokens, ResolvedText, Variant, scheduled_positions
@@ -89,20 +92,26 @@ def condition_batch(
         for number, variant in enumerate(own)
         for half in (True, False)
     }
-    tokens = _tokens(encoder, [table for row, table in texts.items() if row.conditional])
-    plans = []
-    for image, (composition, own) in enumerate(zip(compositions, variants, strict=True)):
-        layouts = [texts[Row(image, number, True)].map(tokens.__getitem__) for number in range(len(own))]
-        _check_words(composition, own, layouts)
-        plans.append(_plans(composition, own, layouts, settings))
-    groups = [TextGroup(t.values, set_of[row.image, row.variant], not row.conditional) for row, t in texts.items()]
-    encoded = encode_once(encoder, groups, sets)
-    of_image = [[own for row, own in zip(texts, encoded, strict=True) if row.image == i] for i in range(len(plans))]
+    plans: dict[int, Timetable[ImagePlan]] = {}
+    encoded: dict[Row, list[Encoded]] = {}
+    for embeddings, images in _by_embeddings(sets, set_of):
+        own = {row: table for row, table in texts.items() if row.image in images}
+        with encoder.with_embeddings(embeddings) if embeddings else nullcontext(()) as unused:
+            tokens = _tokens(encoder, [table for row, table in own.items() if row.conditional])
+            for image in images:
+                plans[image] = _plans(compositions[image], variants[image], image, own, tokens, settings)
+            groups = [
+                TextGroup(t.values, set_of[row.image, row.variant], not row.conditional) for row, t in own.items()
+            ]
+            encoded.update(zip(own, encode_once(encoder, groups, sets), strict=True))
+        notes = (*notes, *(f'The embedding "{cut(name)}" of a LoRA file does not fit this model.' for name in unused))
+    of_image = [[encoded[row] for row in texts if row.image == image] for image in range(len(plans))]
     apart, alike = independent(of_image)
     # Rows are sorted by image.
     by_row = zip(texts.items(), chain.from_iterable(apart), strict=True)
-    contexts = {row: table.replaced(own) for (row, table), own in by_row}
-    return BatchConditioning(sets, set_of, contexts, tuple(plans), (*notes, *([] if alike else [OTHER_LENGTHS])))
+    contexts = {row: table.replaced(found) for (row, table), found in by_row}
+    in_order = tuple(plans[image] for image in range(len(plans)))
+    return BatchConditioning(sets, set_of, contexts, in_order, (*notes, *([] if alike else [OTHER_LENGTHS])))
 
 
 def _tokens(encoder: TextEncoder, tables: Sequence[Timetable[ResolvedText]]) -> dict[ResolvedText, PromptTokens]:
@@ -110,11 +119,29 @@ def _tokens(encoder: TextEncoder, tables: Sequence[Timetable[ResolvedText]]) -> 
     return {text: encoder.layout(text) for text in dict.fromkeys(text for table in tables for text in table.values)}
 
 
+def _by_embeddings(
+    sets: LoraSets, set_of: Mapping[tuple[int, int], int]
+) -> list[tuple[tuple[BundledEmbedding, ...], list[int]]]:
+    """The images of the batch by the textual inversions that their LoRA files carry; most often all with none."""
+    found: dict[int, dict[str, BundledEmbedding]] = {}
+    for (image, _), number in set_of.items():
+        own = found.setdefault(image, {})
+        for lora in sets[number]:
+            own.update({one.name: one for one in lora.embeddings if one.name not in own})
+    images: dict[tuple[BundledEmbedding, ...], list[int]] = {}
+    for image, own in found.items():
+        images.setdefault(tuple(own.values()), []).append(image)
+    return list(images.items())
+
+
 def _plans(
-    composition: Composition, variants: Sequence[Variant], layouts: Sequence[Timetable[PromptTokens]],
-    settings: Settings,
+    composition: Composition, variants: Sequence[Variant], image: int, texts: Mapping[Row, Timetable[ResolvedText]],
+    tokens: Mapping[ResolvedText, PromptTokens], settings: Settings,
 ) -> Timetable[ImagePlan]:  # fmt: skip
-    return joined(layouts).map(lambda tokens: plan_image(composition, variants, tokens, settings))
+    """Raises: CLoRAError for subject words that are in their variant's text at no step."""
+    layouts = [texts[Row(image, number, True)].map(tokens.__getitem__) for number in range(len(variants))]
+    _check_words(composition, variants, layouts)
+    return joined(layouts).map(lambda of: plan_image(composition, variants, of, settings))
 
 
 def _check_words(

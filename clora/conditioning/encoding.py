@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from ..lora.bundled import BundledEmbedding
 from ..prompt import PromptTokens, ResolvedText
 from .lora_sets import LoraSets
 
@@ -58,6 +60,13 @@ class TextEncoder(Protocol):
         """The contexts of every group's texts, all of one length."""
         ...
 
+    def with_embeddings(self, embeddings: Sequence[BundledEmbedding]) -> AbstractContextManager[Sequence[str]]:
+        """A block in which the words of textual inversions stand for their vectors, in layouts too.
+
+        It gives the words that it leaves out because their vectors do not fit the model's encoders.
+        """
+        ...
+
 
 def encode_once(encoder: TextEncoder, groups: Sequence[TextGroup], sets: LoraSets) -> list[list[Encoded]]:
     """The contexts of every group's texts; groups with the same texts and LoRAs are encoded once."""
@@ -99,11 +108,12 @@ def independent(images: Sequence[Sequence[list[Encoded]]]) -> tuple[list[list[li
     A host fills up the texts of a batch to the longest of all images, which changes the pictures of the others. Here an
     image is filled up to its own longest text, and repeated up to the common length: a context that is repeated as a
     whole gives the same attention as once. False with it if that would be longer than `LONGEST`: the contexts are as
-    they were then.
+    they were then, if they have one length.
     """
+    every = {one.context.shape[0] for groups in images for group in groups for one in group}
     own = [max(one.context.shape[0] - one.filled for group in groups for one in group) for groups in images]
     length = math.lcm(*own)
-    if len(set(own)) == 1 or length > LONGEST:
+    if len(set(own)) == 1 or (length > LONGEST and len(every) == 1):
         return [list(groups) for groups in images], len(set(own)) == 1
     cut = [
         [[_repeated(Encoded(one.context[:rows], one.vector), length) for one in group] for group in groups]

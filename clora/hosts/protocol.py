@@ -16,6 +16,7 @@ from ..lora.rows import RowLoras
 from ..models.denoiser import Denoiser, Row
 from ..prompt import PromptTokens, ResolvedText, encode_layout
 from ..settings import Settings
+from .embeddings import Database
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,11 @@ class WebUIModel(Protocol):
         ...
 
     @property
+    def embedding_databases(self) -> Sequence[Database]:
+        """The host's textual inversions."""
+        ...
+
+    @property
     def pads_prompts(self) -> bool:
         """Whether the host fills up the shorter of prompt and negative prompt with the empty prompt."""
         ...
@@ -154,9 +160,9 @@ def host_layout(
     Raises: CLoRAError if the host's own chunks differ, because positions would then point at other words.
     """
 
-    def embedding_at(ids: Sequence[int], index: int) -> tuple[int, int] | None:
+    def embedding_at(ids: Sequence[int], index: int) -> tuple[Sequence[int], int] | None:
         embedding, length = embeddings.find_embedding_at_position(list(ids), index)
-        return None if embedding is None else (int(embedding.vectors), int(length))
+        return None if embedding is None else ((0,) * int(embedding.vectors), int(length))
 
     layout = encode_layout(
         text, lambda piece: list(engine.tokenize([piece])[0]), bos=engine.id_start, eos=engine.id_end,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 
 from torch import nn
 
 from ..conditioning.encoding import Encoded, TextGroup, equal_length
 from ..conditioning.lora_sets import LoraSets
+from ..lora.bundled import BundledEmbedding
 from ..lora.rows import RowLoras
 from ..models.memory import ONE_TEXT, RowLimit
 from ..prompt import PromptTokens, ResolvedText
+from .embeddings import registered
 from .protocol import WebUIModel
 
 _APART = "Memory ran out: scheduled texts are encoded one by one, which may change their emphasis slightly."
@@ -40,6 +42,15 @@ class WebUITextEncoder:
     def layout(self, text: ResolvedText) -> PromptTokens:
         """The chunks of a text, as the host's tokenizer makes them."""
         return self._model.layout(text)
+
+    @contextmanager
+    def with_embeddings(self, embeddings: Sequence[BundledEmbedding]) -> Iterator[tuple[str, ...]]:
+        """The host's databases know the textual inversions inside this block; a name that they have stays theirs."""
+        unused: list[str] = []
+        with ExitStack() as stack:
+            for database in self._model.embedding_databases:
+                unused += stack.enter_context(registered(embeddings, database))
+            yield tuple(dict.fromkeys(unused))
 
     def encode_groups(self, groups: Sequence[TextGroup], sets: LoraSets) -> list[list[Encoded]]:
         """The contexts of every group's texts, brought to one length as the host is set to."""

@@ -84,6 +84,13 @@ def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
             )
 
 
+def read_keys(path: str | Path) -> tuple[str, ...]:
+    """The names of a safetensors file's tensors, which are not read. Raises: CLoRAError as `read_lora` does."""
+    path = Path(path)
+    with opened(path) as file:
+        return tuple(key for key in read_header(file, path) if key != "__metadata__")
+
+
 def read_metadata(path: str | Path) -> dict[str, str]:
     """The metadata of a safetensors file; its tensors are not read. Raises: CLoRAError as `read_lora` does."""
     path = Path(path)

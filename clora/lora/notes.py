@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .adapter import AdapterSettings
+from .bundled import bundled_embeddings
 from .compatibility import declared_base_model
 from .file import CONFIG_NAME, LoraFile
 from .grouping import Grouped
@@ -21,10 +22,11 @@ def notes_on(
     if declared and model.base_model and declared != model.base_model:
         fits = "its tensors fit" if unhandled else "all its tensors fit"
         notes.append(f"its metadata names {declared}, but {fits} {model.description}, so it is used")
-    if grouped.embeddings:
-        names = ", ".join(f'"{name}"' for name in sorted(set(grouped.embeddings)))
+    unread = set(grouped.embeddings) - {one.name for one in bundled_embeddings(lora)}
+    if unread:
+        names = ", ".join(f'"{name}"' for name in sorted(unread))
         notes.append(
-            f"it carries the embedding {names}, which CLoRA does not apply: save it as a file of its own in the "
+            f"it carries the embedding {names}, which CLoRA cannot apply: save it as a file of its own in the "
             "embeddings folder if the prompt needs it"
         )
     suffixes = {suffix for module in grouped.modules for suffix in module.tensors}

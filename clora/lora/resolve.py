@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import CLoRAError
 from .adapter import AdapterSettings
+from .bundled import BundledEmbedding, bundled_embeddings
 from .compatibility import declared_base_model, model_by_tensors, text_width
 from .file import LoraFile
 from .formats import Delta, Reading, ShapeError, read_deltas
@@ -27,7 +28,10 @@ _LATENT = 4  # channels of a latent
 
 @dataclass(frozen=True)
 class AppliedLora:
-    """A LoRA on a model: per component the deltas by layer. It holds no state of a run; sets can share it."""
+    """A LoRA on a model: per component the deltas by layer, and the textual inversions that its file carries.
+
+    It holds no state of a run; sets can share it.
+    """
 
     name: str
     te: float
@@ -37,6 +41,7 @@ class AppliedLora:
     tensor_count: int
     unhandled: tuple[str, ...] = field(repr=False)
     notes: tuple[str, ...] = ()
+    embeddings: tuple[BundledEmbedding, ...] = field(default=(), repr=False)
 
     @property
     def layer_count(self) -> int:
@@ -85,7 +90,8 @@ def resolve_lora(lora: LoraFile, model: LoraTargets, *, te: float, unet: float, 
         raise nothing_used(lora, model, grouped, settings)
     _check_base_model(lora, model, complete=not grouped.foreign, has_unet=bool(deltas.get("unet")))
     notes = notes_on(lora, model, settings, grouped, tuple(unhandled))
-    return AppliedLora(lora.name, te, unet, dyn, deltas, lora.tensor_count, tuple(unhandled), notes)
+    count, embeddings = lora.tensor_count, bundled_embeddings(lora)
+    return AppliedLora(lora.name, te, unet, dyn, deltas, count, tuple(unhandled), notes, embeddings)
 
 
 def _reading(

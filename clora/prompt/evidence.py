@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CLoRAError
-from ..lora.file import read_metadata
+from ..lora.bundled import bundled_names
+from ..lora.file import read_keys, read_metadata
 from ..lora.user_metadata import read_notes
 
 _FOLDER = re.compile(r"\d+_(.+ .+)")
@@ -22,9 +23,9 @@ _MOST_TAGS = 200
 class Evidence:
     """What is known about a LoRA besides its name.
 
-    `texts` are activation texts and trigger phrases, `tags` the training tags, the most frequent first, with their
-    counts, `names` its other names (output name, title), `kinds` what its author tags it as ("style"). `description`
-    and `preferred_weight` (0 if none) are the user's.
+    `texts` are activation texts, trigger phrases and the words of textual inversions in the file, `tags` the training
+    tags, the most frequent first, with their counts, `names` its other names (output name, title), `kinds` what its
+    author tags it as ("style"). `description` and `preferred_weight` (0 if none) are the user's.
     """
 
     texts: tuple[str, ...] = ()
@@ -49,7 +50,7 @@ def evidence_of_files(path_of: Callable[[str], Path]) -> EvidenceSource:
         try:
             path = path_of(name)
             notes = read_notes(path)
-            found = evidence_of(read_metadata(path), (notes.activation,))
+            found = evidence_of(read_metadata(path), (notes.activation, *bundled_names(read_keys(path))))
             return replace(found, description=notes.description, preferred_weight=notes.weight)
         except (CLoRAError, KeyError, OSError):
             return Evidence()

@@ -10,8 +10,8 @@ from .emphasis import Segment, parse_attention
 from .text import INSERTED, ResolvedText, Span, runs
 from .token_ranges import Tokenize, TokenRanges, check_length
 
-EmbeddingAt = Callable[[Sequence[int], int], "tuple[int, int] | None"]
-"""(ids, index) -> (number of vectors, number of ids replaced) of the textual inversion that begins there, or None."""
+EmbeddingAt = Callable[[Sequence[int], int], "tuple[Sequence[int], int] | None"]
+"""(ids, index) -> (an id for each vector, how many ids it replaces) of the textual inversion there, or None."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def encode_layout(
     """Split the prompt of one step into chunks of `chunk_length` tokens (75 for CLIP), with weights and sources.
 
     `comma_id` turns on the hosts' rule that the text after a comma in the last `comma_backtrack` tokens of a full
-    chunk moves to the next. `embedding_at` tells where a textual inversion replaces ids by several vectors (id 0).
+    chunk moves to the next. `embedding_at` tells where a textual inversion replaces ids by others, one for each vector.
     Source: FrozenCLIPEmbedderWithCustomWordsBase.tokenize_line in AUTOMATIC1111 1.10.1.
     Raises: CLoRAError for a text that takes too long to read.
     """
@@ -130,11 +130,11 @@ def _add_segment(
             layout.current.append((ids[position], segment.weight, sources[position]))
             position += 1
             continue
-        vectors, replaced = min(embedding[0], layout.length), max(1, embedding[1])
-        if len(layout.current) + vectors > layout.length:
+        vectors, replaced = embedding[0][: layout.length], max(1, embedding[1])
+        if len(layout.current) + len(vectors) > layout.length:
             layout.next_chunk()
         covered = tuple(span for source in sources[position : position + replaced] for span in source)
-        layout.current += [(0, segment.weight, covered)] * vectors
+        layout.current += [(id_of_vector, segment.weight, covered) for id_of_vector in vectors]
         position += replaced
 
 

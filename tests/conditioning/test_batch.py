@@ -41,7 +41,7 @@ class Words:
 @pytest.fixture(autouse=True)
 def no_files(monkeypatch: pytest.MonkeyPatch) -> None:
     def sets(variants: Sequence[Sequence[object]], library: object, components: object, left: object) -> object:
-        return ((), ()), {(i, v): v for i, own in enumerate(variants) for v in range(len(own))}, ()
+        return ((),) * 9, {(i, v): v for i, own in enumerate(variants) for v in range(len(own))}, ()
 
     monkeypatch.setattr(batch, "lora_sets", sets)
 

@@ -101,8 +101,10 @@ def _quiet(pipe: Any) -> Any:
     return pipe
 
 
-def write_lora(path: Path, pipe: Any, seed: int, strength: float = 0.2) -> Path:
-    """A kohya LoRA of rank 2 on the attention of UNet and text encoders."""
+def write_lora(
+    path: Path, pipe: Any, seed: int, strength: float = 0.2, extra: dict[str, torch.Tensor] | None = None
+) -> Path:
+    """A kohya LoRA of rank 2 on the attention of UNet and text encoders, with `extra` tensors in the file."""
     generator = torch.Generator().manual_seed(seed)
     tensors: dict[str, torch.Tensor] = {}
     parts = [("lora_unet", pipe.unet, ("to_q", "to_k", "to_v"))]
@@ -117,5 +119,5 @@ def write_lora(path: Path, pipe: Any, seed: int, strength: float = 0.2) -> Path:
                 tensors[f"{key}.lora_down.weight"] = torch.randn(2, module.in_features, generator=generator)
                 tensors[f"{key}.lora_up.weight"] = strength * torch.randn(module.out_features, 2, generator=generator)
                 tensors[f"{key}.alpha"] = torch.tensor(2.0)
-    save_file(tensors, path)
+    save_file({**tensors, **(extra or {})}, path)
     return path

@@ -190,7 +190,7 @@ def test_every_tensor_is_accounted_for(tmp_path: Path, caplog: pytest.LogCapture
     assert set(lora.unhandled) == {"lora_unet_nowhere.lora_down", f"{KEY}.odd_thing"}
     assert lora.tensor_count == 6
     text = warn_on_unhandled(lora)
-    assert text.startswith('LoRA "cat": it carries the embedding "word", which CLoRA does not apply')
+    assert text.startswith('LoRA "cat": it carries the embedding "word", which CLoRA cannot apply')
     assert "2 of its 6 tensors are ignored" in text
     assert [record.getMessage() for record in caplog.records] == [text]
 

@@ -300,7 +300,8 @@ def test_a_file_that_fits_is_used_whatever_its_metadata_says(
     assert lora.layer_count == 1
     assert lora.warning == f'LoRA "cat": its metadata names {made}, but all its tensors fit SD 1.x, so it is used.'
     embedded = read(tmp_path, tensors | {"bundle_emb.sks.clip_l": torch.ones(1, 768)}, metadata)
-    assert "sks" in embedded.warning
+    assert embedded.warning == lora.warning
+    assert [one.name for one in embedded.embeddings] == ["sks"]
 
 
 def test_the_width_of_the_text_outweighs_the_metadata(tmp_path: Path) -> None:

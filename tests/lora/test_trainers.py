@@ -204,18 +204,33 @@ def test_reshape_weight(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "keys", [("clip_l",), ("clip_l", "clip_g", "clip_l_out", "clip_g_out"), ("string_to_param.*",), ("emb_params",)]
+    ("keys", "counts"),
+    [
+        (("clip_l",), {"text_encoder": 2}),
+        (("clip_l", "clip_g", "clip_l_out", "clip_g_out"), {"text_encoder": 2, "text_encoder_2": 2}),
+        (("string_to_param.*",), {"text_encoder": 2}),
+        (("emb_params",), {"text_encoder": 2}),
+    ],
 )
-def test_bundled_embeddings_are_named(tmp_path: Path, keys: tuple[str, ...]) -> None:
-    """OneTrainer puts textual inversions into the LoRA's file: read, and told by their names."""
+def test_bundled_embeddings_are_read(tmp_path: Path, keys: tuple[str, ...], counts: dict[str, int]) -> None:
+    """OneTrainer puts textual inversions into the LoRA's file, the WebUI's own tools too."""
     tensors = low_rank(f"lora_unet_{FLAT}")
     bundled = {f"bundle_emb.{name}.{key}": torch.ones(2, 16) for name in ("sks_cat", "my style.v2") for key in keys}
     lora = read(tmp_path, tensors | bundled)
     torch.testing.assert_close(merged(lora), weight() + product(tensors))
-    assert lora.warning.startswith(
-        'LoRA "cat": it carries the embedding "my style.v2", "sks_cat", which CLoRA does not'
-    )
-    assert lora.unhandled == ()
+    assert lora.warning == ""
+    assert sorted(one.name for one in lora.embeddings) == ["my style.v2", "sks_cat"]
+    assert all({key: len(own) for key, own in one.vectors.items()} == counts for one in lora.embeddings)
+
+
+@pytest.mark.parametrize("bundled", [{"t5": (2, 16)}, {"clip_l": (2, 16), "clip_g": (3, 16)}, {"clip_l_out": (2, 16)}])
+def test_bundled_embeddings_that_cannot_be_applied_are_named(
+    tmp_path: Path, bundled: dict[str, tuple[int, int]]
+) -> None:
+    tensors = {f"bundle_emb.sks_cat.{key}": torch.ones(shape) for key, shape in bundled.items()}
+    lora = read(tmp_path, low_rank(f"lora_unet_{FLAT}") | tensors)
+    assert lora.embeddings == ()
+    assert lora.warning.startswith('LoRA "cat": it carries the embedding "sks_cat", which CLoRA cannot apply')
 
 
 def test_every_row_has_its_own_layout(tmp_path: Path) -> None:

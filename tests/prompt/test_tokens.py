@@ -120,11 +120,11 @@ def test_words_joined_by_a_schedule_keep_their_sources(clip: Clip) -> None:
 
 
 def test_textual_inversions_take_several_rows(letters: Letters) -> None:
-    def embedding(ids: Sequence[int], position: int) -> tuple[int, int] | None:
-        return (3, 2) if list(ids)[position : position + 2] == [120, 121] else None
+    def embedding(ids: Sequence[int], position: int) -> tuple[Sequence[int], int] | None:
+        return ((0, -1, -2), 2) if list(ids)[position : position + 2] == [120, 121] else None
 
     tokens = encode_layout("a xy b", letters, bos=1, eos=2, pad=2, chunk_length=6, embedding_at=embedding)
-    assert tokens.chunks == ((1, 97, 0, 0, 0, 98, 2, 2),)
+    assert tokens.chunks == ((1, 97, 0, -1, -2, 98, 2, 2),)
     assert tokens.positions([Span(2, 4)]) == (2, 3, 4)
     assert tokens.positions([Span(5, 6)]) == (5,)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from modules import lowvram, sd_hijack, sd_unet, shared
+from modules import devices, lowvram, sd_hijack, sd_unet, shared
 from torch import nn
 
 from ...conditioning.encoding import Encoded
@@ -15,6 +15,7 @@ from ...models import family_of
 from ...prompt import PromptTokens, ResolvedText
 from ...settings import Settings
 from .. import host_api
+from ..embeddings import Database
 from ..protocol import EvaluationHandler, host_layout
 from .denoiser import A1111Denoiser
 from .engine import A1111Engine
@@ -31,6 +32,12 @@ class A1111Model(A1111Engine):
             name: engine.wrapped
             for name, engine in zip(("text_encoder", "text_encoder_2"), self.text_engines, strict=False)
         }
+
+    @property
+    def embedding_databases(self) -> Sequence[Database]:
+        """One for all encoders. A1111 puts the vectors into an activation as they are, without moving them."""
+        engine, known = self.text_engines[0], sd_hijack.model_hijack.embedding_db
+        return [Database(known, lambda word: list(engine.tokenize([word])[0]), devices.device)]
 
     @property
     def pads_prompts(self) -> bool:

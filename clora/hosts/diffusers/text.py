@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...conditioning.encoding import Encoded, TextGroup
 from ...conditioning.lora_sets import LoraSets
+from ...lora.bundled import BundledEmbedding
 from ...lora.resolve import AppliedLora
 from ...lora.rows import RowLoras
 from ...models import family_of
@@ -54,6 +56,38 @@ class TextEncoding:
             for encoder, tokenizer in pairs
             if getattr(pipe, encoder, None) is not None
         }
+        self._bundled: list[tuple[list[int], tuple[int, ...]]] = []
+        self._vectors: dict[str, Tensor] = {}
+
+    @contextmanager
+    def with_embeddings(self, embeddings: Sequence[BundledEmbedding]) -> Iterator[tuple[str, ...]]:
+        """Inside this block the words of textual inversions have ids below 0: -1 is the first of their vectors."""
+        fits = [one for one in embeddings if self._fits(one)]
+        first = 0
+        for one in fits:
+            ids = tuple(-1 - number for number in range(first, first + one.count))
+            self._bundled.append((self._tokenize(self.pipe.tokenizer, one.name), ids))
+            first += one.count
+        # The longest first, as the WebUIs look for them.
+        self._bundled.sort(key=lambda pair: len(pair[0]), reverse=True)
+        self._vectors = {name: torch.cat([one.vectors[name] for one in fits]) for name in self.encoders if fits}
+        try:
+            yield tuple(one.name for one in embeddings if one not in fits)
+        finally:
+            self._bundled, self._vectors = [], {}
+
+    def _fits(self, embedding: BundledEmbedding) -> bool:
+        widths = {name: encoder.get_input_embeddings().embedding_dim for name, (encoder, _) in self.encoders.items()}
+        return {name: own.shape[-1] for name, own in embedding.vectors.items() if name in widths} == widths
+
+    @staticmethod
+    def _tokenize(tokenizer: Any, words: str) -> list[int]:
+        ids: list[int] = tokenizer(words, add_special_tokens=False, truncation=False, verbose=False).input_ids
+        return ids
+
+    def _embedding_at(self, ids: Sequence[int], index: int) -> tuple[Sequence[int], int] | None:
+        found = (one for one in self._bundled if one[0] and list(ids[index : index + len(one[0])]) == one[0])
+        return next(((vectors, len(word)) for word, vectors in found), None)
 
     def layout(self, text: ResolvedText, tokenizer: Any = None) -> PromptTokens:
         """Chunks of 77 token ids with weights and sources (A1111's layout), by one of the pipeline's tokenizers.
@@ -62,10 +96,7 @@ class TextEncoding:
         """
         tokenizer = self.pipe.tokenizer if tokenizer is None else tokenizer
 
-        def tokenize(words: str) -> list[int]:
-            ids: list[int] = tokenizer(words, add_special_tokens=False, truncation=False, verbose=False).input_ids
-            return ids
-
+        tokenize = partial(self._tokenize, tokenizer)
         comma = tokenize(",")
         return encode_layout(
             text,
@@ -75,6 +106,7 @@ class TextEncoding:
             pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
             chunk_length=self.chunk_length,
             comma_id=comma[0] if len(comma) == 1 else None,
+            embedding_at=self._embedding_at if self._bundled else None,
         )
 
     def encode_groups(self, groups: Sequence[TextGroup], sets: LoraSets) -> list[list[Encoded]]:
@@ -161,7 +193,8 @@ class TextEncoding:
             stack.enter_context(loras.installed())
             stack.enter_context(loras.rows(rows))
             stack.enter_context(_default_dtype(encoder.dtype))
-            out = encoder(ids, output_hidden_states=True)
+            stack.enter_context(_replaced(encoder.get_input_embeddings(), ids, self._vectors.get(name)))
+            out = encoder(ids.clamp_min(0), output_hidden_states=True)
         if self.sdxl:
             vectors = out.text_embeds if name == "text_encoder_2" else None
             return out.hidden_states[-(self.clip_skip + 2)], vectors
@@ -169,6 +202,24 @@ class TextEncoding:
             return out.last_hidden_state, None
         norm = encoder.text_model.final_layer_norm
         return norm(out.hidden_states[-(self.clip_skip + 1)]), None
+
+
+@contextmanager
+def _replaced(layer: nn.Module, ids: Tensor, vectors: Tensor | None) -> Iterator[None]:
+    """Where `ids` (rows, 77) are below 0, the token embedding gives `vectors` (n, D): the first one for -1."""
+    if vectors is None or not bool((ids < 0).any()):
+        yield
+        return
+
+    def replace(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+        own = vectors.to(output)[(-1 - ids).clamp_min(0)]
+        return torch.where((ids < 0)[..., None], own, output)
+
+    handle = layer.register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from ...models import family_of
 from ...prompt import PromptTokens, ResolvedText
 from ...settings import Settings
 from .. import host_api
+from ..embeddings import Database
 from ..protocol import EvaluationHandler, host_layout
 from .denoiser import ForgeDenoiser
 from .engine import ForgeEngine
@@ -40,6 +41,15 @@ class ForgeModel(ForgeEngine):
         """Forge's CLIP text models."""
         engines = zip(("text_encoder", "text_encoder_2"), self._engines, strict=False)
         return {name: engine.text_encoder for name, engine in engines}
+
+    @property
+    def embedding_databases(self) -> Sequence[Database]:
+        """One for each encoder."""
+
+        def tokenizer(engine: Any) -> Callable[[str], list[int]]:
+            return lambda word: list(engine.tokenize([word])[0])
+
+        return [Database(engine.embeddings, tokenizer(engine)) for engine in self._engines]
 
     @property
     def pads_prompts(self) -> bool:

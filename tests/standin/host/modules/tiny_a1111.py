@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from modules import shared
 from modules.prompt_parser import at_step
+from modules.sd_hijack import model_hijack
 from modules.sd_samplers_common import InterruptedException, store_latent
 from modules.tiny_network import TextEngine, TextModel, alphas, networks
 
@@ -20,6 +21,11 @@ class Engine(nn.Module, TextEngine):
     def __init__(self, model: TextModel) -> None:
         super().__init__()
         self.wrapped = model
+
+    @property
+    def database(self) -> Any:
+        """One for all models."""
+        return model_hijack.embedding_db
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         return self.encode(self.wrapped, texts)

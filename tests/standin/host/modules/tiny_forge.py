@@ -22,6 +22,11 @@ class Engine(TextEngine):
     def __init__(self, text_encoder: nn.Module) -> None:
         self.text_encoder, self.embeddings = text_encoder, EmbeddingDatabase()
 
+    @property
+    def database(self) -> EmbeddingDatabase:
+        """The engine's own."""
+        return self.embeddings
+
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Contexts."""
         return self.encode(self.text_encoder, texts)

@@ -208,9 +208,13 @@ class TextModel(nn.Module):
         tower.final_layer_norm = nn.LayerNorm(WIDTH)
         nn.init.normal_(tower.final_layer_norm.bias, std=0.5)  # the mean of the embeddings must not be zero
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, fixes: Sequence[Sequence[tuple[int, Any]]] = ()) -> Tensor:
         tower = self.text_model
-        x = tower.token_embedding(ids) + tower.position(torch.arange(ids.shape[1], device=ids.device))
+        x = tower.token_embedding(ids)
+        for row, own in zip(x, fixes, strict=False):
+            for offset, embedding in own:
+                row[offset + 1 : offset + 1 + embedding.vectors] = embedding.vec
+        x = x + tower.position(torch.arange(ids.shape[1], device=ids.device))
         for layer in tower.encoder.layers:
             x = layer(x)
         return tower.final_layer_norm(x)
@@ -229,6 +233,11 @@ class TextEngine:
     """Tokens and contexts by a text model; `(words:1.2)`, `BREAK` and texts of any length."""
 
     id_start, id_end, id_pad, comma_token = BOS, EOS, EOS, COMMA
+
+    @property
+    def database(self) -> Any:
+        """The host's textual inversions."""
+        raise NotImplementedError
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """A word is a token, as are a digit and a mark; long words are two."""
@@ -259,7 +268,9 @@ class TextEngine:
                 continue
             emphasis = re.fullmatch(r"\((.+):([\d.]+)\)", piece)
             text, weight = (emphasis[1], float(emphasis[2])) if emphasis else (piece, 1.0)
-            for token in self.tokenize([text])[0]:
+            tokens, position = self.tokenize([text])[0], 0
+            while position < len(tokens):
+                token = tokens[position]
                 count += 1
                 if token == COMMA:
                     last_comma = len(now.tokens)
@@ -271,8 +282,14 @@ class TextEngine:
                     now.tokens, now.multipliers = moved
                 if len(now.tokens) == CHUNK:
                     close()
-                now.tokens.append(token)
-                now.multipliers.append(weight)
+                embedding, length = self.database.find_embedding_at_position(tokens, position)
+                if embedding is not None:
+                    if len(now.tokens) + embedding.vectors > CHUNK:
+                        close()
+                    now.fixes.append((len(now.tokens), embedding))
+                now.tokens += [token] if embedding is None else [0] * embedding.vectors
+                now.multipliers += [weight] * (1 if embedding is None else embedding.vectors)
+                position += length or 1
         if now.tokens or not done:
             close()
         return done, count
@@ -285,7 +302,7 @@ class TextEngine:
         parts = []
         for number in range(most):
             chunks = [line[number] if number < len(line) else empty for line in lines]
-            z = model(torch.tensor([chunk.tokens for chunk in chunks]))
+            z = model(torch.tensor([chunk.tokens for chunk in chunks]), [chunk.fixes for chunk in chunks])
             before = z.mean()
             z = z * torch.tensor([chunk.multipliers for chunk in chunks]).to(z)[..., None]
             parts.append(z * (before / z.mean()))

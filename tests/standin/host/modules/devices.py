@@ -1,0 +1,7 @@
+"""Where the host computes."""
+
+from __future__ import annotations
+
+import torch
+
+device = torch.device("cpu")
