@@ -70,6 +70,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "long, weights, BREAK": {"prompt": f"{'a very, ' * 50} BREAK {PROMPT} with a (red:1.3) heart",
                              "negative_prompt": "bad, worse" + ", blurry" * 40},
     "two prompts": {"prompt": [PROMPT, "a <lora:tigerfish:0.9> sks fish beside a <lora:sunball:0.8:0.6> sks ball"]},
+    "one of two composes": {"prompt": [PROMPT, "a <lora:tigerfish:0.9> sks fish on sand"]},
     "guidance": {"guidance": 1.0},
     "guidance rescaled, clip skip": {"guidance": 7.5, "guidance_rescale": 0.7, "clip_skip": 2},
 }  # fmt: skip

@@ -51,6 +51,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "scheduled": {"prompt": f"{PROMPT} [by day:at night:0.5]", "sampler_name": "Heun"},
     "long": {"prompt": PROMPT + ", many (words:1.2)" * 30, "negative": "bad, worse" + ", blurry" * 40},
     "two prompts": {"prompt": [PROMPT, OTHER], "seed": 5},
+    "one of two composes": {"prompt": [PROMPT, "on sand a <lora:horse:0.8> horse"], "seed": 5},
     "two batches": {"prompt": [PROMPT, OTHER], "seed": 5, "batch_size": 1},
     "halves apart": {"apart": True},
     "no guidance": {"cfg_scale": 1.0, "clora": {**FEW, "maps": "both"}},

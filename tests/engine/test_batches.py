@@ -120,3 +120,35 @@ def test_a_latent_that_is_not_finite_is_told_with_its_number() -> None:
     broken[1, 0, 0, 0] = torch.nan
     with pytest.raises(CLoRAError, match="latent of image 2 of the batch holds NaN or infinite values at step 1"):
         Run(broken, [PLAN] * 3)
+
+
+PLAIN = ImagePlan(1)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {}, {"fusion": "exact"}, {"noise": "stale"}, {"maps": "both"}, {"fuse_from": 0.5}, {"update_until": 0.0},
+        {"fusion": "exact", "shared_uncond": True, "variants_every": 2}, {"compose_until": 0.5}, {"hint_pull": 3.0},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("plain", [0, 1])
+def test_an_image_without_concepts_is_drawn_beside_composed_ones(plain: int, values: dict[str, Any]) -> None:
+    plans = [PLAIN if image == plain else PLAN for image in range(2)]
+    together = Run(BATCH[:2], plans, **values)
+    same(together, 1 - plain, alone(1 - plain, **values))
+    single = Run(BATCH[plain : plain + 1], [PLAIN], method="merge")
+    torch.testing.assert_close(together.latent[plain], single.latent[0], rtol=0, atol=1e-9)
+    assert together.record.curve(plain).losses == []
+
+
+def test_images_without_concepts_cost_no_updates() -> None:
+    counts = [len(Run(BATCH[: len(plans)], plans).denoiser.rows_seen) for plans in ([PLAIN], [PLAIN, PLAIN])]
+    assert counts == [STEPS, STEPS]
+
+
+@pytest.mark.parametrize("method", ["composite", "switch"])
+def test_an_image_without_concepts_beside_other_methods(method: str) -> None:
+    together = Run(BATCH[:2], [ImagePlan(3), PLAIN], method=method)
+    single = Run(BATCH[1:2], [PLAIN], method="merge")
+    torch.testing.assert_close(together.latent[1], single.latent[0], rtol=0, atol=1e-9)

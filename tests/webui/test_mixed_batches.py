@@ -135,9 +135,9 @@ def test_arguments_of_other_extensions_are_told(host: Host) -> None:
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_masks_and_curves_belong_to_the_composed_picture(host: Host, batch_size: int) -> None:
     prompts = [ONE, PROMPT, NONE]
-    job = host.draw(prompts, {**FEW, "show_masks": True, "show_loss": True}, batch_size=batch_size)
-    assert len(job.processed.images) == 3 + 2
-    assert [text.splitlines()[0] for text in job.processed.infotexts[3:]] == [PROMPT] * 2
+    job = host.draw(prompts, {**FEW, "show_masks": True, "show_maps": True, "show_loss": True}, batch_size=batch_size)
+    assert len(job.processed.images) == 3 + 3
+    assert [text.splitlines()[0] for text in job.processed.infotexts[3:]] == [PROMPT] * 3
 
 
 def test_the_preview_shows_no_masks_of_a_picture_without_any(host: Host) -> None:
