@@ -84,18 +84,17 @@ def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
             )
 
 
-def read_keys(path: str | Path) -> tuple[str, ...]:
-    """The names of a safetensors file's tensors, which are not read. Raises: CLoRAError as `read_lora` does."""
-    path = Path(path)
-    with opened(path) as file:
-        return tuple(key for key in read_header(file, path) if key != "__metadata__")
-
-
 def read_metadata(path: str | Path) -> dict[str, str]:
     """The metadata of a safetensors file; its tensors are not read. Raises: CLoRAError as `read_lora` does."""
+    return read_description(path)[0]
+
+
+def read_description(path: str | Path) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The same, and the names of the tensors. Raises: CLoRAError as `read_lora` does."""
     path = Path(path)
     with opened(path) as file:
-        return metadata_of(read_header(file, path))
+        header = read_header(file, path)
+    return metadata_of(header), tuple(key for key in header if key != "__metadata__")
 
 
 def find_lora(name: str, folders: Iterable[str | Path]) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import CLoRAError
 from ..lora.bundled import bundled_names
-from ..lora.file import read_keys, read_metadata
+from ..lora.file import read_description
 from ..lora.user_metadata import read_notes
 
 _FOLDER = re.compile(r"\d+_(.+ .+)")
@@ -49,8 +49,8 @@ def evidence_of_files(path_of: Callable[[str], Path]) -> EvidenceSource:
     def evidence(name: str) -> Evidence:
         try:
             path = path_of(name)
-            notes = read_notes(path)
-            found = evidence_of(read_metadata(path), (notes.activation, *bundled_names(read_keys(path))))
+            notes, (metadata, keys) = read_notes(path), read_description(path)
+            found = evidence_of(metadata, (notes.activation, *bundled_names(keys)))
             return replace(found, description=notes.description, preferred_weight=notes.weight)
         except (CLoRAError, KeyError, OSError):
             return Evidence()
