@@ -106,7 +106,7 @@ class Edges:
         from transformers import CLIPTokenizer
 
         tokenizer = CLIPTokenizer.from_pretrained(str(EMBEDDED_MODEL / "tokenizer"), local_files_only=True)
-        encoding = SimpleNamespace(chunk_length=77, pipe=None)
+        encoding = SimpleNamespace(chunk_length=77, pipe=None, _bundled=[])
         return lambda text: TextEncoding.layout(encoding, text, tokenizer)  # type: ignore[arg-type]
 
     def prompt(self, rng: random.Random) -> None:

@@ -66,7 +66,7 @@ class TextEncoding:
         first = 0
         for one in fits:
             ids = tuple(-1 - number for number in range(first, first + one.count))
-            self._bundled.append((self._tokenize(self.pipe.tokenizer, one.name), ids))
+            self._bundled.append((_tokenize(self.pipe.tokenizer, one.name), ids))
             first += one.count
         # The longest first, as the WebUIs look for them.
         self._bundled.sort(key=lambda pair: len(pair[0]), reverse=True)
@@ -80,11 +80,6 @@ class TextEncoding:
         widths = {name: encoder.get_input_embeddings().embedding_dim for name, (encoder, _) in self.encoders.items()}
         return {name: own.shape[-1] for name, own in embedding.vectors.items() if name in widths} == widths
 
-    @staticmethod
-    def _tokenize(tokenizer: Any, words: str) -> list[int]:
-        ids: list[int] = tokenizer(words, add_special_tokens=False, truncation=False, verbose=False).input_ids
-        return ids
-
     def _embedding_at(self, ids: Sequence[int], index: int) -> tuple[Sequence[int], int] | None:
         found = (one for one in self._bundled if one[0] and list(ids[index : index + len(one[0])]) == one[0])
         return next(((vectors, len(word)) for word, vectors in found), None)
@@ -96,7 +91,7 @@ class TextEncoding:
         """
         tokenizer = self.pipe.tokenizer if tokenizer is None else tokenizer
 
-        tokenize = partial(self._tokenize, tokenizer)
+        tokenize = partial(_tokenize, tokenizer)
         comma = tokenize(",")
         return encode_layout(
             text,
@@ -202,6 +197,11 @@ class TextEncoding:
             return out.last_hidden_state, None
         norm = encoder.text_model.final_layer_norm
         return norm(out.hidden_states[-(self.clip_skip + 1)]), None
+
+
+def _tokenize(tokenizer: Any, words: str) -> list[int]:
+    ids: list[int] = tokenizer(words, add_special_tokens=False, truncation=False, verbose=False).input_ids
+    return ids
 
 
 @contextmanager
