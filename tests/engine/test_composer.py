@@ -13,6 +13,7 @@ from clora.conditioning.plan import ImagePlan
 from clora.engine.composer import Composer, Step, Updated
 from clora.errors import CLoRAError
 from clora.models.denoiser import Row
+from clora.regions.mask_cache import MaskCache
 from clora.settings import Settings
 from clora.settings.schedule import schedule, unreachable
 from tests.plans import plan_of
@@ -221,6 +222,20 @@ def test_schedule_in_fractions_gives_the_papers_steps() -> None:
     twenty = schedule(Settings(), 20)
     assert (twenty.update_before, sorted(twenty.refine_at)) == (10, [0, 4, 8])
     assert sum(fifty.updates(i, 20) for i in range(50)) == 25 + 60
+
+
+@pytest.mark.parametrize("fraction", [0.29, 0.57, 0.58])
+def test_fractions_are_rounded_to_steps(fraction: float) -> None:
+    """0.29 * 100 is 28.999999999999996: a boundary cut down would come a step early."""
+    assert int(fraction * 100) == round(fraction * 100) - 1
+    bounds = ("update_until", "fuse_from", "compose_until", "mask_until")
+    settings = Settings(refine_at=(fraction,), **dict.fromkeys(bounds, fraction))
+    plan, step = schedule(settings, 100), round(100 * fraction)
+    assert (plan.update_before, plan.fuse_from, plan.compose_until) == (step, step, step)
+    assert plan.refine_at == {step}
+    cache = MaskCache(settings.replace(fuse_from=0.0), schedule(settings.replace(fuse_from=0.0), 100))
+    cache.latest = ()
+    assert [cache.wanted(index) for index in (step - 1, step)] == [True, False]
 
 
 @pytest.mark.parametrize(
