@@ -79,11 +79,8 @@ def test_long_prompts_take_more_chunks_and_positions_follow(sd: Any) -> None:
     assert position == 77 + 1 + 5
 
 
-def test_emphasis_scales_embeddings_and_keeps_the_mean() -> None:
-    pipe = tiny_sd()
-    # A random encoder's last norm gives embeddings whose mean is 0 but for rounding: nothing to keep.
-    torch.nn.init.normal_(pipe.text_encoder.text_model.final_layer_norm.bias, std=0.5)
-    plain, weighted = encode(pipe, "a cat").context, encode(pipe, "a (cat:1.5)").context
+def test_emphasis_scales_embeddings_and_keeps_the_mean(sd: Any) -> None:
+    plain, weighted = encode(sd, "a cat").context, encode(sd, "a (cat:1.5)").context
     assert plain.mean().abs() > 0.01
     torch.testing.assert_close(weighted.mean(), plain.mean())
     ratio = weighted / plain
