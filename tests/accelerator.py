@@ -1,24 +1,25 @@
 """A make-believe accelerator: the torch device "pretend", whose tensors are computed on the CPU.
 
 It refuses what a real one refuses and a CPU alone cannot show: tensors of two devices in one operation, float64 where
-the device has none (`without_float64`; Apple's MPS, many XPUs), autocast where it has none (`without_autocast`;
-DirectML), and more memory than it has (`limited`, with the words in which a device says so). Autograd, inference mode,
-views, hooks and `torch.nn` work as usual.
+the device has none (`without_float64`; Apple's MPS, many XPUs), autocast and linear algebra where it has none
+(`without_autocast`, `without_linear_algebra`; MPS, DirectML), and more memory than it has (`limited`, with the words in
+which a device says so). Autograd, inference mode, views, hooks and `torch.nn` work as usual.
 
 A tensor on it is a plain `torch.Tensor` without data; its storage knows the CPU storage with the data. Needs a version
-of torch that takes backends written in Python (2.11); `available` says so.
+of torch that takes backends written in Python (2.11); `AVAILABLE` says so.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 NAME = "pretend"
 AVAILABLE = hasattr(torch._C, "_acc") and hasattr(torch._C._acc, "create_empty_tensor")
@@ -30,7 +31,7 @@ class Device:
     """The module `torch.pretend`: what torch and CLoRA ask of a device."""
 
     def __init__(self) -> None:
-        self.float64 = self.autocast = True
+        self.float64 = self.autocast = self.linear_algebra = True
         self.limit: int | None = None
         self.words = "PRETEND out of memory"
         self.used = self.peak = 0
@@ -136,6 +137,7 @@ def _on_device(value: Any) -> bool:
 
 # Operands that may be on the CPU though others are not, as on CUDA: indices, and single numbers in arithmetic.
 _INDEXED = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index")
+_LINEAR_ALGEBRA = ("aten::linalg_qr", "aten::linalg_svd", "aten::_linalg_svd", "aten::linalg_solve")
 _STRICT = ("aten::cat", "aten::stack")
 
 
@@ -182,7 +184,9 @@ class _Call:
 
 
 def _run(op: Any, *args: Any, **kwargs: Any) -> Any:
-    """Any operator, computed on the CPU."""
+    """Any operator, computed on the CPU. Raises: NotImplementedError for one that the device is not to have."""
+    if not DEVICE.linear_algebra and op._schema.name.startswith(_LINEAR_ALGEBRA):
+        raise NotImplementedError(f"The operator '{op._schema.name}' is not currently implemented for pretend.")
     call = _Call()
     plain_args = [call.plain(value) for value in args]
     plain_kwargs = {name: call.plain(value) for name, value in kwargs.items()}
@@ -287,23 +291,27 @@ def device() -> torch.device:
 
 
 @contextmanager
-def without_float64() -> Iterator[None]:
-    """The device has no float64."""
-    DEVICE.float64 = False
+def _without(feature: str) -> Iterator[None]:
+    setattr(DEVICE, feature, False)
     try:
         yield
     finally:
-        DEVICE.float64 = True
+        setattr(DEVICE, feature, True)
 
 
-@contextmanager
-def without_autocast() -> Iterator[None]:
-    """torch knows no autocast for the device."""
-    DEVICE.autocast = False
-    try:
-        yield
-    finally:
-        DEVICE.autocast = True
+def without_float64() -> AbstractContextManager[None]:
+    """A block in which the device has no float64."""
+    return _without("float64")
+
+
+def without_autocast() -> AbstractContextManager[None]:
+    """A block in which torch knows no autocast for the device."""
+    return _without("autocast")
+
+
+def without_linear_algebra() -> AbstractContextManager[None]:
+    """A block in which the device has no operators of linear algebra."""
+    return _without("linear_algebra")
 
 
 @contextmanager
@@ -314,6 +322,17 @@ def limited(free: int, words: str = "PRETEND out of memory") -> Iterator[None]:
         yield
     finally:
         DEVICE.limit = None
+
+
+def cast_in_forward(layer: nn.Module) -> None:
+    """Let a layer move its weights to its input's device and dtype in each forward, as hosts do that keep them on the
+    CPU or in another dtype."""
+    bare = copy.deepcopy(layer)
+
+    def forward(x: Tensor) -> Tensor:
+        return torch.func.functional_call(bare, {name: one.to(x) for name, one in layer.named_parameters()}, x)
+
+    layer.forward = forward  # type: ignore[method-assign]
 
 
 if AVAILABLE:

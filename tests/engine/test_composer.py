@@ -193,6 +193,25 @@ def test_a_gradient_that_is_not_finite_is_skipped_with_one_warning(latent: torch
     assert "not finite" in composer.warnings[0]
 
 
+@pytest.mark.parametrize(("autocast", "half"), [(None, False), (torch.float16, True), (torch.bfloat16, False)])
+def test_half_precision_is_what_the_model_computes_in(
+    latent: torch.Tensor, monkeypatch: pytest.MonkeyPatch, autocast: torch.dtype | None, half: bool
+) -> None:
+    """Not what its weights are kept in: autocast computes in float16 with float32 weights."""
+    denoiser, seen = toy(dtype=torch.float32), list[bool]()
+    composer = Composer(denoiser.unet, Settings(), 10)
+    true_gradient = composer.update.gradient
+
+    def watched(*args: Any, half: bool, **options: Any) -> Any:
+        seen.append(half)
+        return true_gradient(*args, half=half, **options)
+
+    monkeypatch.setattr(composer.update, "gradient", watched)
+    with composer.installed(), torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
+        composer.step(1, latent.float(), [PLAN, PLAN], denoiser)
+    assert seen == [half]
+
+
 def test_constant_maps_are_told(latent: torch.Tensor) -> None:
     denoiser = toy()
     for block in denoiser.unet.blocks:

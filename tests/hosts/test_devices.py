@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from clora.errors import CLoRAError
 from clora.hosts.diffusers import Composed, compose
 from clora.settings import Settings
 from tests import accelerator
@@ -77,7 +76,9 @@ def test_every_method_draws_the_cpus_picture(loras: Path, method: str) -> None:
     torch.testing.assert_close(found.latents.cpu(), wanted.latents, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("scheduler", ["EulerAncestralDiscrete", "HeunDiscrete", "DPMSolverMultistep", "UniPCMultistep"])
+@pytest.mark.parametrize(
+    "scheduler", ["EulerAncestralDiscrete", "HeunDiscrete", "DPMSolverMultistep", "UniPCMultistep"]
+)
 def test_schedulers(loras: Path, scheduler: str) -> None:
     import diffusers
 

@@ -7,6 +7,7 @@ Forge's Linear is not a torch.nn.Linear, and A1111 patches the classes of torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -113,15 +114,30 @@ class Casts:
         return made
 
 
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """A block without autocast. Some versions of torch know none for MPS or DirectML, and refuse to turn it off too."""
+    try:
+        return torch.autocast(device.type, enabled=False)
+    except (RuntimeError, AssertionError):
+        return nullcontext()
+
+
 def cast_outside_autograd(
     like: Tensor, make: Callable[[Callable[[Tensor], Tensor]], tuple[Tensor, ...]]
 ) -> tuple[Tensor, ...]:
-    """Run `make` without gradient, autocast and inference mode, so that its tensors can later be saved for backward."""
+    """Run `make` without gradient, autocast and inference mode, so that its tensors can later be saved for backward.
+
+    It runs on the device of `like`, or on the CPU where the device lacks one of its operators.
+    """
     work = torch.float64 if like.dtype == torch.float64 else torch.float32
 
-    def move(tensor: Tensor) -> Tensor:
-        return tensor.detach().to(like.device, work)
+    def made_on(device: torch.device) -> tuple[Tensor, ...]:
+        return make(lambda tensor: tensor.detach().to(device, work))
 
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast(like.device.type, enabled=False):
-        made = (tensor.to(like.dtype) for tensor in make(move))
-        return tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in made)
+    with torch.inference_mode(False), torch.no_grad(), without_autocast(like.device):
+        try:
+            made = made_on(like.device)
+        except NotImplementedError:  # linear algebra on MPS and DirectML
+            made = made_on(torch.device("cpu"))
+        moved = (tensor.to(like.device, like.dtype) for tensor in made)
+        return tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in moved)
