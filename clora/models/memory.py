@@ -106,7 +106,8 @@ class GraphSize:
     """Bytes of the activations that a forward keeps for its backward."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        # By the storage itself, not by the address of its data, which offloaded weights have none of.
+        self._weights = {p.untyped_storage()._cdata for p in model.parameters()}
         self._kept: dict[int, int] = {}
 
     @property
@@ -120,8 +121,8 @@ class GraphSize:
 
         def keep(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
-            if storage.data_ptr() not in self._weights:
-                self._kept[storage.data_ptr()] = storage.nbytes()
+            if storage._cdata not in self._weights:
+                self._kept[storage._cdata] = storage.nbytes()
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):

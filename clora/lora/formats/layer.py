@@ -51,14 +51,22 @@ class Layer:
     @property
     def weight(self) -> Tensor:
         """The host's current weight, in its storage dtype."""
-        weight: Tensor = getattr(self.module, self._weight)
+        weight = self._kept(self._weight)
+        assert weight is not None
         return weight if self._rows is None else weight[self._rows]
 
     @property
     def bias(self) -> Tensor | None:
         """The host's bias (out,) or None."""
-        bias: Tensor | None = getattr(self.module, self._bias, None)
+        bias = self._kept(self._bias)
         return bias if bias is None or self._rows is None else bias[self._rows]
+
+    def _kept(self, name: str) -> Tensor | None:
+        """A parameter of the host; accelerate's sequential offloading keeps them elsewhere between forwards."""
+        tensor: Tensor | None = getattr(self.module, name, None)
+        if tensor is not None and tensor.is_meta and hasattr(self.module, "_hf_hook"):
+            tensor = self.module._hf_hook.weights_map[name]  # type: ignore[union-attr,index]
+        return tensor
 
     @property
     def grouped(self) -> bool:
