@@ -99,6 +99,9 @@ class _Empty(torch.Tensor):
 
 def _alias(tensor: Tensor, like: Tensor) -> Tensor:
     """A tensor on the same storage as `tensor`, with the shape of the CPU's `like`."""
+    if tensor.dtype == like.dtype:  # of the same kind as `tensor`: in inference mode a view of a normal one is normal
+        shape = (like.shape, like.stride(), like.storage_offset())
+        return torch.ops.aten.as_strided.default.redispatch(_KERNELS, tensor, *shape)
     made = torch._C._acc.create_empty_tensor((0,), like.dtype)
     return _set(made, tensor.untyped_storage(), like)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from clora.errors import CLoRAError
 from clora.hosts.diffusers import Composed, compose
+from clora.hosts.diffusers.devices import compute_device
+from clora.models.memory import reset_peak
 from clora.settings import Settings
 from tests import accelerator
 from tests.hosts.tiny import tiny_sd, tiny_sdxl, write_lora
@@ -21,6 +26,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "default": {"refine_updates": 1},
     "paper": {"preset": "paper", "refine_updates": 1, "maps": "both"},
     "exact": {"fusion": "exact", "fuse_from": 0.0, "mask_grid": "latent", "mask_smooth": True, "refine_at": ()},
+    "exact, overlapping": {"fusion": "exact", "fuse_from": 0.0, "refine_at": (), "mask_overlap": "average"},
     "few rows": {"rows_per_forward": 2, "refine_at": (), "update_cap": 0.1, "refine_tolerance": 0.1},
     "merge": {"method": "merge"},
     "switch": {"method": "switch"},
@@ -118,16 +124,100 @@ def layers_offloaded(pipe: Any) -> None:
 PLACES = (text_on_cpu, vae_on_cpu, models_offloaded, layers_offloaded)
 
 
+@pytest.fixture(scope="module")
+def with_dora(loras: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The LoRAs, of which one needs the host's weights."""
+    folder = tmp_path_factory.mktemp("dora")
+    for path in loras.glob("*.safetensors"):
+        tensors = load_file(path)
+        if path.stem == "dog":
+            for key in [key for key in tensors if key.endswith("lora_up.weight")]:
+                tensors[key.replace("lora_up.weight", "dora_scale")] = torch.ones(len(tensors[key]), 1)
+        save_file(tensors, folder / path.name)
+    return folder
+
+
 @pytest.mark.parametrize("place", PLACES)
-def test_weights_on_the_cpu_in_part(loras: Path, place: Any) -> None:
+def test_weights_on_the_cpu_in_part(with_dora: Path, place: Any) -> None:
     pipe = tiny_sd()
-    wanted = draw(pipe.to(torch.float64), loras)
+    wanted = draw(pipe.to(torch.float64), with_dora)
     place(pipe)
-    found = draw(pipe, loras)
+    devices = {name: {p.device.type for p in part.parameters()} for name, part in parts(pipe)}
+    found = draw(pipe, with_dora)
     check(found)
     torch.testing.assert_close(found.latents.cpu(), wanted.latents, rtol=1e-6, atol=1e-6)
+    assert {name: {p.device.type for p in part.parameters()} for name, part in parts(pipe)} == devices
+    assert all(p.requires_grad for p in pipe.unet.parameters())
+
+
+def parts(pipe: Any) -> list[tuple[str, torch.nn.Module]]:
+    return [(name, getattr(pipe, name)) for name in ("unet", "vae", "text_encoder")]
+
+
+def test_group_offloading_says_where_it_computes() -> None:
+    unet = tiny_sd().unet
+    assert compute_device(unet) == torch.device("cpu")
+    unet.enable_group_offload(onload_device=torch.device("meta"), offload_type="leaf_level")
+    assert compute_device(unet) == torch.device("meta")
 
 
 def test_a_device_without_autocast(loras: Path) -> None:
     with accelerator.without_autocast():
         check(draw(tiny_sd().to(accelerator.device()), loras))
+
+
+# ----------------------------------------------------------------------------------------- memory running out
+
+
+WORDS = (
+    "MPS backend out of memory (MPS allocated: 8.13 GB, other allocations: 700.00 MB, max allowed: 9.07 GB).",
+    "level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)",
+    "Could not allocate tensor with 4096 bytes. There is not enough GPU video memory available!",
+)
+
+
+@pytest.mark.parametrize("method", ["default", "exact, overlapping", "merge"])
+def test_the_less_memory_the_fewer_rows_and_then_a_sentence(loras: Path, method: str) -> None:
+    """Whatever the last byte is missing for, it is the same picture or one sentence."""
+    pipe = tiny_sd().to(accelerator.device(), torch.float64)
+    before = accelerator.DEVICE.used
+    reset_peak(accelerator.device())
+    whole = draw(pipe, loras, settings=METHODS[method])
+    needed, wanted = accelerator.DEVICE.peak - before, whole.latents.cpu()
+    del whole
+    gc.collect()
+    outcomes: list[str] = []
+    for number in range(14):
+        found: Composed | None = None
+        with accelerator.limited(int(needed * 0.75**number), WORDS[number % len(WORDS)]):
+            try:
+                found = draw(pipe, loras, settings=METHODS[method])
+            except CLoRAError as error:
+                outcomes.append(str(error))
+        if found is not None:
+            torch.testing.assert_close(found.latents.cpu(), wanted, rtol=1e-6, atol=1e-6)
+            outcomes.append("")
+        del found
+        gc.collect()
+    pictures = outcomes.count("")
+    assert 0 < pictures < len(outcomes)
+    assert outcomes[:pictures] == [""] * pictures, "less memory, but a picture again"
+    assert all(told.startswith("Memory runs out") for told in outcomes[pictures:])
+    assert not any(m._forward_hooks or m._forward_pre_hooks for _, part in parts(pipe) for m in part.modules())
+
+
+def test_memory_that_ran_out_is_told_and_fewer_rows_are_tried(loras: Path) -> None:
+    pipe = tiny_sd().to(accelerator.device())
+    fails = iter([False] * 3 + [True])
+
+    def hook(*_: Any) -> None:
+        if next(fails, False):
+            raise RuntimeError(WORDS[0])
+
+    handle = pipe.unet.mid_block.register_forward_pre_hook(hook)
+    try:
+        found = draw(pipe, loras, settings={"fusion": "exact", "fuse_from": 0.0, "refine_at": ()})
+    finally:
+        handle.remove()
+    check(found)
+    assert any("computed at once from here on" in warning for warning in found.warnings)

@@ -171,7 +171,7 @@ class UNet(nn.Module):
     ) -> Tensor:  # fmt: skip
         """The noise: most of it is what is there already, so that pictures stay in range."""
         given = x
-        waves = timesteps[:, None].to(x) * torch.exp(-torch.arange(4, device=x.device) * 2.0)
+        waves = timesteps[:, None].to(x) * torch.exp(-torch.arange(4, device=x.device) * 2.0).to(x)
         emb = self.time_embed(torch.cat([waves.sin(), waves.cos()], 1))
         hs = []
         for block in self.input_blocks:
