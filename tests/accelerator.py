@@ -31,7 +31,7 @@ class Device:
     """The module `torch.pretend`: what torch and CLoRA ask of a device."""
 
     def __init__(self) -> None:
-        self.float64 = self.autocast = self.linear_algebra = True
+        self.float64 = self.autocast = self.linear_algebra = self.uneven_pooling = True
         self.limit: int | None = None
         self.words = "PRETEND out of memory"
         self.used = self.peak = 0
@@ -186,10 +186,18 @@ class _Call:
         return wrapped(value) if source is None else _alias(source, value)
 
 
+def _refuse(name: str, args: Any) -> None:
+    """Raises: NotImplementedError or RuntimeError for what the device is not to have."""
+    if not DEVICE.linear_algebra and name.startswith(_LINEAR_ALGEBRA):
+        raise NotImplementedError(f"The operator '{name}' is not currently implemented for {NAME}.")
+    pooling = name == "aten::_adaptive_avg_pool2d" and not DEVICE.uneven_pooling
+    if pooling and any(given % wanted for given, wanted in zip(args[0].shape[-2:], args[1], strict=True)):
+        raise RuntimeError("Adaptive pool: input sizes must be divisible by output sizes.")
+
+
 def _run(op: Any, *args: Any, **kwargs: Any) -> Any:
-    """Any operator, computed on the CPU. Raises: NotImplementedError for one that the device is not to have."""
-    if not DEVICE.linear_algebra and op._schema.name.startswith(_LINEAR_ALGEBRA):
-        raise NotImplementedError(f"The operator '{op._schema.name}' is not currently implemented for pretend.")
+    """Any operator, computed on the CPU."""
+    _refuse(op._schema.name, args)
     call = _Call()
     plain_args = [call.plain(value) for value in args]
     plain_kwargs = {name: call.plain(value) for name, value in kwargs.items()}
@@ -315,6 +323,11 @@ def without_autocast() -> AbstractContextManager[None]:
 def without_linear_algebra() -> AbstractContextManager[None]:
     """A block in which the device has no operators of linear algebra."""
     return _without("linear_algebra")
+
+
+def without_uneven_pooling() -> AbstractContextManager[None]:
+    """A block in which the device takes means of areas only where their sizes divide, as MPS does."""
+    return _without("uneven_pooling")
 
 
 @contextmanager

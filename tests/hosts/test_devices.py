@@ -166,6 +166,13 @@ def test_a_device_without_autocast(loras: Path) -> None:
         check(draw(tiny_sd().to(accelerator.device()), loras))
 
 
+def test_masks_of_sizes_that_do_not_divide(loras: Path) -> None:
+    """A single pass takes the mean of its masks over the cells of coarser layers: 9 of 17, and 7 of 13."""
+    pipe = tiny_sd().to(accelerator.device())
+    with accelerator.without_uneven_pooling():
+        check(draw(pipe, loras, width=136, height=104, settings={"refine_at": (), "fuse_from": 0.0}))
+
+
 # ----------------------------------------------------------------------------------------- memory running out
 
 
