@@ -1,4 +1,4 @@
-"""The GPU script on the CPU and on an accelerator (tests/accelerator.py), so that it works where a GPU is."""
+"""The GPU script on the CPU and on an accelerator (tests/accelerator/), so that it works where a GPU is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`clora evaluate` and the page's engine on an accelerator without float64 (tests/accelerator.py)."""
+"""`clora evaluate` and the page's engine on an accelerator without float64 (tests/accelerator/)."""
 
 from __future__ import annotations
 

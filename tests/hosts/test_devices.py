@@ -1,4 +1,4 @@
-"""The diffusers host on an accelerator (tests/accelerator.py): whole, in part, offloaded, and short of memory."""
+"""The diffusers host on an accelerator (tests/accelerator/): whole, in part, offloaded, and short of memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every LoRA format on an accelerator (tests/accelerator.py), in every dtype, and with the host's weight on the CPU."""
+"""Every LoRA format on an accelerator (tests/accelerator/), in every dtype, and with the host's weight on the CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both stand-ins on an accelerator (tests/accelerator.py): every dtype, weights on the CPU in part, memory reserved."""
+"""Both stand-ins on an accelerator (tests/accelerator/): every dtype, weights on the CPU in part, memory reserved."""
 
 from __future__ import annotations
 

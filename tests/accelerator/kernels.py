@@ -1,76 +1,15 @@
-"""A make-believe accelerator: the torch device "pretend", whose tensors are computed on the CPU.
-
-It refuses what a real one refuses and a CPU alone cannot show: tensors of two devices in one operation, float64 where
-the device has none (`without_float64`; Apple's MPS, many XPUs), autocast and linear algebra where it has none
-(`without_autocast`, `without_linear_algebra`; MPS, DirectML), and more memory than it has (`limited`, with the words in
-which a device says so). Autograd, inference mode, views, hooks and `torch.nn` work as usual.
-
-A tensor on it is a plain `torch.Tensor` without data; its storage knows the CPU storage with the data. Needs a version
-of torch that takes backends written in Python (2.11); `AVAILABLE` says so.
-"""
+"""Every operator of torch on the accelerator, computed on the CPU."""
 
 from __future__ import annotations
 
-import copy
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from typing import Any
 
-import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-NAME = "pretend"
-AVAILABLE = hasattr(torch._C, "_acc") and hasattr(torch._C._acc, "create_empty_tensor")
-needs_accelerator = pytest.mark.skipif(not AVAILABLE, reason="this torch takes no backends written in Python")
-GIGABYTE = 1 << 30
-
-
-class Device:
-    """The module `torch.pretend`: what torch and CLoRA ask of a device."""
-
-    def __init__(self) -> None:
-        self.float64 = self.autocast = self.linear_algebra = self.uneven_pooling = True
-        self.limit: int | None = None
-        self.words = "PRETEND out of memory"
-        self.used = self.peak = 0
-        self.is_available = self.is_initialized = lambda: True
-        self.current_device = lambda: 0
-        self.device_count = lambda: 1
-        self._is_in_bad_fork = lambda: False
-        self.synchronize = self.manual_seed_all = self.empty_cache = lambda *_: None
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "get_amp_supported_dtype" and self.autocast:
-            return lambda: [torch.float16, torch.bfloat16]
-        raise AttributeError(name)
-
-    def mem_get_info(self, device: Any = None) -> tuple[int, int]:
-        """Free and all bytes."""
-        total = GIGABYTE if self.limit is None else self.limit
-        return total - self.used, total
-
-    def memory_allocated(self, device: Any = None) -> int:
-        """Bytes of the tensors that are there."""
-        return self.used
-
-    memory_reserved = memory_allocated
-
-    def max_memory_allocated(self, device: Any = None) -> int:
-        """The most of them since `reset_peak_memory_stats`."""
-        return self.peak
-
-    def reset_peak_memory_stats(self, device: Any = None) -> None:
-        """Begin anew."""
-        self.peak = self.used
-
-    def take(self, size: int) -> None:
-        """Room for a new tensor. Raises: RuntimeError as a device does that has no more."""
-        if self.limit is not None and self.used + size > self.limit:
-            raise RuntimeError(self.words)
-        self.used += size
-        self.peak = max(self.peak, self.used)
+from tests.accelerator.state import DEVICE, NAME
 
 
 class _Block:
@@ -84,7 +23,6 @@ class _Block:
         DEVICE.used -= getattr(self, "size", 0)
 
 
-DEVICE = Device()
 _CPU = torch.device("cpu")
 _KERNELS = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)  # of views: they never look at data
 
@@ -299,58 +237,3 @@ def device() -> torch.device:
             aten.impl(full[6:], functools.partial(_run, op), "PrivateUse1")
     _libraries.extend((fallback, aten))
     return torch.device(f"{NAME}:0")
-
-
-@contextmanager
-def _without(feature: str) -> Iterator[None]:
-    setattr(DEVICE, feature, False)
-    try:
-        yield
-    finally:
-        setattr(DEVICE, feature, True)
-
-
-def without_float64() -> AbstractContextManager[None]:
-    """A block in which the device has no float64."""
-    return _without("float64")
-
-
-def without_autocast() -> AbstractContextManager[None]:
-    """A block in which torch knows no autocast for the device."""
-    return _without("autocast")
-
-
-def without_linear_algebra() -> AbstractContextManager[None]:
-    """A block in which the device has no operators of linear algebra."""
-    return _without("linear_algebra")
-
-
-def without_uneven_pooling() -> AbstractContextManager[None]:
-    """A block in which the device takes means of areas only where their sizes divide, as MPS does."""
-    return _without("uneven_pooling")
-
-
-@contextmanager
-def limited(free: int, words: str = "PRETEND out of memory") -> Iterator[None]:
-    """No more than `free` bytes besides what is there; what does not fit raises a RuntimeError with `words`."""
-    DEVICE.limit, DEVICE.words = DEVICE.used + free, words
-    try:
-        yield
-    finally:
-        DEVICE.limit = None
-
-
-def cast_in_forward(layer: nn.Module) -> None:
-    """Let a layer move its weights to its input's device and dtype in each forward, as hosts do that keep them on the
-    CPU or in another dtype."""
-    bare = copy.deepcopy(layer)
-
-    def forward(x: Tensor) -> Tensor:
-        return torch.func.functional_call(bare, {name: one.to(x) for name, one in layer.named_parameters()}, x)
-
-    layer.forward = forward  # type: ignore[method-assign]
-
-
-if AVAILABLE:
-    # Now, because autograd counts the devices at the first backward of a process.
-    device()
