@@ -97,8 +97,8 @@ def early_updates(steps: int) -> int:
     return len(seen)
 
 
-def works(bench: Bench) -> dict[str, Work]:
-    """Each kind of work as a function."""
+def makers(bench: Bench) -> dict[str, Callable[[], Work]]:
+    """How each kind of work is made ready."""
     x, plans = bench.latent, [bench.plan]
     size = (x.shape[-2], x.shape[-1])
 
@@ -120,16 +120,25 @@ def works(bench: Bench) -> dict[str, Work]:
     def step(composer: Composer) -> Tensor:
         return composer.predict(0, x, plans, bench.denoiser).cond
 
-    authors = AuthorsWay(bench)
-    # A single pass needs the masks of an earlier step. The first call is exact and makes them.
-    single = work(step, fusion="single-pass")
-    single()
+    def single_pass() -> Work:
+        # A single pass needs the masks of an earlier step. The first call is exact and makes them.
+        single = work(step, fusion="single-pass")
+        single()
+        return single
+
     return {
-        "plain": bench.plain, "update": work(update), "update, 3 rows at once": work(update, rows_per_forward=3),
-        "update, way down only": work(update, update_layers="down"),
-        "step": work(step), "step, shared negative": work(step, shared_uncond=True), "single-pass step": single,
-        "authors' update": authors.update, "authors' step": authors.step,
+        "plain": lambda: bench.plain, "update": lambda: work(update),
+        "update, 3 rows at once": lambda: work(update, rows_per_forward=3),
+        "update, way down only": lambda: work(update, update_layers="down"),
+        "step": lambda: work(step), "step, shared negative": lambda: work(step, shared_uncond=True),
+        "single-pass step": single_pass,
+        "authors' update": lambda: AuthorsWay(bench).update, "authors' step": lambda: AuthorsWay(bench).step,
     }  # fmt: skip
+
+
+def works(bench: Bench) -> dict[str, Work]:
+    """Each kind of work as a function."""
+    return {name: make() for name, make in makers(bench).items()}
 
 
 def measure(bench: Bench, repeats: int, device: str) -> Measured:

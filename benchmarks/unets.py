@@ -22,12 +22,26 @@ RANK = 8
 LENGTH = 77
 
 
-def new_unet(sdxl: bool, device: str) -> UNet2DConditionModel:
-    """A UNet with the real shapes and random weights; float16 on CUDA."""
+def new_unet(sdxl: bool, device: str, dtype: torch.dtype | None = None, *, small: bool = False) -> UNet2DConditionModel:
+    """A UNet with the real shapes and random weights, or a `small` one of the same structure.
+
+    The default dtype is float16 on CUDA, else float32.
+    """
+    dtype = dtype or (torch.float16 if device == "cuda" else torch.float32)
+    config: dict[str, Any] = _sdxl() if sdxl else {"cross_attention_dim": 768}
+    if small:
+        widths = (32, 64, 64) if sdxl else (32, 64, 64, 64)
+        config |= {"block_out_channels": widths, "cross_attention_dim": 64, "layers_per_block": 1}
+        config |= {"attention_head_dim": 2, "transformer_layers_per_block": (1, 1, 2) if sdxl else 1}
     torch.manual_seed(0)
-    with torch.device(device):
-        unet = UNet2DConditionModel(**_sdxl()) if sdxl else UNet2DConditionModel(cross_attention_dim=768)
-    return unet.to(torch.float16 if device == "cuda" else torch.float32).eval()
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)  # no wider copy of the weights on the way
+    try:
+        with torch.device(device):
+            unet = UNet2DConditionModel(**config)
+    finally:
+        torch.set_default_dtype(before)
+    return unet.to(dtype).eval()
 
 
 def _sdxl() -> dict[str, Any]:

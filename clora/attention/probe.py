@@ -73,6 +73,8 @@ class AttentionProbe:
         self.model = model
         self.family = family or family_of(model)
         self.layers = self.family.cross_attention(model)
+        self.dtype: torch.dtype | None = None
+        """In which the model computes: that of the queries seen last. Its weights may be kept in another one."""
         self._order: dict[tuple[int, int], tuple[str, ...]] = {}
         self._seen: list[tuple[str, int]] | None = None
         self._active: _Collection | None = None
@@ -165,6 +167,7 @@ class AttentionProbe:
 
     def _query_hook(self, layer: CrossAttention) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            self.dtype = output.dtype
             if self._seen is not None:
                 self._seen.append((layer.name, output.shape[1]))
             active = self._active

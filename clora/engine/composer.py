@@ -62,7 +62,6 @@ class Composer:
         self._base_only = Merge(settings, forwards)
         self._masks = MaskCache(settings, self.schedule)
         self._vanishing = VanishingSubjects(settings, self.schedule)
-        self._half = any(p.dtype == torch.float16 for p in model.parameters())
         self._observer = observer or (lambda event: None)
 
     @contextmanager
@@ -213,7 +212,8 @@ class Composer:
         Only they get new masks: the others have ended their updates at this step.
         """
         images: list[int] = moving.nonzero().flatten().tolist()
-        gradient = self.update.gradient(latent, plans, denoiser, half=self._half, images=images)
+        half = self.probe.dtype == torch.float16
+        gradient = self.update.gradient(latent, plans, denoiser, half=half, images=images)
         if gradient.left_out:
             self._warn("Some attention maps are constant and were left out of the loss.")
         moved = moving & gradient.finite

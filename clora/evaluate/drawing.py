@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from PIL import Image
 
 from ..errors import CLoRAError
@@ -17,13 +16,14 @@ from ..hosts.diffusers import components_of, compose
 from ..hosts.diffusers.checkpoint import load_pipeline
 from ..lora.library import LoraLibrary
 from ..models.lora import lora_targets
+from ..models.memory import is_out_of_memory, peak_bytes, reset_peak
 from ..prompt import LoraUse
 from .work import Item, Studio
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture as PNG, the seconds of the whole call, and the peak of allocated CUDA memory in bytes (None: CPU)."""
+    """A picture as PNG, the seconds of the whole call, and the peak of the device's memory in bytes (None: a CPU)."""
 
     png: bytes
     seconds: float
@@ -49,23 +49,23 @@ class Drawer:
 
     def draw(self, item: Item) -> Drawn:
         """Draw one picture. Raises: CLoRAError naming the picture."""
-        cuda = self.pipe.device.type == "cuda"
-        if cuda:
-            torch.cuda.reset_peak_memory_stats(self.pipe.device)
+        reset_peak(self.pipe.device)
         start = time.perf_counter()
         try:
             picture = self._picture(item)
-        except torch.cuda.OutOfMemoryError as error:
-            raise CLoRAError(
-                f"Out of GPU memory while drawing {item.title}: omit this method, or limit its rows, as in "
-                '"small:rows_per_forward=2".'
-            ) from error
         except CLoRAError as error:
             raise CLoRAError(f"While drawing {item.title}: {error}") from error
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise CLoRAError(
+                f"Memory ran out while drawing {item.title}: omit this method, or limit its rows, as in "
+                '"small:rows_per_forward=2".'
+            ) from error
         took = time.perf_counter() - start
         png = io.BytesIO()
         picture.save(png, format="PNG")
-        return Drawn(png.getvalue(), took, torch.cuda.max_memory_allocated(self.pipe.device) if cuda else None)
+        return Drawn(png.getvalue(), took, peak_bytes(self.pipe.device))
 
     def _picture(self, item: Item) -> Image.Image:
         s = self.studio

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
+from ..models.memory import give_back
 from ..prompt import LoraUse
 from .drawing import draw_here, draw_with_ray
 from .features import Features
@@ -65,9 +63,7 @@ class Run:
                 shown.set_postfix_str(item.title)
                 shown.update()
         del drawn
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        give_back()
 
     def scores(self) -> list[Score]:
         """The score of every composition; all pictures must be drawn."""

@@ -142,14 +142,14 @@ class WebUIModel(Protocol):
 def frozen(module: nn.Module) -> Iterator[None]:
     """No parameter of the module requires gradients inside this block, which saves their memory."""
     # Inference tensors never reach autograd, and setting requires_grad on them raises.
-    trained = [p for p in module.parameters() if p.requires_grad and not p.is_inference()]
+    trained = [name for name, p in module.named_parameters() if p.requires_grad and not p.is_inference()]
     try:
-        for parameter in trained:
-            parameter.requires_grad_(False)
+        for name in trained:
+            module.get_parameter(name).requires_grad_(False)
         yield
     finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
+        for name in trained:  # by name: offloading puts new parameters in their places
+            module.get_parameter(name).requires_grad_(True)
 
 
 def host_layout(

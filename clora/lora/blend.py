@@ -52,7 +52,7 @@ class Blend:
         """The weights (R, S, height, width): the mean over each cell's area."""
         size = (height, width)
         if size not in self._grids:
-            self._grids[size] = F.interpolate(self.weights, size, mode="area")
+            self._grids[size] = mean_of_area(self.weights, size)
         return self._grids[size]
 
     def grid_of_tokens(self, length: int) -> tuple[int, int]:
@@ -72,7 +72,7 @@ class Blend:
         key = (like.shape[1], like.dtype)
         if key not in self._context_grids:
             grid = self.grid_of_tokens(like.shape[1])
-            resized = F.interpolate(self.context_weights[None], grid, mode="area")[0]
+            resized = mean_of_area(self.context_weights[None], grid)[0]
             self._context_grids[key] = resized.flatten(1)[..., None].to(like.dtype)
         return self._context_grids[key]
 
@@ -92,6 +92,14 @@ class Blend:
             grid = self.grid(*self.grid_of_tokens(shape[0]))
             return grid.flatten(2).index_select(1, index).transpose(1, 2).contiguous()
         return self.weights.mean(dim=(2, 3)).index_select(1, index)
+
+
+def mean_of_area(weights: Tensor, size: tuple[int, int]) -> Tensor:
+    """Weights (R, S, h, w) at a smaller `size`: the mean over each cell's area."""
+    try:
+        return F.interpolate(weights, size, mode="area")
+    except RuntimeError:  # MPS has it only for sizes that divide the weights'
+        return F.interpolate(weights.cpu(), size, mode="area").to(weights.device)
 
 
 class BlendedLayer:

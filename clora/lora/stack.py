@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .formats import Bias, Delta, Layer, cast_outside_autograd
+from .formats import Bias, Delta, Layer, cast_outside_autograd, without_autocast
 
 Move = Callable[[Tensor], Tensor]
 
@@ -51,7 +51,7 @@ class Stack:
         """(weight, bias) with all LoRAs merged, in float32, or float64 if the host's weight is: the reference."""
         like = self.layer.weight.detach()
         work = torch.float64 if like.dtype == torch.float64 else torch.float32
-        with torch.no_grad(), torch.autocast(like.device.type, enabled=False):
+        with torch.no_grad(), without_autocast(like.device):
             weight = self._merged(like.to(work), len(self._deltas))
             bias = self.layer.bias
             bias = None if bias is None else bias.detach().to(work)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,13 @@ from ..errors import CLoRAError
 Result = TypeVar("Result")
 
 
-_SIGNS = ("out of memory", "allocate memory", "not enough memory", "not enough gpu", "alloc_failed")
+_EXCEPTIONS = (getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError), MemoryError)  # torch < 2.5: CUDA's only
+_SIGNS = (
+    "out of memory", "allocate memory", "not enough memory", "not enough gpu", "alloc_failed", "invalid buffer size",
+    "out_of_device_memory", "out_of_host_memory", "out_of_resources",
+)  # fmt: skip
 """What the messages of failed allocations have in common on devices without an exception of their own (Apple's MPS,
-DirectML, cuBLAS, a CPU)."""
+Intel's XPU, DirectML, cuBLAS, a CPU)."""
 
 ONE_ROW = (
     "Memory runs out with a single row at once: choose a smaller picture or Fusion single-pass, or set Update until to "
@@ -38,7 +42,7 @@ ONE_TEXT = (
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on a GPU or in main memory."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+    return isinstance(error, _EXCEPTIONS) or (
         isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
     )
 
@@ -57,30 +61,53 @@ def memory_errors_told(sentence: str = ONE_ROW) -> Iterator[None]:
 def give_back() -> None:
     """Free what is unused: garbage with reference cycles, and memory that torch holds for later."""
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if hasattr(torch, "xpu") and torch.xpu.is_available():
-        torch.xpu.empty_cache()
-    if torch.backends.mps.is_available():
-        torch.mps.empty_cache()
+    for name in dict.fromkeys(("cuda", "xpu", "mps", *_other_accelerators())):
+        module: Any = getattr(torch, name, None)
+        there = torch.backends.mps.is_available() if name == "mps" else module is not None and module.is_available()
+        if there and hasattr(module, "empty_cache"):
+            module.empty_cache()
+
+
+def _other_accelerators() -> list[str]:
+    """The kind of the device that torch is built for, where it can say so (2.6)."""
+    current = getattr(getattr(torch, "accelerator", None), "current_accelerator", lambda: None)()
+    return [] if current is None else [current.type]
 
 
 _SPARE = 0.75  # part of the free memory that activations may take; the rest is for what comes and goes
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that torch can still get on a GPU, what it holds unused with it; None where nobody can tell."""
-    if device.type != "cuda":
+    """Memory that torch can still get on a device, what it holds unused with it; None where nobody can tell."""
+    module: Any = getattr(torch, device.type, None)
+    try:
+        if device.type == "mps":
+            return int(module.recommended_max_memory() - module.current_allocated_memory())
+        free, _ = module.mem_get_info(device)
+        return int(free + module.memory_reserved(device) - module.memory_allocated(device))
+    except (AttributeError, RuntimeError, NotImplementedError):  # a CPU, an older torch, a driver that does not say it
         return None
-    free, _ = torch.cuda.mem_get_info(device)
-    return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def reset_peak(device: torch.device) -> None:
+    """Begin to count `peak_bytes` anew, where the device counts."""
+    reset = getattr(getattr(torch, device.type, None), "reset_peak_memory_stats", None)
+    if reset is not None:
+        reset(device)
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """Most bytes of tensors on a device since `reset_peak`; None where the device does not count them."""
+    peak = getattr(getattr(torch, device.type, None), "max_memory_allocated", None)
+    return None if peak is None else int(peak(device))
 
 
 class GraphSize:
     """Bytes of the activations that a forward keeps for its backward."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        # By the storage itself, not by the address of its data, which offloaded weights have none of.
+        self._weights = {p.untyped_storage()._cdata for p in model.parameters()}
         self._kept: dict[int, int] = {}
 
     @property
@@ -94,8 +121,8 @@ class GraphSize:
 
         def keep(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
-            if storage.data_ptr() not in self._weights:
-                self._kept[storage.data_ptr()] = storage.nbytes()
+            if storage._cdata not in self._weights:
+                self._kept[storage._cdata] = storage.nbytes()
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from clora.attention.maps import average_maps
 from clora.attention.probe import AttentionProbe, attention_columns
 from clora.errors import CLoRAError
 from clora.models import UNetFamily, family_of
+from clora.models.denoiser import Row
 from tests.toy import ToyDenoiser, toy
 
 
@@ -30,6 +32,14 @@ def plain_maps(
     fitting = [p for p in taken if p.shape[2] == grid[0] * grid[1]]
     assert len(fitting) == 2
     return torch.stack(fitting).mean(dim=(0, 2))[0].T.unflatten(1, grid)
+
+
+def test_a_variants_maps_are_the_mean_of_both_halves() -> None:
+    rows = (Row(0, 0, True), Row(0, 1, True), Row(0, 0, False), Row(0, 1, False))
+    maps = torch.randn(4, 2, 3, 5)
+    found = average_maps(maps, rows, (2, 5))
+    torch.testing.assert_close(found.by_variant[0, 0], (maps[0] + maps[2]) / 2)
+    torch.testing.assert_close(found.of(0, 1, (5,)), (maps[1] + maps[3])[1:] / 2)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 9), (8, 24)])

@@ -13,6 +13,7 @@ from clora.conditioning.plan import ImagePlan
 from clora.engine.composer import Composer, Step, Updated
 from clora.errors import CLoRAError
 from clora.models.denoiser import Row
+from clora.regions.mask_cache import MaskCache
 from clora.settings import Settings
 from clora.settings.schedule import schedule, unreachable
 from tests.plans import plan_of
@@ -192,6 +193,25 @@ def test_a_gradient_that_is_not_finite_is_skipped_with_one_warning(latent: torch
     assert "not finite" in composer.warnings[0]
 
 
+@pytest.mark.parametrize(("autocast", "half"), [(None, False), (torch.float16, True), (torch.bfloat16, False)])
+def test_half_precision_is_what_the_model_computes_in(
+    latent: torch.Tensor, monkeypatch: pytest.MonkeyPatch, autocast: torch.dtype | None, half: bool
+) -> None:
+    """Not what its weights are kept in: autocast computes in float16 with float32 weights."""
+    denoiser, seen = toy(dtype=torch.float32), list[bool]()
+    composer = Composer(denoiser.unet, Settings(), 10)
+    true_gradient = composer.update.gradient
+
+    def watched(*args: Any, half: bool, **options: Any) -> Any:
+        seen.append(half)
+        return true_gradient(*args, half=half, **options)
+
+    monkeypatch.setattr(composer.update, "gradient", watched)
+    with composer.installed(), torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
+        composer.step(1, latent.float(), [PLAN, PLAN], denoiser)
+    assert seen == [half]
+
+
 def test_constant_maps_are_told(latent: torch.Tensor) -> None:
     denoiser = toy()
     for block in denoiser.unet.blocks:
@@ -221,6 +241,20 @@ def test_schedule_in_fractions_gives_the_papers_steps() -> None:
     twenty = schedule(Settings(), 20)
     assert (twenty.update_before, sorted(twenty.refine_at)) == (10, [0, 4, 8])
     assert sum(fifty.updates(i, 20) for i in range(50)) == 25 + 60
+
+
+@pytest.mark.parametrize("fraction", [0.29, 0.57, 0.58])
+def test_fractions_are_rounded_to_steps(fraction: float) -> None:
+    """0.29 * 100 is 28.999999999999996: a boundary cut down would come a step early."""
+    assert int(fraction * 100) == round(fraction * 100) - 1
+    bounds = ("update_until", "fuse_from", "compose_until", "mask_until")
+    settings = Settings(refine_at=(fraction,), **dict.fromkeys(bounds, fraction))
+    plan, step = schedule(settings, 100), round(100 * fraction)
+    assert (plan.update_before, plan.fuse_from, plan.compose_until) == (step, step, step)
+    assert plan.refine_at == {step}
+    cache = MaskCache(settings.replace(fuse_from=0.0), schedule(settings.replace(fuse_from=0.0), 100))
+    cache.latest = ()
+    assert [cache.wanted(index) for index in (step - 1, step)] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ CASES = [
 ]
 # Gradient ascent multiplies the last digits, more in longer runs; how much depends on the processor.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-5}
-SHORT_RUNS_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
+# Short runs end near the last digit of diffusers' schedulers, which keep their noise levels in float32.
+SHORT_RUNS_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 
 
 @lru_cache(maxsize=4)

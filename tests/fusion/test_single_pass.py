@@ -141,6 +141,25 @@ def test_a_late_unconditional_half_is_that_of_one_go(fusion: str) -> None:
     torch.testing.assert_close(late, whole_step.uncond, rtol=0, atol=1e-12)
 
 
+def test_pooled_texts_count_by_the_part_of_the_picture_that_is_theirs() -> None:
+    denoiser = Denoiser("thin", "thin")
+    seen: list[Tensor | None] = []
+    predict = denoiser.predict
+
+    def watched(latent: Tensor, rows: tuple[Row, ...], *, vectors: Tensor | None = None) -> Tensor:
+        seen.append(vectors)
+        return predict(latent, rows, vectors=vectors)
+
+    denoiser.predict = watched  # type: ignore[method-assign]
+    masks = torch.zeros(CONCEPTS + 1, *SIZE, dtype=torch.float64)
+    masks[0, :, :2] = masks[1, :, 2:3] = masks[2, :, 3:] = 1.0
+    run(denoiser, [masks], fusion="single-pass")
+    shares = torch.tensor([2.0, 1.0, 9.0], dtype=torch.float64) / 12
+    (given,) = seen
+    assert given is not None
+    torch.testing.assert_close(given, (shares @ denoiser.vectors).expand(2, -1))
+
+
 def test_hooks_are_gone_afterwards() -> None:
     denoiser = Denoiser("thin", "thin")
     run(denoiser, [half_and_half()], fusion="single-pass")

@@ -128,6 +128,8 @@ def test_float16_gradients_follow_float32(latent: torch.Tensor) -> None:
         gradient = update.gradient(latent, [PLAN, PLAN], half, half=True).value
     cosine = torch.nn.functional.cosine_similarity(gradient.flatten(), reference.flatten(), dim=0)
     assert cosine > 0.99
+    # Of the same size too: the scale of the loss is taken out of the gradient again.
+    assert gradient.norm().item() == pytest.approx(reference.norm().item(), rel=0.05)
 
 
 def test_an_overflowing_loss_scale_is_lowered_for_its_own_image(latent: torch.Tensor) -> None:

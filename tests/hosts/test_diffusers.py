@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from clora.conditioning.encoding import TextGroup
-from clora.engine.composer import Step, Updated
+from clora.engine.composer import Composer, Event, Step, Updated
 from clora.errors import CLoRAError
 from clora.hosts.diffusers import Text, TextEncoding, compose
+from clora.hosts.diffusers.text import emphasize
 from clora.prompt import ResolvedText, Span, WordsOverride, schedule
 from clora.prompt.region import Painted
 from clora.settings import Settings
@@ -80,10 +81,28 @@ def test_long_prompts_take_more_chunks_and_positions_follow(sd: Any) -> None:
 
 def test_emphasis_scales_embeddings_and_keeps_the_mean(sd: Any) -> None:
     plain, weighted = encode(sd, "a cat").context, encode(sd, "a (cat:1.5)").context
-    assert not torch.allclose(plain, weighted)
-    torch.testing.assert_close(plain.mean(), weighted.mean())
-    ratio = weighted[2] / plain[2] / (weighted[1] / plain[1])
-    torch.testing.assert_close(ratio, torch.full_like(ratio, 1.5), rtol=1e-3, atol=1e-3)
+    assert plain.mean().abs() > 0.01
+    torch.testing.assert_close(weighted.mean(), plain.mean())
+    ratio = weighted / plain
+    torch.testing.assert_close(ratio[2] / ratio[1], torch.full_like(ratio[2], 1.5), rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(ratio[1], torch.ones_like(ratio[1]), atol=1e-4)
+
+
+def test_every_text_keeps_its_own_mean() -> None:
+    hidden = (
+        torch.randn(3, 77, 4, generator=torch.Generator().manual_seed(0)) + torch.tensor([1.0, 2.0, 0.0])[:, None, None]
+    )
+    hidden[2] -= hidden[2].mean()
+    hidden[2, 5:] = hidden[2, :1] = 0.0
+    hidden[2, 1:5] = torch.tensor([1.0, -1.0, 1.0, -1.0])[:, None]
+    weights = torch.ones(3, 77)
+    weights[0, 3], weights[2, 1:5] = 1.5, 1.2
+    found = emphasize(hidden, weights)
+    torch.testing.assert_close(found[0].mean(), hidden[0].mean())
+    torch.testing.assert_close(found[0, 3] / hidden[0, 3], 1.5 * found[0, 4] / hidden[0, 4])
+    assert torch.equal(found[1], hidden[1])
+    # Where the mean is 0 it cannot be kept: the weights alone count.
+    torch.testing.assert_close(found[2], hidden[2] * weights[2][:, None])
 
 
 def test_text_encoder_lora_acts_on_its_own_rows_only(sd: Any, loras: Path) -> None:
@@ -140,6 +159,30 @@ def test_schedulers_run_and_repeat(sd: Any, loras: Path, scheduler: str) -> None
     assert len(updates) == 4
 
 
+@pytest.mark.parametrize("scheduler", ["HeunDiscrete", "KDPM2Discrete"])
+def test_only_the_first_evaluation_of_a_step_updates(
+    sd: Any, loras: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str
+) -> None:
+    """At the latent that the scheduler goes on from, not at the one that corrects its slope."""
+    before, updates = sd.scheduler, list[tuple[bool, int]]()
+    step = Composer.step
+
+    def watched(self: Composer, *args: Any, **options: Any) -> Step:
+        own: list[Event] = []
+        monkeypatch.setattr(self, "_observer", own.append)
+        result = step(self, *args, **options)
+        updates.append((sd.scheduler.state_in_first_order, sum(isinstance(event, Updated) for event in own)))
+        return result
+
+    monkeypatch.setattr(Composer, "step", watched)
+    try:
+        sd.scheduler = getattr(diffusers, f"{scheduler}Scheduler").from_config(before.config)
+        run(sd, PROMPT, loras, steps=3, settings=Settings(update_until=1.0, refine_at=()))
+    finally:
+        sd.scheduler = before
+    assert updates == [(True, 1), (False, 0), (True, 1), (False, 0), (True, 1)]
+
+
 @pytest.mark.parametrize(("background", "alike"), [(" <lora:ink:1:role=background>", True), ("", False)])
 def test_before_masks_count_a_background_is_drawn_by_the_base_alone(
     sd: Any, loras: Path, background: str, alike: bool
@@ -166,6 +209,20 @@ def test_sdxl_composes(sdxl: Any, tmp_path: Path) -> None:
     assert torch.isfinite(clora.latents).all()
     assert not torch.allclose(clora.latents, merge.latents)
     assert hooks(sdxl) == 0
+
+
+@pytest.mark.parametrize("size", [(128, 128), (192, 96), (64, 160)])
+def test_sdxl_is_told_the_size_as_the_pipeline_tells_it(sdxl: Any, tmp_path: Path, size: tuple[int, int]) -> None:
+    """Height before width: with a LoRA of no effect the latent is the pipeline's own."""
+    write_lora(tmp_path / "cat.safetensors", sdxl, 0, strength=0.0)
+    width, height = size
+    ours = run(sdxl, "a <lora:cat:1> cat", tmp_path, width=width, height=height, seed=5)
+    noise = torch.randn(1, 4, height // 8, width // 8, generator=torch.Generator().manual_seed(5))
+    theirs = sdxl(
+        "a cat", latents=noise, num_inference_steps=3, guidance_scale=7.5, width=width, height=height,
+        output_type="latent",
+    ).images  # fmt: skip
+    torch.testing.assert_close(ours.latents, theirs, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(136, 200), (72, 264), (128, 64)])

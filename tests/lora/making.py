@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-import pytest
 import torch
 from torch import Tensor, nn
 
 from clora.lora.formats import Delta, Reading, read_deltas
 from clora.lora.resolve import AppliedLora
 from clora.lora.target import Target
-
-GOLDEN = Path(os.environ.get("CLORA_GOLDEN", Path(__file__).parents[2].parent / "shared" / "golden"))
-needs_golden = pytest.mark.skipif(not (GOLDEN / "model").is_dir(), reason=f"no golden data at {GOLDEN}")
 
 
 def random(*shape: int, seed: int = 0, scale: float = 0.3) -> Tensor:

@@ -56,6 +56,21 @@ def test_rows_equal_the_dense_merge(form: str, kind: str) -> None:
         assert torch.equal(out[row], base[row]) == (index == 0)
 
 
+@pytest.mark.parametrize(("form", "kind"), [case for case in CASES if case[1] in ("linear", "conv3x3", "group_norm")])
+def test_two_loras_of_one_format_on_one_layer(form: str, kind: str) -> None:
+    """What the second one takes from the weight (DoRA's norm), it takes from the weight with the first one on."""
+    layer = layers()[kind]
+    model = nn.Sequential(layer)
+    one = applied("unet", {layer: deltas_on(layer, tensors_of(form, layer), 0.7)})
+    two = applied("unet", {layer: deltas_on(layer, tensors_of(form, layer, seed=50), -0.4)})
+    loras = RowLoras("unet", model, [[one, two], [two, one]])
+    x = input_for(layer, 3)
+    with loras.installed(), loras.rows([0, 1, 0]):
+        out = model(x)
+    for row, index in enumerate([0, 1, 0]):
+        torch.testing.assert_close(out[row], merged(loras, index, model, x)[row], rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("form", [form for form in FORMS if fits(form, "conv3x3")])
 def test_strength_zero_is_off(form: str) -> None:
     """Also in the dense form: the strength interpolates from the unchanged weight."""

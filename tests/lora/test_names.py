@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from making import GOLDEN, needs_golden
 from models import OpenClip, layers_of, text_encoder, tree, unet
 from torch import nn
 
@@ -16,8 +15,10 @@ from clora.lora.keys import aliases, flat, locate_module, split_key
 from clora.lora.target import Target
 from clora.models.unet import UNetFamily
 from clora.models.unet_layers import _layout_names, _renamed
+from tests.conftest import GOLDEN
 
 pytest.importorskip("diffusers", reason="diffusers is not installed")
+needs_golden = pytest.mark.skipif(not (GOLDEN / "model").is_dir(), reason=f"no golden data at {GOLDEN}")
 NORMS = (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)
 
 # kohya's key -> diffusers' name, as in real SDXL and SD 1.x files

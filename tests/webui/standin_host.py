@@ -59,6 +59,16 @@ class Host:
         """The loaded model."""
         return self.shared.sd_model
 
+    def hook(self) -> Any:
+        """The class of the hook on this host's sampler."""
+        if self.model.kind == "forge":
+            from clora.hosts.forge.hook import ForgeSamplerHook
+
+            return ForgeSamplerHook
+        from clora.hosts.a1111.hook import A1111SamplerHook
+
+        return A1111SamplerHook
+
     def job(self, prompt: str | list[str] = PROMPT, clora: Any = None, **fields: Any) -> Any:
         """A job that has not run; `clora` are the extension's fields, None is a host without the extension."""
         prompts = [prompt] if isinstance(prompt, str) else prompt

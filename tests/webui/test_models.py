@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.standin import installed
-from tests.webui.standin_host import FEW, Host, near
+from tests.webui.standin_host import FEW, PROMPT, Host, near
 
 MARK = 1024.0
 
@@ -126,3 +126,44 @@ def test_controlnet_tells_the_halves_apart(a1111: Host, controlled: list[int], s
     controlled.clear()
     assert not near(a1111.draw(clora=FEW, sampler_name=sampler).latent, hosts.latent, 1e-2)
     assert set(controlled) <= {1, 2, 3}  # never all six rows of a forward
+
+
+HINTS = {0: 1.0, 1: -0.4}
+"""ControlNet's hints for conditional and unconditional rows differ where the user weighs prompt and control."""
+
+
+@pytest.fixture
+def hinted(forge: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[float]]]:
+    """A Forge with a ControlNet, whose hints the UNet takes out of their list. Gives the hints of each forward."""
+    seen: list[list[float]] = []
+
+    def hints(x: Tensor, marks: list[int]) -> dict[str, list[Any]]:
+        batch = len(x) // len(marks)
+        rows = torch.tensor([HINTS[mark] + 0.1 * image for mark in marks for image in range(batch)])
+        pattern = torch.linspace(-1, 1, 16).reshape(4, 4).to(x)
+        return {"middle": [rows.to(x)[:, None, None, None] * pattern], "output": [None]}
+
+    def note(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        if kwargs["control"]:
+            seen.append([float(hint) for hint in kwargs["control"]["middle"][0][:, 0, 3, 3]])
+
+    patcher = forge.model.forge_objects_after_applying_lora.unet
+    monkeypatch.setattr(patcher, "controlnet", hints)
+    handle = forge.model.unet_module.register_forward_pre_hook(note, with_kwargs=True)
+    yield seen
+    handle.remove()
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_controlnets_hints_stay_with_their_halves_in_forge(forge: Host, hinted: list[list[float]], images: int) -> None:
+    prompts = [PROMPT] * images
+    hosts, ours = forge.draw(prompts), forge.draw(prompts, {"method": "merge"})
+    for found, own in zip(ours.processed.latents, hosts.processed.latents, strict=True):
+        assert near(found, own)
+    hinted.clear()
+    forge.draw(prompts, {**FEW, "fusion": "exact"})
+    # Three variants of each picture, conditional rows and then unconditional ones, as `rows_of` sorts them.
+    halves = [HINTS[half] + 0.1 * image for half in (0, 1) for image in range(images)]
+    assert len(hinted) == 4
+    for rows in hinted:
+        assert rows == pytest.approx(halves * 3)

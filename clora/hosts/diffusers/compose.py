@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +67,7 @@ def compose(
     if not 0 <= seed <= 2**63 - len(prompts):
         raise CLoRAError(f"The seed {shown(seed)} is out of range: use a whole number from 0 to 2^63 - {len(prompts)}.")
     sampling = Sampling(steps, guidance, guidance_rescale, width, height).checked(pipe)
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), _offloaded_again(pipe):
         library = LoraLibrary(loras)
         compositions = _read(prompts, negative_prompt, library, corrections)
         if not any(one.composes for one in compositions):
@@ -92,6 +93,15 @@ def compose(
     of_prompts = [warning for composition in compositions for warning in composition.warnings]
     notices = tuple(dict.fromkeys([*notes, *of_prompts, *conditioning.warnings, *warnings]))
     return Composed(images, masks, compositions, settings, sampling, seeds, notices, latents, localized)
+
+
+@contextmanager
+def _offloaded_again(pipe: Any) -> Iterator[None]:
+    """After this block the models of a pipeline with offloading are on the CPU, as after the pipeline's own call."""
+    try:
+        yield
+    finally:
+        pipe.maybe_free_model_hooks()
 
 
 def _read(

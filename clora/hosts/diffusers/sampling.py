@@ -19,6 +19,8 @@ from ...models import family_of
 from ...models.denoiser import Conditioned, Row
 from ...models.memory import DECODING, memory_errors_told
 from ...settings import Settings
+from ..protocol import frozen
+from .devices import compute_device
 from .text import added_conditions
 
 MAX_SIDE = 8192
@@ -75,6 +77,7 @@ class DiffusersDenoiser:
     def __init__(self, pipe: Any, loras: RowLoras, conditioning: BatchConditioning, sampling: Sampling) -> None:
         self.pipe, self.loras, self.sampling = pipe, loras, sampling
         self.batch = conditioning
+        self.device = compute_device(pipe.unet)
         self.timestep: Any = None
         self.now: StepConditioning = conditioning.at(0)
 
@@ -106,20 +109,15 @@ class DiffusersDenoiser:
     def conditioning(self, rows: tuple[Row, ...]) -> Conditioned:
         """The rows' contexts, LoRA sets and pooled vectors."""
         found = self.now.conditioned(rows)
-        return replace(found, contexts=found.contexts.to(self.pipe.unet.dtype))
+        # The text encoders may be on another device than the UNet.
+        vectors = None if found.vectors is None else found.vectors.to(self.device)
+        return replace(found, contexts=found.contexts.to(self.device, self.pipe.unet.dtype), vectors=vectors)
 
     @contextmanager
     def gradients(self) -> Iterator[None]:
         """Gradients with respect to the latent only: the UNet's parameters are frozen inside."""
-        trained = [p for p in self.pipe.unet.parameters() if p.requires_grad]
-        try:
-            for parameter in trained:
-                parameter.requires_grad_(False)
-            with torch.enable_grad():
-                yield
-        finally:
-            for parameter in trained:
-                parameter.requires_grad_(True)
+        with frozen(self.pipe.unet), torch.enable_grad():
+            yield
 
 
 def initial_latents(pipe: Any, sampling: Sampling, seeds: Sequence[int]) -> Tensor:
@@ -128,7 +126,7 @@ def initial_latents(pipe: Any, sampling: Sampling, seeds: Sequence[int]) -> Tens
     size = (1, pipe.unet.config.in_channels, sampling.height // factor, sampling.width // factor)
     noise = [torch.randn(size, generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds]
     dtype = torch.promote_types(pipe.unet.dtype, torch.float32)
-    return torch.cat(noise).to(pipe.unet.device, dtype)
+    return torch.cat(noise).to(compute_device(pipe.unet), dtype)
 
 
 def sample(
@@ -181,7 +179,7 @@ def decode(pipe: Any, latents: Tensor) -> list[Any]:
     try:
         if upcast:
             vae.to(torch.float32)
-        scaled = latents.to(vae.dtype) / vae.config.scaling_factor
+        scaled = latents.to(compute_device(vae), vae.dtype) / vae.config.scaling_factor
         with memory_errors_told(DECODING):
             pictures = [vae.decode(one[None], return_dict=False)[0] for one in scaled]
     finally:

@@ -19,6 +19,7 @@ from ...lora.rows import RowLoras
 from ...models import family_of
 from ...models.memory import ONE_TEXT, RowLimit
 from ...prompt import PromptTokens, ResolvedText, encode_layout
+from .devices import compute_device
 
 """Tokens of one chunk of CLIP, with BOS and EOS."""
 
@@ -171,7 +172,7 @@ class TextEncoding:
             step = most or len(ids)
             pieces = [slice(start, start + step) for start in range(0, len(ids), step)]
             parts = [
-                self._hidden(name, encoder, torch.tensor(ids[own], device=encoder.device), rows[own], sets)
+                self._hidden(name, encoder, torch.tensor(ids[own], device=compute_device(encoder)), rows[own], sets)
                 for own in pieces
             ]
             pooled = [vectors for _, vectors in parts if vectors is not None]

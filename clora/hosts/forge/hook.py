@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import host_api
 from ..protocol import EvaluationHandler
@@ -34,7 +34,7 @@ class ForgeSamplerHook(SamplerHook):
         rows = len({row for row in handler.rows if row.conditional})
         cells = processing.width * processing.height // denoiser.family.spatial_factor**2
         self._clone.add_extra_preserved_memory_during_sampling(
-            _BYTES_PER_CELL * cells * rows * _bytes_per_value(model.unet)
+            _BYTES_PER_CELL * cells * rows * _bytes_per_value(self._original)
         )
         self._objects.unet = self._clone
         super().__init__(model, processing.sampler, handler)
@@ -109,7 +109,12 @@ def _fitting(cond: Any, x: Tensor) -> Tensor | None:
     return None
 
 
-def _bytes_per_value(unet: nn.Module) -> int:
-    """Of the UNet's weights; 0 on the CPU, where Forge manages no memory."""
-    parameter = next(unet.parameters())
-    return 0 if parameter.device.type == "cpu" else parameter.element_size()
+def _bytes_per_value(patcher: Any) -> int:
+    """Of the UNet's activations; 0 on the CPU, where Forge manages no memory.
+
+    Not of its weights: they may be narrower, and Forge brings them to the device only after this.
+    """
+    parameter = next(patcher.model.diffusion_model.parameters())
+    device: torch.device = getattr(patcher, "load_device", parameter.device)
+    dtype: torch.dtype = getattr(patcher.model, "computation_dtype", parameter.dtype)
+    return 0 if device.type == "cpu" else torch.empty(0, dtype=dtype).element_size()

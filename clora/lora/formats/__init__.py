@@ -14,7 +14,7 @@ from .dora import DoRA
 from .glora import GLoRA
 from .ia3 import IA3, PeftIA3
 from .kron import LoKr
-from .layer import Layer, cast_outside_autograd, kind_of
+from .layer import Layer, cast_outside_autograd, kind_of, without_autocast
 from .lowrank import LoHa, LowRank, VeRA, wide
 from .old_oft import OldPeftOFT
 from .orthogonal import BOFT, OFT
@@ -57,6 +57,7 @@ __all__ = [
     "cast_outside_autograd",
     "kind_of",
     "read_deltas",
+    "without_autocast",
 ]
 
 

@@ -7,6 +7,7 @@ Forge's Linear is not a torch.nn.Linear, and A1111 patches the classes of torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -50,14 +51,22 @@ class Layer:
     @property
     def weight(self) -> Tensor:
         """The host's current weight, in its storage dtype."""
-        weight: Tensor = getattr(self.module, self._weight)
+        weight = self._kept(self._weight)
+        assert weight is not None
         return weight if self._rows is None else weight[self._rows]
 
     @property
     def bias(self) -> Tensor | None:
         """The host's bias (out,) or None."""
-        bias: Tensor | None = getattr(self.module, self._bias, None)
+        bias = self._kept(self._bias)
         return bias if bias is None or self._rows is None else bias[self._rows]
+
+    def _kept(self, name: str) -> Tensor | None:
+        """A parameter of the host; accelerate's sequential offloading keeps them elsewhere between forwards."""
+        tensor: Tensor | None = getattr(self.module, name, None)
+        if tensor is not None and tensor.is_meta and hasattr(self.module, "_hf_hook"):
+            tensor = self.module._hf_hook.weights_map[name]  # type: ignore[union-attr,index]
+        return tensor
 
     @property
     def grouped(self) -> bool:
@@ -113,15 +122,30 @@ class Casts:
         return made
 
 
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """A block without autocast. Some versions of torch know none for MPS or DirectML, and refuse to turn it off too."""
+    try:
+        return torch.autocast(device.type, enabled=False)
+    except (RuntimeError, AssertionError):
+        return nullcontext()
+
+
 def cast_outside_autograd(
     like: Tensor, make: Callable[[Callable[[Tensor], Tensor]], tuple[Tensor, ...]]
 ) -> tuple[Tensor, ...]:
-    """Run `make` without gradient, autocast and inference mode, so that its tensors can later be saved for backward."""
+    """Run `make` without gradient, autocast and inference mode, so that its tensors can later be saved for backward.
+
+    It runs on the device of `like`, or on the CPU where the device lacks one of its operators.
+    """
     work = torch.float64 if like.dtype == torch.float64 else torch.float32
 
-    def move(tensor: Tensor) -> Tensor:
-        return tensor.detach().to(like.device, work)
+    def made_on(device: torch.device) -> tuple[Tensor, ...]:
+        return make(lambda tensor: tensor.detach().to(device, work))
 
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast(like.device.type, enabled=False):
-        made = (tensor.to(like.dtype) for tensor in make(move))
-        return tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in made)
+    with torch.inference_mode(False), torch.no_grad(), without_autocast(like.device):
+        try:
+            made = made_on(like.device)
+        except NotImplementedError:  # linear algebra on MPS and DirectML
+            made = made_on(torch.device("cpu"))
+        moved = (tensor.to(like.device, like.dtype) for tensor in made)
+        return tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in moved)

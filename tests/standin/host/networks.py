@@ -53,7 +53,8 @@ def activate(p: Any, wanted: list[tuple[str, float]]) -> None:
     """Merge these LoRAs, and nothing else, into the weights of the loaded model."""
     while _weights_before:
         layer, weight = _weights_before.pop()
-        layer.weight.copy_(weight)
+        with torch.inference_mode(layer.weight.is_inference()), torch.no_grad():  # of another host's job, perhaps
+            layer.weight.copy_(weight)
     known = {name: (available_networks[name], weight) for name, weight in wanted if name in available_networks}
     layers = _layers() if known else {}
     for network, strength in known.values():
@@ -62,7 +63,7 @@ def activate(p: Any, wanted: list[tuple[str, float]]) -> None:
             _weights_before.append((layer, layer.weight.detach().clone()))
             rank = tensors["lora_down.weight"].shape[0]
             delta = tensors["lora_up.weight"] @ tensors["lora_down.weight"] * (float(tensors["alpha"]) / rank)
-            layer.weight.add_(delta * strength)
+            layer.weight.add_((delta * strength).to(layer.weight))
     if known:
         for network, _ in known.values():
             network.read_hash()

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modules import prompt_parser, sd_samplers, shared
+from modules import devices, prompt_parser, sd_samplers, shared
 from modules.scripts import ScriptRunner
 from modules.sd_samplers_common import sample_to_image
 
@@ -138,7 +138,7 @@ class Processing:
     def _noise(self, first: int, h: int, w: int) -> Tensor:
         seeds = self.all_seeds[first : first + len(self.prompts)]
         made = [torch.randn(4, h, w, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        return torch.stack(made).double()
+        return torch.stack(made).to(devices.latent_dtype()).to(devices.device)
 
     def _pass(self, name: str, noise: Tensor, conds: Any, steps: int, init: Tensor | None) -> Tensor:
         sampler = sd_samplers.create_sampler(name)

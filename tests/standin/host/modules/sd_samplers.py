@@ -1,4 +1,4 @@
-"""Three samplers: one evaluation a step (Euler), two (Heun), and one on timesteps (DDIM)."""
+"""Four samplers: one evaluation a step (Euler), two (Heun), as many as it wants (adaptive), on timesteps (DDIM)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modules import shared, tiny_a1111, tiny_forge
+from modules import devices, shared, tiny_a1111, tiny_forge
 from modules.sd_samplers_common import InterruptedException
 from modules.tiny_network import alphas
 
@@ -31,6 +31,7 @@ class SamplerConfig:
 all_samplers = (
     SamplerConfig("Euler", "sample_euler"),
     SamplerConfig("Heun", "sample_heun", {"second_order": True}),
+    SamplerConfig("DPM adaptive", "sample_dpm_adaptive"),
     SamplerConfig("DDIM", "ddim", {"timesteps": True}),
 )
 
@@ -85,14 +86,14 @@ class Sampler:
             return cfg(x, sigma * x.new_ones(len(x)), **extra)
 
         try:
-            return {"Euler": _euler, "Heun": _heun, "DDIM": _ddim}[self.config.name](model, x, ladder)
+            return _SAMPLERS[self.config.name](model, x, ladder)
         except InterruptedException:
             return self.last_latent
 
     @staticmethod
     def _sigmas(steps: int) -> Tensor:
         sigmas = ((1 - alphas()) / alphas()).sqrt()
-        t = torch.linspace(999, 0, steps, dtype=torch.float64)
+        t = torch.linspace(999, 0, steps, dtype=sigmas.dtype, device=sigmas.device)
         low = t.long().clamp(max=998)
         between = sigmas.log()[low].lerp(sigmas.log()[low + 1], t - low).exp()
         return torch.cat([between, sigmas.new_zeros(1)])
@@ -100,7 +101,7 @@ class Sampler:
     @staticmethod
     def _timesteps(steps: int) -> Tensor:
         """From high to low; the last one is never evaluated, so there is one evaluation fewer than steps."""
-        return (torch.arange(0, 1000, 1000 // steps) + 1).clamp(0, 999).flip(0)
+        return (torch.arange(0, 1000, 1000 // steps, device=devices.device) + 1).clamp(0, 999).flip(0)
 
 
 def create_sampler(name: str) -> Sampler:
@@ -135,3 +136,24 @@ def _ddim(model: Model, x: Tensor, timesteps: Tensor) -> Tensor:
         noise = model(x, now)
         x = b.sqrt() * (x - (1 - a).sqrt() * noise) / a.sqrt() + (1 - b).sqrt() * noise
     return x
+
+
+def _adaptive(model: Model, x: Tensor, sigmas: Tensor) -> Tensor:
+    """Steps in log(sigma) as long as the slopes at their two ends agree; one that is too long is taken back."""
+    at, last, step = float(sigmas[0].log()), float(sigmas[-2].log()), 1.0
+    while at > last + 1e-5:
+        step = min(step, at - last)
+        now, after = (x.new_tensor(level).exp() for level in (at, at - step))
+        slope = (x - model(x, now)) / now
+        there = x + slope * (after - now)
+        other = (there - model(there, after)) / after
+        error = float(((other - slope) * (after - now)).pow(2).mean().sqrt() / x.pow(2).mean().sqrt())
+        if error < 0.1 or step < 0.1:
+            x, at = x + (slope + other) / 2 * (after - now), at - step
+        step *= min(2.0, max(0.3, 0.9 * (0.1 / max(error, 1e-9)) ** 0.5))
+    return model(x, x.new_tensor(last).exp())
+
+
+_SAMPLERS: dict[str, Callable[[Model, Tensor, Tensor], Tensor]] = {
+    "Euler": _euler, "Heun": _heun, "DPM adaptive": _adaptive, "DDIM": _ddim,
+}  # fmt: skip

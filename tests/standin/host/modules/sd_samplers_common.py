@@ -19,7 +19,7 @@ def sample_to_image(samples: Tensor, index: int = 0) -> Any:
     """A latent of the batch as a picture."""
     latent = samples[index]
     values = (latent[:3].sigmoid() * 255).round().byte().permute(1, 2, 0)
-    return Image.fromarray(values.numpy()).resize((latent.shape[2] * 8, latent.shape[1] * 8))
+    return Image.fromarray(values.cpu().numpy()).resize((latent.shape[2] * 8, latent.shape[1] * 8))
 
 
 class InterruptedException(BaseException):

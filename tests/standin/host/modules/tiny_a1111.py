@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modules import shared
+from modules import devices, shared
 from modules.prompt_parser import at_step
 from modules.sd_hijack import model_hijack
 from modules.sd_samplers_common import InterruptedException, store_latent
@@ -52,9 +52,9 @@ class StableDiffusion(nn.Module):
 
     def apply_model(self, x: Tensor, t: Tensor, cond: dict[str, Any]) -> Tensor:
         """The noise; entries of `cond` are rewritten."""
-        context = torch.cat(cond.pop("c_crossattn"), 1)
+        context = torch.cat(cond.pop("c_crossattn"), 1).to(devices.dtype)
         assert cond.pop("c_concat")[0].shape[0] == x.shape[0] == context.shape[0]
-        return self.model.diffusion_model(x, t, context=context)
+        return self.model.diffusion_model(x.to(devices.dtype), t, context=context).to(devices.latent_dtype())
 
 
 class CompVisDenoiser(nn.Module):

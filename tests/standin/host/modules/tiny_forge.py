@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from modules import shared
+from modules import devices, shared
 from modules.prompt_parser import at_step
 from modules.sd_hijack import EmbeddingDatabase
 from modules.sd_samplers_common import InterruptedException, store_latent
@@ -53,6 +53,7 @@ class KModel(nn.Module):
     def __init__(self, unet: nn.Module) -> None:
         super().__init__()
         self.diffusion_model, self.predictor = unet, Predictor()
+        self.computation_dtype = devices.dtype
 
     def apply_model(
         self, x: Tensor, t: Tensor, c_concat: Any = None, c_crossattn: Any = None, control: Any = None,
@@ -62,11 +63,12 @@ class KModel(nn.Module):
         sigma = t[:, None, None, None]
         assert c_crossattn.shape[0] == x.shape[0]
         timestep = self.predictor.timestep(t)
+        dtype = self.computation_dtype
         eps = self.diffusion_model(
-            x / (sigma**2 + 1).sqrt(), timestep, context=c_crossattn, control=control,
+            (x / (sigma**2 + 1).sqrt()).to(dtype), timestep, context=c_crossattn.to(dtype), control=control,
             transformer_options=transformer_options, **kwargs,
         )  # fmt: skip
-        return x - sigma * eps
+        return x - sigma * eps.to(devices.latent_dtype())
 
 
 class UnetPatcher:
@@ -77,6 +79,8 @@ class UnetPatcher:
         self.model_options: dict[str, Any] = {"transformer_options": {}}
         self.extra_concat_condition = None
         self.extra_preserved_memory_during_sampling = 0
+        self.load_device = devices.device
+        self.controlnet: Callable[[Tensor, list[int]], dict[str, list[Any]]] | None = None
 
     def clone(self) -> UnetPatcher:
         """With a deep copy of the options: bound methods in them are copied with their instances."""
@@ -84,6 +88,7 @@ class UnetPatcher:
         new.model_options = copy.deepcopy(self.model_options)
         new.extra_concat_condition = self.extra_concat_condition
         new.extra_preserved_memory_during_sampling = self.extra_preserved_memory_during_sampling
+        new.controlnet = self.controlnet
         return new
 
     def add_extra_preserved_memory_during_sampling(self, memory_in_bytes: int) -> None:
@@ -143,6 +148,8 @@ def sampling_function(
             "transformer_options": {**patcher.model_options["transformer_options"], "cond_or_uncond": marks},
         }
         given, timestep = torch.cat([x] * len(group)), torch.cat([sigma] * len(group))
+        if patcher.controlnet is not None:
+            c["control"] = patcher.controlnet(given, marks)
         if "model_function_wrapper" in patcher.model_options:
             wrapper = patcher.model_options["model_function_wrapper"]
             asked = {"input": given, "timestep": timestep, "c": c, "cond_or_uncond": marks}

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modules import devices
+
 WIDTH = 16  # of the text embeddings
 BOS, EOS, COMMA = 1000, 1001, 267
 CHUNK = 75
@@ -117,6 +119,16 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2))
 
 
+class Layers(nn.ModuleList):
+    """One block: its layers in order."""
+
+    def forward(self, x: Tensor, emb: Tensor, context: Tensor) -> Tensor:
+        for layer in self:
+            given = emb if isinstance(layer, ResBlock) else context if isinstance(layer, SpatialTransformer) else None
+            x = layer(x) if given is None else layer(x, given)
+        return x
+
+
 class UNet(nn.Module):
     """Three levels with attention on the lower two; the maps come from a quarter of the latent's size."""
 
@@ -137,8 +149,8 @@ class UNet(nn.Module):
             if level < 2:
                 blocks.append([Downsample(width)])
                 skips.append(width)
-        self.input_blocks = nn.ModuleList(nn.ModuleList(block) for block in blocks)
-        self.middle_block = nn.ModuleList([ResBlock(width, width, emb), attention(width), ResBlock(width, width, emb)])
+        self.input_blocks = nn.ModuleList(Layers(block) for block in blocks)
+        self.middle_block = Layers([ResBlock(width, width, emb), attention(width), ResBlock(width, width, emb)])
         blocks = []
         for level, wide in ((2, 16), (1, 16), (0, 8)):
             for number in range(2):
@@ -147,7 +159,7 @@ class UNet(nn.Module):
                 block += [Upsample(wide)] if level and number else []
                 width = wide
                 blocks.append(block)
-        self.output_blocks = nn.ModuleList(nn.ModuleList(block) for block in blocks)
+        self.output_blocks = nn.ModuleList(Layers(block) for block in blocks)
         self.out = nn.Sequential(nn.GroupNorm(4, first), nn.SiLU(), nn.Conv2d(first, 4, 3, padding=1))
         for name, parameter in self.named_parameters():
             if "attn2.to_q" in name or "attn2.to_k" in name:
@@ -159,23 +171,18 @@ class UNet(nn.Module):
     ) -> Tensor:  # fmt: skip
         """The noise: most of it is what is there already, so that pictures stay in range."""
         given = x
-        waves = timesteps[:, None].to(x) * torch.exp(-torch.arange(4, device=x.device) * 2.0)
+        waves = timesteps[:, None].to(x) * torch.exp(-torch.arange(4, device=x.device) * 2.0).to(x)
         emb = self.time_embed(torch.cat([waves.sin(), waves.cos()], 1))
         hs = []
         for block in self.input_blocks:
-            x = self._run(block, x, emb, context)
+            x = block(x, emb, context)
             hs.append(x)
-        x = self._run(self.middle_block, x, emb, context)
+        x = self.middle_block(x, emb, context)
+        if control and control["middle"]:
+            x = x + control["middle"].pop()
         for block in self.output_blocks:
-            x = self._run(block, torch.cat([x, hs.pop()], 1), emb, context)
+            x = block(torch.cat([x, hs.pop()], 1), emb, context)
         return 0.9 * given + 0.3 * self.out(x)
-
-    @staticmethod
-    def _run(block: nn.ModuleList, x: Tensor, emb: Tensor, context: Tensor) -> Tensor:
-        for layer in block:
-            given = emb if isinstance(layer, ResBlock) else context if isinstance(layer, SpatialTransformer) else None
-            x = layer(x) if given is None else layer(x, given)
-        return x
 
 
 class TextLayer(nn.Module):
@@ -302,7 +309,8 @@ class TextEngine:
         parts = []
         for number in range(most):
             chunks = [line[number] if number < len(line) else empty for line in lines]
-            z = model(torch.tensor([chunk.tokens for chunk in chunks]), [chunk.fixes for chunk in chunks])
+            ids = torch.tensor([chunk.tokens for chunk in chunks], device=devices.device)
+            z = model(ids, [chunk.fixes for chunk in chunks])
             before = z.mean()
             z = z * torch.tensor([chunk.multipliers for chunk in chunks]).to(z)[..., None]
             parts.append(z * (before / z.mean()))
@@ -314,11 +322,13 @@ def _halves(word: str) -> list[str]:
 
 
 def networks(in_place: bool = False) -> tuple[UNet, TextModel]:
-    """The same random weights every time; double, so that two ways of one calculation end in one picture."""
+    """The same random weights every time."""
     torch.manual_seed(4)
-    return UNet(in_place).double().eval(), TextModel().double().eval()
+    unet, text = UNet(in_place), TextModel()
+    return unet.to(devices.device, devices.dtype).eval(), text.to(devices.device, devices.dtype).eval()
 
 
 def alphas() -> Tensor:
     """SD's noise schedule."""
-    return torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0)
+    levels = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0)
+    return levels.to(devices.latent_dtype()).to(devices.device)
