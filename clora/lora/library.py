@@ -62,7 +62,7 @@ class LoraLibrary:
 
     def applied(self, use: LoraUse, model: LoraTargets) -> AppliedLora:
         """The LoRA of a tag, resolved on the layers of a model with the tag's strengths."""
-        return resolve_lora(self.file(use.name), model, te=use.te, unet=use.unet, dyn=use.dyn)
+        return resolve_lora(self.file(use.name), model, te=use.te, unet=use.unet, dyn=use.dyn, blocks=use.blocks)
 
 
 def drawn_without(use: LoraUse, error: CLoRAError) -> str:

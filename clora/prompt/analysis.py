@@ -129,8 +129,8 @@ class _Reader:
         uses = [_use(tag) for tag in self.tags if tag.role not in (Role.STYLE, Role.OFF)]
         # Where a concept has several tags of one LoRA, their added weights.
         known = [*self._uses(Role.BACKGROUND), *(use for one in concepts for use in (*one.loras, *one.styles))]
-        summed = {use.name: use for use in known}
-        own = _unique(use if use in known else summed.get(use.name, use) for use in uses)
+        summed = {_without_weight(use): use for use in known}
+        own = _unique(use if use in known else summed.get(_without_weight(use), use) for use in uses)
         return Variant(rendered.resolved.text, self.negative, own, (), ())
 
     def inactive(self, groups: Sequence[Subject]) -> Composition:
@@ -197,7 +197,7 @@ def _texts_of(known: EvidenceSource) -> Callable[[str], list[str]]:
 
 
 def _use(tag: LoraTag) -> LoraUse:
-    return LoraUse(tag.name, tag.te, tag.unet, tag.dyn)
+    return LoraUse(tag.name, tag.te, tag.unet, tag.dyn, tag.blocks)
 
 
 def _unique(uses: Iterable[LoraUse]) -> tuple[LoraUse, ...]:
@@ -206,13 +206,17 @@ def _unique(uses: Iterable[LoraUse]) -> tuple[LoraUse, ...]:
 
 def _added(uses: Iterable[LoraUse]) -> tuple[LoraUse, ...]:
     """The uses, with the weights of a LoRA that is used several times added, as the WebUI does."""
-    added: dict[tuple[str, int | None], LoraUse] = {}
+    added: dict[LoraUse, LoraUse] = {}
     for use in uses:
-        other = added.get((use.name, use.dyn))
-        added[use.name, use.dyn] = (
-            use if other is None else replace(other, te=other.te + use.te, unet=other.unet + use.unet)
-        )
+        key = _without_weight(use)
+        other = added.get(key)
+        added[key] = use if other is None else replace(other, te=other.te + use.te, unet=other.unet + use.unet)
     return tuple(added.values())
+
+
+def _without_weight(use: LoraUse) -> LoraUse:
+    """What uses have in common whose weights add."""
+    return replace(use, te=0.0, unet=0.0)
 
 
 def _concept(

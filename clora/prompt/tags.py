@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from ..errors import CLoRAError, cut
+from ..lora.block_weights import read_block_weights
 from .region import Region, parse_region
 from .render import Edit, render
 from .text import Span
@@ -19,6 +20,7 @@ _TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>")
 MAX_WEIGHT = 1000
 """Larger weights overflow in half precision, and draw nothing long before."""
 _PRESET = re.compile(r"(?!(?:nan|inf|infinity)$)[A-Za-z][\w-]*", re.IGNORECASE)
+_LBW = re.compile(r"^\s*(?:lbw|w)=")
 _OWN_ARGUMENTS = ("te", "unet", "dyn", "words", "nth", "trigger", "role", "place")
 
 
@@ -39,8 +41,8 @@ class LoraTag:
     `te` and `unet` are the strengths of the text encoder's and the UNet's half; `dyn` keeps only that many ranks
     (None: all). `words` is the raw text ("cat", or "cat#2" for the second "cat"), `role_words` that of
     `role=style@WORDS`. `region` is what `place=` asks for. `role_given` and `weight_given` are true if the tag has
-    them, false for the default. `ignored` holds the arguments of other extensions as written ("lbw=OUTALL"). `span`
-    is the tag itself in the prompt.
+    them, false for the default. `blocks` are the weights by block of the UNet (`lbw=1,0,...`), empty without any.
+    `ignored` holds the arguments of other extensions as written ("lbw=OUTALL"). `span` is the tag itself in the prompt.
     """
 
     name: str
@@ -56,6 +58,7 @@ class LoraTag:
     role_words: str | None = None
     role_given: bool = False
     weight_given: bool = False
+    blocks: tuple[float, ...] = ()
     ignored: tuple[str, ...] = ()
 
 
@@ -117,11 +120,11 @@ def _parse_tag(match: re.Match[str]) -> LoraTag:
     if not name:
         raise CLoRAError(f"There is no LoRA name in {where}: write it as <lora:name:1>.")
     positional = [item for item in items if "=" not in item]
-    positional, blocks = _without_block_weights(positional)
+    positional, others = _without_block_weights(positional)
     named = _named_arguments([item for item in items if "=" in item], where)
     own = {key: value for key, value in named.items() if key in _OWN_ARGUMENTS}
     ignored = [f"{key}={value}" for key, value in named.items() if key not in _OWN_ARGUMENTS]
-    ignored += [*positional[3:], *blocks]
+    blocks, ignored = _block_weights([*ignored, *positional[3:], *others])
     te = _weight(own.get("te", positional[0] if positional else "1"), where)
     unet = _weight(own.get("unet", positional[1]), where) if len(positional) > 1 else te
     if "unet" in own:
@@ -142,6 +145,7 @@ def _parse_tag(match: re.Match[str]) -> LoraTag:
         role_words=role_words,
         role_given="role" in own,
         weight_given=bool(positional) or "te" in own or "unet" in own,
+        blocks=blocks,
         ignored=tuple(ignored),
     )
 
@@ -167,6 +171,16 @@ def _without_block_weights(positional: list[str]) -> tuple[list[str], list[str]]
         if i and ("," in item or _PRESET.fullmatch(item.strip())):
             return positional[:i], positional[i:]
     return positional, []
+
+
+def _block_weights(others: list[str]) -> tuple[tuple[float, ...], list[str]]:
+    """The first list of weights by block, and the other arguments: further lists, and presets that only their
+    extension knows."""
+    for i, item in enumerate(others):
+        found = read_block_weights(_LBW.sub("", item), MAX_WEIGHT)
+        if found is not None:
+            return found, others[:i] + others[i + 1 :]
+    return (), others
 
 
 def _weight(text: str, where: str) -> float:
