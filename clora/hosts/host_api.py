@@ -25,7 +25,8 @@ from ..lora.user_metadata import LoraNotes, read_notes
 
 __all__ = ["AlwaysVisible", "Script", "SdConditioning", "script_callbacks", "scripts"]
 
-_COMMENT = re.compile(r"\n?#[^\n]*(?:\n|$)")
+_COMMENTS = (re.compile(r"(?:\A|\n)#[^\n]*(?:\n|\Z)"), re.compile(r"#[^\n]*(?:\n|\Z)"))
+"""Whole lines first, then the ends of lines."""
 
 Script = scripts.Script
 AlwaysVisible = scripts.AlwaysVisible
@@ -178,7 +179,17 @@ def without_comments(text: str) -> str:
     Source: modules/processing_scripts/comments.py of AUTOMATIC1111 1.10. Scripts get prompts without comments; only a
     prompt from the panel or the API still has them.
     """
-    return _COMMENT.sub("\n", text) if option("enable_prompt_comments", False) else text
+    for comment in _COMMENTS if option("enable_prompt_comments", False) else ():
+        text = comment.sub("\n", text)
+    return text
+
+
+def with_styles(prompt: str, negative: str, names: Sequence[str]) -> tuple[str, str]:
+    """Both prompts with the texts of the selected styles, as the WebUI merges them before it draws."""
+    known = getattr(shared, "prompt_styles", None)
+    if known is None or not names:
+        return prompt, negative
+    return known.apply_styles_to_prompt(prompt, names), known.apply_negative_styles_to_prompt(negative, names)
 
 
 def prompt_steps(p: Any, hires: bool) -> PromptSteps:

@@ -7,7 +7,8 @@ import enum
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from ..errors import CLoRAError, cut
@@ -43,6 +44,7 @@ class LoraTag:
     `role=style@WORDS`. `region` is what `place=` asks for. `role_given` and `weight_given` are true if the tag has
     them, false for the default. `blocks` are the weights by block of the UNet (`lbw=1,0,...`), empty without any.
     `ignored` holds the arguments of other extensions as written ("lbw=OUTALL"). `span` is the tag itself in the prompt.
+    `mistake` says what cannot be read in it; then the rest holds what can.
     """
 
     name: str
@@ -60,6 +62,7 @@ class LoraTag:
     weight_given: bool = False
     blocks: tuple[float, ...] = ()
     ignored: tuple[str, ...] = ()
+    mistake: str = ""
 
 
 def parse_tags(prompt: str) -> tuple[LoraTag, ...]:
@@ -70,22 +73,39 @@ def parse_tags(prompt: str) -> tuple[LoraTag, ...]:
     Raises: CLoRAError for an empty name, a weight that is not a finite number, an unknown role, a misspelled argument;
     one message names the mistakes of all tags.
     """
-    tags, mistakes = read_tags(prompt)
+    tags = read_tags(prompt)
+    mistakes = [tag.mistake for tag in tags if tag.mistake]
     if mistakes:
         raise CLoRAError(" ".join(dict.fromkeys(mistakes)))
     return tags
 
 
-def read_tags(prompt: str) -> tuple[tuple[LoraTag, ...], list[str]]:
-    """The tags that can be read, and the mistakes in the others."""
-    tags: list[LoraTag] = []
-    mistakes: list[str] = []
-    for match in _TAG.finditer(prompt):
-        try:
-            tags.append(_parse_tag(match))
-        except CLoRAError as error:
-            mistakes.append(str(error))
-    return tuple(tags), mistakes
+def read_tags(prompt: str) -> tuple[LoraTag, ...]:
+    """Every tag of the prompt; of one with a mistake what can be read."""
+    return tuple(_read_tag(match) for match in _TAG.finditer(prompt))
+
+
+def _read_tag(match: re.Match[str]) -> LoraTag:
+    name, *items = match.group(1).split(":")
+    span = Span(*match.span())
+    try:
+        return _parse_tag(name, items, span, match.group())
+    except CLoRAError as error:
+        mistake = str(error)
+    weights = [item for item in items if "=" not in item]
+    parts = [weights, *([item] for item in items if "=" in item)]
+    readable = [item for part in parts if _is_readable(name, part) for item in part]
+    with suppress(CLoRAError):  # each by itself can be read, but not together
+        return replace(_parse_tag(name, readable, span, match.group()), mistake=mistake)
+    return LoraTag(name.strip(), span, mistake=mistake)
+
+
+def _is_readable(name: str, items: list[str]) -> bool:
+    try:
+        _parse_tag(name, items, Span(0, 0), "")
+    except CLoRAError:
+        return False
+    return True
 
 
 def has_tags(prompt: str, count: int) -> bool:
@@ -114,9 +134,8 @@ def parse_role(value: str, where: str) -> tuple[Role, str | None]:
     )
 
 
-def _parse_tag(match: re.Match[str]) -> LoraTag:
-    name, *items = match.group(1).split(":")
-    name, where = name.strip(), f"the tag {cut(match.group())}"
+def _parse_tag(name: str, items: list[str], span: Span, written: str) -> LoraTag:
+    name, where = name.strip(), f"the tag {cut(written)}"
     if not name:
         raise CLoRAError(f"There is no LoRA name in {where}: write it as <lora:name:1>.")
     positional = [item for item in items if "=" not in item]
@@ -133,7 +152,7 @@ def _parse_tag(match: re.Match[str]) -> LoraTag:
     words, role_words = _with_occurrence(own, role, role_words, where)
     return LoraTag(
         name=name,
-        span=Span(*match.span()),
+        span=span,
         te=te,
         unet=unet,
         dyn=_rank(own.get("dyn", positional[2] if len(positional) > 2 else None), where),
