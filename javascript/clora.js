@@ -3,7 +3,7 @@
     "use strict";
 
     const CELL = ".clora-table [data-key]", ROW = ".clora-table tbody tr", CHIP = ".clora-chip", NAME = ".clora-row";
-    let changes = 0, pending = 0; // number of changed cells so far, and of the one that the server has not answered yet
+    let pending = 0, queue = Promise.resolve(); // changes that the server has not answered yet
     let last = null; // the control of a table that had the focus last, until another part of the page gets it
     const chosen = {}; // by tab, the LoRA whose row is chosen
 
@@ -92,29 +92,50 @@
 
     // ------------------------------------------------------------------ changes
 
+    // gradio 3 drops an event while the one before it is answered, so changes are sent one after the other.
     function send(element, lora, key, value) {
-        const box = part(tabOf(element), "clora_cell");
-        if (!box) return;
-        waitForAnswer(element);
-        // The time makes a repeated change a new value; otherwise gradio would not notice it.
-        box.value = JSON.stringify({lora, key, value, at: Date.now()});
-        box.dispatchEvent(new Event("input", {bubbles: true}));
+        const tab = tabOf(element);
+        pending += 1;
+        queue = queue.then(() => sendNow(tab, element, {lora, key, value})).then(() => { pending -= 1; });
     }
 
     // The new corrections come from the server. Until then Generate would send the old ones, so it waits.
-    function waitForAnswer(element) {
-        const tab = tabOf(element), box = part(tab, "clora_corrections");
-        const shown = () => box.value + texts(tab, "clora_message");
-        const before = shown(), until = Date.now() + 1500, mine = ++changes;
-        pending = mine;
-        const poll = setInterval(() => {
-            const same = shown() === before;
-            if (same && Date.now() < until) return;
-            clearInterval(poll);
-            if (same && element.matches("input")) element.value = element.defaultValue; // what CLoRA chose counts again
-            if (pending === mine) pending = 0;
-        }, 30);
+    function sendNow(tab, element, change) {
+        const box = part(tab, "clora_cell"), corrections = part(tab, "clora_corrections");
+        if (!box) return null;
+        const shown = () => corrections.value + texts(tab, "clora_message");
+        const before = shown(), until = Date.now() + 1500;
+        // The time makes a repeated change a new value; otherwise gradio would not notice it.
+        box.value = JSON.stringify({...change, at: Date.now()});
+        box.dispatchEvent(new Event("input", {bubbles: true}));
+        return new Promise((done) => {
+            const poll = setInterval(() => {
+                const same = shown() === before;
+                if (same && Date.now() < until) return;
+                clearInterval(poll);
+                if (same && element.matches("input")) element.value = element.defaultValue; // CLoRA's choice again
+                readAgain(tab, 5);
+                setTimeout(done, 60);
+            }, 30);
+        });
     }
+
+    // The table is read again when the corrections change; if gradio has dropped that, the button reads it.
+    const readings = {};
+    function readAgain(tab, tries) {
+        clearTimeout(readings[tab]);
+        readings[tab] = setTimeout(() => {
+            const table = root().querySelector(`#${tab}_clora_table [data-corrections]`), box = part(tab, "clora_corrections");
+            if (!table || !tries || table.dataset.corrections === box.value) return;
+            root().querySelector(`#${tab}_clora_refresh`).click();
+            readAgain(tab, tries - 1);
+        }, 500);
+    }
+
+    document.addEventListener("input", (event) => {
+        const box = within(event, "#txt2img_clora_corrections, #img2img_clora_corrections");
+        if (box) readAgain(box.id.startsWith("img2img") ? "img2img" : "txt2img", 5);
+    });
 
     document.addEventListener("click", (event) => {
         const button = within(event, "#txt2img_generate, #img2img_generate");

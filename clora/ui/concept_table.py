@@ -30,11 +30,11 @@ def message_html(report: Report) -> str:
     return problem_html(report.problem) if report.problem else notes_html(report.notes)
 
 
-def table_html(rows: Sequence[ReportRow], choices: Sequence[ReportChoice] = ()) -> str:
-    """The table with the words to choose from below it, "" without rows.
+def table_html(rows: Sequence[ReportRow], choices: Sequence[ReportChoice] = (), corrections: str = "") -> str:
+    """The table with the words to choose from below it, "" without rows; `corrections` is the text that was read.
 
-    javascript/clora.js sends changed cells and chosen words to the server, and shows the sentence about scrolling if
-    the table is wider than the panel.
+    javascript/clora.js sends changed cells and chosen words to the server, shows the sentence about scrolling if the
+    table is wider than the panel, and has the prompt read again if the corrections are others by now.
     """
     if not rows:
         return ""
@@ -42,7 +42,9 @@ def table_html(rows: Sequence[ReportRow], choices: Sequence[ReportChoice] = ()) 
     body = "".join(map(_row_html, rows))
     table = f'<table class="clora-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     sideways = '<p class="clora-sideways">Scroll the table sideways to see all columns.</p>'
-    return f'<div class="clora-wide">{sideways}<div class="clora-scroll">{table}</div></div>{_choices_html(choices)}'
+    scroll = f'{sideways}<div class="clora-scroll">{table}</div>'
+    read = html.escape(corrections, quote=True)
+    return f'<div class="clora-wide" data-corrections="{read}">{scroll}</div>{_choices_html(choices)}'
 
 
 def _row_html(row: ReportRow) -> str:
@@ -69,8 +71,10 @@ def _name_cell(row: ReportRow) -> str:
     """The name, which chooses the row, and why the LoRA has its role and words."""
     name = html.escape(row.lora, quote=True)
     button = f'<button type="button" class="clora-row" data-lora="{name}" aria-pressed="false">{name}</button>'
-    kind = "clora-why clora-problem" if row.wrong or not row.lora else "clora-why"
-    why = f'<span class="{kind}">{html.escape(row.why)}</span>' if row.why else ""
+    why = f'<span class="clora-why">{html.escape(row.why)}</span>' if row.why else ""
+    if row.problem:  # the whole of it is in the message above the table
+        first, full = row.problem.partition(": ")[0], html.escape(row.problem, quote=True)
+        why = f'<span class="clora-why clora-problem" title="{full}">{html.escape(first)}</span>'
     return (button if row.lora else "") + why
 
 

@@ -41,7 +41,7 @@ def read_with(reader: Reader) -> Callable[..., Answer]:
         texts = (printable(prompt or ""), printable(negative or ""), corrections or "")
         report = reader(*texts, *values[len(SETTINGS) :])
         concepts = len(report.variants) - 1 if report.composes and not report.problem else 0
-        table = table_html(report.rows, report.choices)
+        table = table_html(report.rows, report.choices, corrections or "")
         return cost_html(concepts, steps, values), message_html(report), table, concepts
 
     return read

@@ -39,13 +39,11 @@ def report(
     rows = made.all()
     if note:
         rows = with_uncertain(prompt, text, rows)
-    problem = problem or message
-    if problem and note:  # another text of the prompt may have none
-        return Report(
-            False, rows, made.choices(), notes=(note, f"The text that was read cannot be composed: {problem}")
-        )
-    if problem or composition is None:
-        return Report(False, rows, made.choices(), notes=(note,) if note else (), problem=problem)
+    if problem or (message and not note):
+        return Report(False, rows, made.choices(), notes=(note,) if note else (), problem=problem or message)
+    if message or composition is None:  # another text of the prompt may be possible
+        said = f"The text that was read cannot be composed: {message}"
+        return Report(False, rows, made.choices(), notes=(note, said))
     told = (note, composition.note, *composition.warnings, *_preferred_weights(composition, rows, sources.notes_of))
     return Report(
         composition.composes, rows, made.choices(), tuple(variant.text for variant in composition.variants),

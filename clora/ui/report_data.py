@@ -32,7 +32,9 @@ class ReportRow:
     corrected: tuple[str, ...] = ()
     """Fields that a correction sets."""
     why: str = ""
-    """Where the role and the words come from: "from its training tags", "its name says "style"", or what is wrong."""
+    """Where the role and the words come from: "from its training tags", "its name says "style"", or the problem."""
+    problem: str = ""
+    """What is wrong with this LoRA or its tag, "" if nothing is."""
     wrong: tuple[str, ...] = ()
     """Fields whose value cannot be used; "lora" if there is no such LoRA."""
     concept: int | None = None

@@ -73,7 +73,8 @@ class ReportRows:
             ", ".join(concept.triggers) if concept and not tag.role_words else tag.trigger or "",
             tokens[reading.concept] if reading.concept is not None and tokens else (),
             tag.region.text if tag.region else "", fixed=self._fixed.get(tag.name, ()),
-            corrected=_corrected(given), why=reading.problem or reading.why, wrong=reading.wrong,
+            corrected=_corrected(given), why=reading.problem or reading.why, problem=reading.problem,
+            wrong=reading.wrong,
             concept=reading.concept, by_block=bool(tag.blocks),
         )  # fmt: skip
         return self._with_offer(self._as_typed(self._if_missing(row), given))
@@ -81,7 +82,9 @@ class ReportRows:
     def _if_missing(self, row: ReportRow) -> ReportRow:
         """The row saying so if its LoRA does not exist."""
         error = self.missing(row.lora) if row.lora else None
-        return row if error is None else replace(row, why=str(error), wrong=(*row.wrong, "lora"))
+        if error is None:
+            return row
+        return replace(row, why=str(error), problem=str(error), wrong=(*row.wrong, "lora"))
 
     def _as_typed(self, row: ReportRow, given: WordsOverride) -> ReportRow:
         """The row with a correction's value where it is wrong, so that it can be corrected."""
