@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..embedded import EMBEDDED_LORAS
 from ..errors import CLoRAError, cut, printable
-from ..lora.library import LoraLibrary
-from ..lora.user_metadata import LoraNotes, read_notes
+from ..lora.library import LoraLibrary, PathCache
+from ..lora.user_metadata import notes_of_files
 from ..prompt import Composition, analyze
 from ..prompt.evidence import EvidenceSource, evidence_of_files
 from ..ui.corrected_prompt import corrected_prompt
@@ -37,10 +37,6 @@ class Session:
         """What files and notes tell about a LoRA; tensors are not read."""
         return evidence_of_files(self.files.path)
 
-    def notes(self, name: str) -> LoraNotes:
-        """The user's notes about a LoRA, from the file beside it."""
-        return read_notes(self.files.path(name))
-
 
 def read_prompt(
     prompt: str, negative: str, corrections: str, session: Session, layout: Callable[[Path | None], Layout | None]
@@ -54,9 +50,10 @@ def read_prompt(
         corrected_prompt(prompt, given)  # the page draws it
     except CLoRAError as error:
         problem = problem or str(error)
+    files = PathCache(session.files.path)
     sources = Sources(
-        evidence=session.evidence, check=session.files.path, loads_all=True, layout=layout(session.model),
-        notes_of=session.notes,
+        evidence=evidence_of_files(files), check=files, loads_all=True, layout=layout(session.model),
+        notes_of=notes_of_files(files),
     )  # fmt: skip
     return report(prompt, negative, corrections=given, sources=sources, problem=problem)
 

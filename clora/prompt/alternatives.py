@@ -57,9 +57,10 @@ def uncertain_tags(prompt: str) -> tuple[list[LoraTag], Counter[str]]:
     inside = _alternative_spans(prompt)
     for tag in read_tags(prompt):
         text = prompt[slice(*tag.span)]
-        if written[text] > 0:
-            written[text] -= 1
-            absent[text] += any(span.start <= tag.span.start < span.end for span in inside)
+        chosen = one_possible_text(text)  # alternatives inside a tag: <lora:{a|b}:1>
+        if written[chosen] > 0:
+            written[chosen] -= 1
+            absent[chosen] += chosen != text or any(span.start <= tag.span.start < span.end for span in inside)
         else:
             missing.append(tag)
     return missing, absent

@@ -72,12 +72,18 @@ class Survey:
         """What was found about every tag, in the order of the prompt."""
         of_tag = {i: number for number, group in enumerate(self.groups) for i in group.tags}
         unmet = {i: (group, message) for group, message in self.unmet for i in group.tags}
-        return [self._reading(i, tag, of_tag.get(i), unmet.get(i)) for i, tag in enumerate(self.tags_of_host)]
+        problems: dict[int, list[Problem]] = {}
+        for problem in self.problems:
+            for i in problem.tags:
+                problems.setdefault(i, []).append(problem)
+        return [
+            self._reading(i, tag, of_tag.get(i), unmet.get(i), problems.get(i, []))
+            for i, tag in enumerate(self.tags_of_host)
+        ]
 
     def _reading(
-        self, i: int, tag: LoraTag, concept: int | None, unmet: tuple[Subject, str] | None
-    ) -> TagReading:  # fmt: skip
-        own = [problem for problem in self.problems if i in problem.tags]
+        self, i: int, tag: LoraTag, concept: int | None, unmet: tuple[Subject, str] | None, own: Sequence[Problem]
+    ) -> TagReading:
         problem = " ".join(dict.fromkeys(one.message for one in own))
         wrong = tuple(dict.fromkeys(one.field for one in own if one.field))
         if concept is not None:

@@ -71,6 +71,7 @@ def _loaded(composition: Composition, sources: Sources) -> list[str]:
 
 
 def _missing(sources: Sources, name: str) -> CLoRAError | None:
+    """The error that a LoRA does not exist, None if it does."""
     try:
         if sources.check is not None:
             sources.check(name)

@@ -96,7 +96,7 @@ class ReportRows:
         """The row with the activation text as a possible trigger, unless the prompt has it, which all variants read."""
         if self.sources.notes_of is None or row.role != "concept" or row.trigger or "trigger" in row.fixed:
             return row
-        words = self.sources.notes_of(row.lora).activation
+        words = "" if "lora" in row.wrong else self.sources.notes_of(row.lora).activation
         text = " ".join(self.found.base.text.split())
         present = re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text, re.IGNORECASE)
         return row if present else replace(row, offered=words)

@@ -10,7 +10,8 @@ from ..errors import CLoRAError
 from ..hosts import host_api
 from ..hosts.baseline_render import BASELINE, baseline_images
 from ..hosts.model_factory import loaded_model
-from ..lora.library import LoraLibrary
+from ..lora.library import LoraLibrary, PathCache
+from ..lora.user_metadata import notes_of_files
 from ..prompt.evidence import evidence_of_files
 from ..settings import Settings
 from ..settings.infotext import PREFIX, infotext_fields
@@ -148,12 +149,16 @@ def read_prompt(prompt: str, negative: str, corrections: Any, styles: Sequence[s
     sources = Sources(layout=_layout(), alternatives=True)
     try:
         loras = host_api.HostLoras()
+        files = PathCache(LoraLibrary(loras).path)
         sources = replace(
-            sources, evidence=evidence_of_files(loras.__getitem__), check=LoraLibrary(loras).path, notes_of=loras.notes
-        )
+            sources, evidence=evidence_of_files(files), check=files, notes_of=notes_of_files(files)
+        )  # fmt: skip
     except CLoRAError as error:
         problem = problem or str(error)
-    prompt, negative = host_api.with_styles(prompt, negative, styles or ())
+    try:
+        prompt, negative = host_api.with_styles(prompt, negative, styles or ())
+    except CLoRAError as error:
+        problem = problem or str(error)
     prompt, negative = host_api.without_comments(prompt), host_api.without_comments(negative)
     return report(prompt, negative, corrections=given, sources=sources, problem=problem)
 

@@ -47,8 +47,8 @@ def test_time_and_rows(settings: dict[str, Any], concepts: int, time: float, row
 
 def test_the_sentence_has_one_number_and_its_range() -> None:
     assert estimate(Settings("exact"), 2, 20).sentence == (
-        "About 9.3 times the time of a plain picture (8.5 to 10.2). Memory: 6 rows of the UNet at once (a plain picture "
-        "has 2)."
+        "About 9.3 times the time of a plain picture (8.5 to 10.2). Memory: 6 rows of the UNet at once (a plain "
+        "picture has 2)."
     )
     assert estimate(Settings(), 2, 20).sentence.startswith(
         "About 2.5 times the time of a plain picture (2.3 to 3.4). Memory: 3 rows"
@@ -124,8 +124,6 @@ def test_a_counted_run_of_the_embedded_model_lies_in_the_range(preset: str, seed
 
     pipe, settings = load_pipeline(None, device="cpu"), Settings(preset)
     counted = Counter(pipe.unet, settings, 2)
-    compose(
-        pipe, DEMO_PROMPT, loras=EMBEDDED_LORAS, seed=seed, steps=20, guidance=EMBEDDED_GUIDANCE, settings=settings
-    )
+    compose(pipe, DEMO_PROMPT, loras=EMBEDDED_LORAS, seed=seed, steps=20, guidance=EMBEDDED_GUIDANCE, settings=settings)
     cost, found = counted.cost(20), estimate(settings, 2, 20)
     assert found.least <= cost <= found.most, (cost, found.sentence)

@@ -173,7 +173,8 @@ class Tab:
 
 
 _TABLE = """
-const [table, words] = [".clora-wide", ".clora-choices"].map((one) => document.querySelector(one).getBoundingClientRect());
+const parts = [".clora-wide", ".clora-choices"].map((one) => document.querySelector(one));
+const [table, words] = parts.map((one) => one.getBoundingClientRect());
 return [table.left, table.top + scrollY, table.right, words.bottom + scrollY].map(Math.round);
 """
 

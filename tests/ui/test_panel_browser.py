@@ -153,8 +153,11 @@ def test_a_style_is_read_with_the_prompt(tab: PanelTab) -> None:
     tab.read("a <lora:cat:1> cat # a <lora:nobody:1> hen")
     tab.wait(lambda: len(tab.all(".clora-table tbody tr")) == 1, "the cat alone")
     tab.click("#txt2img_styles input")
-    tab.wait(lambda: [one for one in tab.all("#txt2img_styles ul li, ul.options li") if one.is_displayed()], "the styles")
-    next(one for one in tab.all("#txt2img_styles ul li, ul.options li") if one.is_displayed()).click()
+
+    def styles() -> list[Any]:
+        return [one for one in tab.all("#txt2img_styles ul li, ul.options li") if one.is_displayed()]
+
+    tab.wait(styles, "the styles")[0].click()
     tab.click("#txt2img_clora_refresh")
     tab.wait(lambda: tab.all("tr[data-lora=dog][data-words=dog]"), "the style's LoRA")
     assert "2 concepts" in tab.text("#txt2img_clora_cost")
@@ -178,18 +181,22 @@ function background(element) {
     for (let one = element; one; one = one.parentElement) layers.push(channels(getComputedStyle(one).backgroundColor));
     return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255, 1]);
 }
-const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+const linear = (v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+const light = (rgb) => [0.2126, 0.7152, 0.0722].reduce((sum, part, i) => sum + part * linear(rgb[i] / 255), 0);
 const found = [];
-const parts = ".clora-row, .clora-why, .clora-chip:enabled, .clora-chip small, .clora-choices p, .clora-table td, .clora-table th";
-for (const one of document.querySelectorAll(parts)) {
+const parts = ".clora-row, .clora-why, .clora-table td, .clora-table th, .clora-choices p";
+const chips = ".clora-chip:enabled, .clora-chip small";
+for (const one of document.querySelectorAll(`${parts}, ${chips}`)) {
     if (!one.offsetParent || !one.textContent.trim()) continue;
     const below = background(one), colour = channels(getComputedStyle(one).color);
     let alpha = colour[3];
-    for (let up = one; up && !up.matches("#txt2img_clora_table"); up = up.parentElement) alpha *= getComputedStyle(up).opacity;
+    for (let up = one; up && !up.matches("#txt2img_clora_table"); up = up.parentElement) {
+        alpha *= getComputedStyle(up).opacity;
+    }
     const text = over([...colour.slice(0, 3), alpha], below);
     const [a, b] = [light(text), light(below)].sort((x, y) => y - x);
-    if ((a + 0.05) / (b + 0.05) < 4.5) found.push([one.className, one.textContent.slice(0, 30), (a + 0.05) / (b + 0.05)]);
+    const contrast = (a + 0.05) / (b + 0.05);
+    if (contrast < 4.5) found.push([one.className, one.textContent.slice(0, 30), contrast]);
 }
 return found;
 """

@@ -234,6 +234,12 @@ def test_alternatives_are_told_and_never_an_error() -> None:
     assert not any("anew" in note for note in read(prompt).notes)
 
 
+def test_alternatives_inside_a_tag() -> None:
+    found = read("a <lora:{one|two}:{0.5|1}> cat and a <lora:three:1> dog", alternatives=True)
+    assert [(row.lora, row.weight, row.words) for row in found.rows] == [("one", "0.5", "cat"), ("three", "1", "dog")]
+    assert [IN_ALTERNATIVE in row.why for row in found.rows] == [True, False]
+
+
 def test_a_wildcard_may_hide_the_words() -> None:
     found = read("a <lora:one:1:words=cat> __animal__ and a <lora:two:1> dog", alternatives=True)
     assert found.problem == ""

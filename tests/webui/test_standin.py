@@ -639,6 +639,11 @@ def test_the_selected_styles_are_read(host: Host, monkeypatch: pytest.MonkeyPatc
         assert [row.words for row in found.rows] == ["cat", "dog"]
         assert any("negative prompt are ignored" in note for note in found.notes)
     assert [choice.value for choice in read_prompt(prompt, "", "", ["hens"]).choices] == ["cat", "two hens", "hens"]
+    # Forge has headings among its styles, without a text.
+    monkeypatch.setitem(texts, "---- STYLES ----", (None, None))
+    heading = read_prompt(prompt, "", "", ["---- STYLES ----"])
+    assert 'the selected styles "---- STYLES ----"' in heading.problem
+    assert [row.words for row in heading.rows] == ["cat"]
 
 
 def test_what_is_read_is_what_a_job_composes(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
