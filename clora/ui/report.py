@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 
 from ..errors import CLoRAError
+from ..lora.library import drawn_without
 from ..lora.user_metadata import LoraNotes
 from ..prompt import Composition, WordsOverride
 from ..prompt.alternatives import drawn_note, one_possible_text
@@ -44,7 +45,9 @@ def report(
     if message or composition is None:  # another text of the prompt may be possible
         said = f"The text that was read cannot be composed: {message}"
         return Report(False, rows, made.choices(), notes=(note, said))
-    told = (note, composition.note, *composition.warnings, *_preferred_weights(composition, rows, sources.notes_of))
+    without = [drawn_without(use, error) for use in composition.left if (error := missing(use.name)) is not None]
+    weights = _preferred_weights(composition, rows, sources.notes_of)
+    told = (note, composition.note, *composition.warnings, *without, *weights)
     return Report(
         composition.composes, rows, made.choices(), tuple(variant.text for variant in composition.variants),
         tuple(one for one in told if one),
@@ -66,7 +69,8 @@ def _loaded(composition: Composition, sources: Sources) -> list[str]:
     uses = [use for variant in composition.variants for use in variant.loras]
     if sources.loads_all:
         uses += [use for concept in composition.concepts for use in (*concept.loras, *concept.styles)]
-        uses += [*composition.styles, *composition.background, *composition.off]
+        uses += [*composition.styles, *composition.background]
+    uses = [use for use in uses if use not in composition.left]  # without a file they are left out with a note
     return list(dict.fromkeys(use.name for use in uses))
 
 
