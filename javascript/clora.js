@@ -1,19 +1,23 @@
-// CLoRA's table of concepts: sends changed cells to the server, and selects a clicked row's subject words in the prompt.
+// CLoRA's table of concepts: sends changed cells and chosen words to the server, and selects a row's words in the prompt.
 (function () {
     "use strict";
 
-    const CELL = ".clora-table [data-key]";
-    let changes = 0, pending = 0; // number of changed cells so far, and of the one that the server has not answered yet
-    let lastCell = null; // the cell that had the focus last, until another part of the page gets it
+    const CELL = ".clora-table [data-key]", ROW = ".clora-table tbody tr", CHIP = ".clora-chip", NAME = ".clora-row";
+    let pending = 0, queue = Promise.resolve(); // changes that the server has not answered yet
+    let last = null; // the control of a table that had the focus last, until another part of the page gets it
+    const chosen = {}; // by tab, the LoRA whose row is chosen
 
-    function all(element, name, kinds) {
-        const root = typeof gradioApp === "function" ? gradioApp() : document;
-        const tab = element.closest("[id$='_clora_table']").id.startsWith("img2img") ? "img2img" : "txt2img";
-        return [...root.querySelectorAll(kinds.map((kind) => `#${tab}_${name} ${kind}`).join(", "))];
+    const within = (event, selector) => (event.target.closest ? event.target.closest(selector) : null);
+    const root = () => (typeof gradioApp === "function" ? gradioApp() : document);
+    const tableOf = (element) => element.closest("[id$='_clora_table']");
+    const tabOf = (element) => (tableOf(element).id.startsWith("img2img") ? "img2img" : "txt2img");
+
+    function all(tab, name, kinds) {
+        return [...root().querySelectorAll(kinds.map((kind) => `#${tab}_${name} ${kind}`).join(", "))];
     }
 
-    const part = (element, name) => all(element, name, ["textarea", "input"])[0];
-    const texts = (element, name) => all(element, name, ["p"]).map((one) => one.textContent).join("\n");
+    const part = (tab, name) => all(tab, name, ["textarea", "input"])[0];
+    const texts = (tab, name) => all(tab, name, ["p"]).map((one) => one.textContent).join("\n");
 
     function findWords(text, words) {
         const parsed = words.match(/^(.*?)(?: \((\d+)\.\))?$/);
@@ -27,31 +31,114 @@
         return [at, at + parsed[1].length];
     }
 
-    document.addEventListener("click", (event) => {
-        const row = event.target.closest && event.target.closest(".clora-table tbody tr");
-        if (!row || !row.dataset.words || event.target.closest(`${CELL}, .clora-take`)) return;
-        const box = part(row, "prompt");
-        const range = box && findWords(box.value, row.dataset.words);
-        if (!range) return;
-        box.focus();
-        box.setSelectionRange(...range);
-    });
+    // ------------------------------------------------------------------ a row, then its words
 
-    // The new corrections come from the server. Until then Generate would send the old ones, so it waits.
-    function waitForAnswer(cell) {
-        const box = part(cell, "clora_corrections");
-        const shown = () => box.value + texts(cell, "clora_message");
-        const before = shown(), until = Date.now() + 1500, mine = ++changes;
-        pending = mine;
-        const poll = setInterval(() => {
-            if (shown() === before && Date.now() < until) return;
-            clearInterval(poll);
-            if (pending === mine) pending = 0;
-        }, 30);
+    // Marks the chosen row and its words, and enables the words that can be chosen.
+    function mark(table) {
+        const rows = [...table.querySelectorAll(ROW)], lora = chosen[tabOf(table)];
+        const own = rows.filter((row) => lora !== undefined && row.dataset.lora === lora);
+        const state = !own.length ? "none" : own.some((row) => row.dataset.choice === "open") ? "open" : "fixed";
+        rows.forEach((row) => {
+            row.classList.toggle("clora-chosen", own.includes(row));
+            const name = row.querySelector(NAME);
+            if (name) name.setAttribute("aria-pressed", String(own.includes(row)));
+        });
+        const choices = table.querySelector(".clora-choices");
+        if (!choices) return;
+        choices.dataset.choice = state;
+        choices.querySelectorAll(CHIP).forEach((chip) => {
+            chip.disabled = state !== "open";
+            chip.setAttribute("aria-pressed", String(own.length > 0 && chip.dataset.loras.split("\n").includes(lora)));
+        });
+    }
+
+    function markTables() {
+        root().querySelectorAll("[id$='_clora_table']").forEach(mark);
+    }
+
+    function choose(row) {
+        const tab = tabOf(row);
+        chosen[tab] = chosen[tab] === row.dataset.lora ? undefined : row.dataset.lora;
+        mark(tableOf(row));
+    }
+
+    function selectInPrompt(row) {
+        const box = part(tabOf(row), "prompt"), range = row.dataset.words && box && findWords(box.value, row.dataset.words);
+        if (range) box.setSelectionRange(...range);
+        return range ? box : null;
     }
 
     document.addEventListener("click", (event) => {
-        const button = event.target.closest && event.target.closest("#txt2img_generate, #img2img_generate");
+        const row = within(event, ROW);
+        if (!row || !row.dataset.lora || within(event, `${CELL}, .clora-take`)) return;
+        choose(row);
+        selectInPrompt(row); // without the focus, which would scroll to the prompt
+    });
+
+    document.addEventListener("dblclick", (event) => {
+        const row = within(event, ROW), box = row && !within(event, `${CELL}, .clora-take`) && selectInPrompt(row);
+        if (box) box.focus();
+    });
+
+    document.addEventListener("click", (event) => {
+        const chip = within(event, CHIP), lora = chip && chosen[tabOf(chip)];
+        if (!chip || lora === undefined) return;
+        if (chip.getAttribute("aria-pressed") !== "true") return send(chip, lora, "words", chip.dataset.value);
+        const row = [...tableOf(chip).querySelectorAll(ROW)].find((one) => one.dataset.lora === lora);
+        // Words of a correction are taken back; those that CLoRA found only by another role.
+        if (row.dataset.corrected.split(" ").includes("words")) return send(chip, lora, "words", "");
+        send(chip, lora, "role", "off");
+    });
+
+    // ------------------------------------------------------------------ changes
+
+    // gradio 3 drops an event while the one before it is answered, so changes are sent one after the other.
+    function send(element, lora, key, value) {
+        const tab = tabOf(element);
+        pending += 1;
+        queue = queue.then(() => sendNow(tab, element, {lora, key, value})).then(() => { pending -= 1; });
+    }
+
+    // The new corrections come from the server. Until then Generate would send the old ones, so it waits.
+    function sendNow(tab, element, change) {
+        const box = part(tab, "clora_cell"), corrections = part(tab, "clora_corrections");
+        if (!box) return null;
+        const shown = () => corrections.value + texts(tab, "clora_message");
+        const before = shown(), until = Date.now() + 1500;
+        // The time makes a repeated change a new value; otherwise gradio would not notice it.
+        box.value = JSON.stringify({...change, at: Date.now()});
+        box.dispatchEvent(new Event("input", {bubbles: true}));
+        return new Promise((done) => {
+            const poll = setInterval(() => {
+                const same = shown() === before;
+                if (same && Date.now() < until) return;
+                clearInterval(poll);
+                if (same && element.matches("input")) element.value = element.defaultValue; // CLoRA's choice again
+                readAgain(tab, 5);
+                setTimeout(done, 60);
+            }, 30);
+        });
+    }
+
+    // The table is read again when the corrections change; if gradio has dropped that, the button reads it.
+    const readings = {};
+    function readAgain(tab, tries) {
+        clearTimeout(readings[tab]);
+        readings[tab] = setTimeout(() => {
+            const table = root().querySelector(`#${tab}_clora_table [data-corrections]`), box = part(tab, "clora_corrections");
+            if (!table || !tries || table.dataset.corrections === box.value) return;
+            root().querySelector(`#${tab}_clora_refresh`).click();
+            readAgain(tab, tries - 1);
+        }, 500);
+    }
+
+    document.addEventListener("input", (event) => {
+        const box = within(event, "#txt2img_clora_corrections, #img2img_clora_corrections");
+        if (box) readAgain(box.id.startsWith("img2img") ? "img2img" : "txt2img", 5);
+    });
+
+    document.addEventListener("click", (event) => {
+        const button = within(event, "#txt2img_generate, #img2img_generate");
         if (!button || !pending) return;
         event.stopImmediatePropagation();
         event.preventDefault();
@@ -60,41 +147,34 @@
 
     // Ctrl+Enter generates; leaving the cell first commits what was typed.
     document.addEventListener("keydown", (event) => {
-        const cell = event.key === "Enter" && event.target.closest && event.target.closest(CELL);
+        const cell = event.key === "Enter" && within(event, CELL);
         if (cell && (event.ctrlKey || event.metaKey)) cell.blur();
     }, true);
 
     document.addEventListener("change", (event) => {
-        const cell = event.target.closest && event.target.closest(CELL);
-        const box = cell && part(cell, "clora_cell");
-        if (!box) return;
-        waitForAnswer(cell);
-        // The time makes a repeated change a new value; otherwise gradio would not notice it.
-        const {lora, key} = cell.dataset;
-        box.value = JSON.stringify({lora, key, value: cell.value, at: Date.now()});
-        box.dispatchEvent(new Event("input", {bubbles: true}));
+        const cell = within(event, CELL);
+        if (cell) send(cell, cell.dataset.lora, cell.dataset.key, cell.value);
     });
 
     document.addEventListener("click", (event) => {
-        const offer = event.target.closest && event.target.closest(".clora-take");
+        const offer = within(event, ".clora-take");
         if (!offer) return;
         const cell = offer.parentElement.querySelector(CELL);
         cell.value = offer.dataset.value;
         cell.dispatchEvent(new Event("change", {bubbles: true}));
     });
 
-    // The answer replaces the table, including the cell that a keyboard user has just moved to.
+    // The answer replaces the table, including the control that a keyboard user has just moved to.
     document.addEventListener("focusin", (event) => {
-        lastCell = event.target.closest && event.target.closest(CELL);
+        last = within(event, `${CELL}, ${CHIP}, ${NAME}`);
     });
 
     function restoreFocus() {
-        if (!lastCell || lastCell.isConnected || document.activeElement !== document.body) return;
-        const {lora, key} = lastCell.dataset;
-        const cell = [...document.querySelectorAll(CELL)].find(
-            (one) => one.dataset.lora === lora && one.dataset.key === key && one.offsetParent
-        );
-        if (cell) cell.focus({preventScroll: true}); // generating may have scrolled to the picture
+        if (!last || last.isConnected || document.activeElement !== document.body) return;
+        const kind = last.dataset.key ? CELL : last.dataset.value ? CHIP : NAME;
+        const same = (one) => ["lora", "key", "value"].every((name) => one.dataset[name] === last.dataset[name]);
+        const again = [...document.querySelectorAll(kind)].find((one) => same(one) && one.offsetParent);
+        if (again) again.focus({preventScroll: true}); // generating may have scrolled to the picture
     }
 
     // A preset or pasted parameters change many settings at once: the server is asked once for all of them.
@@ -111,15 +191,15 @@
     // A table that is wider than the panel shows a hint, and fades at the edge where it continues.
     const watched = new WeakSet();
 
-    function mark(scroll) {
+    function fade(scroll) {
         const hidden = scroll.scrollWidth - scroll.clientWidth;
         scroll.classList.toggle("clora-more", hidden - scroll.scrollLeft > 2);
         scroll.parentElement.classList.toggle("clora-overflows", hidden > 2);
     }
 
-    const sizes = new ResizeObserver((entries) => entries.forEach((entry) => mark(entry.target)));
+    const sizes = new ResizeObserver((entries) => entries.forEach((entry) => fade(entry.target)));
     document.addEventListener("scroll", (event) => {
-        if (event.target.classList && event.target.classList.contains("clora-scroll")) mark(event.target);
+        if (event.target.classList && event.target.classList.contains("clora-scroll")) fade(event.target);
     }, true);
 
     function watchTables() {
@@ -142,6 +222,7 @@
     if (typeof onUiLoaded === "function") onUiLoaded(() => ["txt2img", "img2img"].forEach((tab) => begin(tab, 20)));
 
     if (typeof onAfterUiUpdate === "function") {
+        onAfterUiUpdate(markTables);
         onAfterUiUpdate(restoreFocus);
         onAfterUiUpdate(watchTables);
     }

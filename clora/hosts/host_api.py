@@ -20,12 +20,12 @@ from modules.prompt_parser import SdConditioning
 
 from ..conditioning.encoding import Encoded
 from ..conditioning.timetable import PromptSteps
-from ..errors import CLoRAError
-from ..lora.user_metadata import LoraNotes, read_notes
+from ..errors import CLoRAError, cut
 
 __all__ = ["AlwaysVisible", "Script", "SdConditioning", "script_callbacks", "scripts"]
 
-_COMMENT = re.compile(r"\n?#[^\n]*(?:\n|$)")
+_COMMENTS = (re.compile(r"(?:\A|\n)#[^\n]*(?:\n|\Z)"), re.compile(r"#[^\n]*(?:\n|\Z)"))
+"""Whole lines first, then the ends of lines."""
 
 Script = scripts.Script
 AlwaysVisible = scripts.AlwaysVisible
@@ -164,13 +164,6 @@ class HostLoras(Mapping[str, Path]):
         entry.read_hash()
         return entry.shorthash or ""
 
-    def notes(self, name: str) -> LoraNotes:
-        """The user's notes beside the file."""
-        try:
-            return read_notes(self[name])
-        except KeyError:
-            return LoraNotes()
-
 
 def without_comments(text: str) -> str:
     """A prompt as the WebUI reads it: without `# comments`, if it has the option and the option is on.
@@ -178,7 +171,24 @@ def without_comments(text: str) -> str:
     Source: modules/processing_scripts/comments.py of AUTOMATIC1111 1.10. Scripts get prompts without comments; only a
     prompt from the panel or the API still has them.
     """
-    return _COMMENT.sub("\n", text) if option("enable_prompt_comments", False) else text
+    for comment in _COMMENTS if option("enable_prompt_comments", False) else ():
+        text = comment.sub("\n", text)
+    return text
+
+
+def with_styles(prompt: str, negative: str, names: Sequence[str]) -> tuple[str, str]:
+    """Both prompts with the texts of the selected styles, as the WebUI merges them before it draws.
+
+    Raises: CLoRAError if the WebUI cannot merge them.
+    """
+    known = getattr(shared, "prompt_styles", None)
+    if known is None or not names:
+        return prompt, negative
+    try:
+        return known.apply_styles_to_prompt(prompt, names), known.apply_negative_styles_to_prompt(negative, names)
+    except Exception as error:  # Forge lists headings among the styles, which have no text
+        listed = ", ".join(f'"{cut(name)}"' for name in names)
+        raise CLoRAError(f"The WebUI cannot use the selected styles {listed}: choose others.") from error
 
 
 def prompt_steps(p: Any, hires: bool) -> PromptSteps:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import CLoRAError, cut
@@ -10,6 +10,9 @@ from .file import LoraFile, find_lora, no_such_lora, read_lora
 from .resolve import AppliedLora, resolve_lora
 from .target import LoraTargets
 from .use import LoraUse
+
+MOST_MISSING = 20
+"""LoRAs that do not exist and are looked for."""
 
 Source = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
 
@@ -62,9 +65,38 @@ class LoraLibrary:
 
     def applied(self, use: LoraUse, model: LoraTargets) -> AppliedLora:
         """The LoRA of a tag, resolved on the layers of a model with the tag's strengths."""
-        return resolve_lora(self.file(use.name), model, te=use.te, unet=use.unet, dyn=use.dyn)
+        return resolve_lora(self.file(use.name), model, te=use.te, unet=use.unet, dyn=use.dyn, blocks=use.blocks)
 
 
 def drawn_without(use: LoraUse, error: CLoRAError) -> str:
     """The note on a LoRA that is left to the host and cannot be used."""
     return f'Drawn without the LoRA "{cut(use.name)}". {error}'
+
+
+class PathCache:
+    """LoRA name -> its file by `find`, looked up once each. Raises: CLoRAError for a LoRA that does not exist.
+
+    To look for such a one lists all files, so after `MOST_MISSING` of them the rest counts as missing.
+    """
+
+    def __init__(self, find: Callable[[str], Path]) -> None:
+        self._find = find
+        self._found: dict[str, Path | CLoRAError] = {}
+        self._left = MOST_MISSING
+
+    def __call__(self, name: str) -> Path:
+        if name not in self._found:
+            self._found[name] = self._look(name)
+        found = self._found[name]
+        if isinstance(found, CLoRAError):
+            raise found
+        return found
+
+    def _look(self, name: str) -> Path | CLoRAError:
+        if not self._left:
+            return CLoRAError(f'There is no LoRA "{name}".')
+        try:
+            return self._find(name)
+        except CLoRAError as error:
+            self._left -= 1
+            return error

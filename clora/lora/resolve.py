@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import CLoRAError
 from .adapter import AdapterSettings
+from .block_weights import block_weight
 from .bundled import BundledEmbedding, bundled_embeddings
 from .compatibility import declared_base_model, model_by_tensors, text_width
 from .file import LoraFile
@@ -61,11 +62,15 @@ class AppliedLora:
         return f'LoRA "{self.name}": {"; ".join(parts)}.' if parts else ""
 
 
-def resolve_lora(lora: LoraFile, model: LoraTargets, *, te: float, unet: float, dyn: int | None = None) -> AppliedLora:
+def resolve_lora(
+    lora: LoraFile, model: LoraTargets, *, te: float, unet: float, dyn: int | None = None,
+    blocks: tuple[float, ...] = (),
+) -> AppliedLora:  # fmt: skip
     """Resolve a LoRA on the loaded model; the model is not changed.
 
     model: the layers of the loaded model (`clora.models.lora.lora_targets`). te, unet: strengths of the
     text encoders and of the UNet. dyn: use only the first ranks of low-rank factors (the scale stays alpha / rank).
+    blocks: weights by block of the UNet, which the strengths are multiplied by.
     Raises: CLoRAError if the LoRA was made for another base model or matches no layer of this one, if it is no LoRA, or
     if it holds empty tensors.
     """
@@ -78,7 +83,9 @@ def resolve_lora(lora: LoraFile, model: LoraTargets, *, te: float, unet: float, 
     unhandled = list(grouped.unplaced)
     for module in grouped.modules:
         check_not_empty(lora, module.key, module.tensors)
-        how = _reading(module, settings, scales, unet if module.component == "unet" else te, dyn)
+        strength = unet if module.component == "unet" else te
+        strength *= block_weight(blocks, module.component, module.target.block)
+        how = _reading(module, settings, scales, strength, dyn)
         try:
             made, used = _deltas_on(module.target, module.tensors, how)
         except ShapeError as error:

@@ -20,12 +20,14 @@ class Target:
     """A layer a LoRA can change. `part` names a slice of a fused nn.MultiheadAttention ("in", "q", "k", "v", "out").
 
     `row_axis` is the axis of the rows in the layer's input: 0, or 1 inside OpenCLIP towers that put tokens first.
+    `block` is the UNet's block that the layer is in ("IN04", "M00", "OUT03"), "" for a layer that is in none.
     """
 
     module: nn.Module
     name: str
     part: str = ""
     row_axis: int = 0
+    block: str = ""
 
     def layer(self) -> Layer:
         """The layer's shape and operation."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import printable
+from ..errors import CLoRAError, printable
 
 _MAX_SIZE = 10_000_000
 
@@ -43,3 +44,15 @@ def read_notes(path: Path) -> LoraNotes:
 
 def _line(text: object) -> str:
     return " ".join(printable(text).split()) if isinstance(text, str) else ""
+
+
+def notes_of_files(path_of: Callable[[str], Path]) -> Callable[[str], LoraNotes]:
+    """LoRA name -> the notes beside its file, empty for a LoRA that `path_of` does not know."""
+
+    def notes(name: str) -> LoraNotes:
+        try:
+            return read_notes(path_of(name))
+        except (CLoRAError, KeyError):
+            return LoraNotes()
+
+    return notes

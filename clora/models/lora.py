@@ -22,7 +22,7 @@ def lora_targets(components: Mapping[str, nn.Module], family: ModelFamily | None
 
 def apply_lora(
     lora: LoraFile, components: Mapping[str, nn.Module], *, te: float, unet: float, dyn: int | None = None,
-    family: ModelFamily | None = None,
+    blocks: tuple[float, ...] = (), family: ModelFamily | None = None,
 ) -> AppliedLora:  # fmt: skip
     """`resolve_lora` on a model's components. Raises: CLoRAError as there."""
-    return resolve_lora(lora, lora_targets(components, family), te=te, unet=unet, dyn=dyn)
+    return resolve_lora(lora, lora_targets(components, family), te=te, unet=unet, dyn=dyn, blocks=blocks)

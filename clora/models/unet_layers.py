@@ -6,6 +6,7 @@ the host itself uses.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -125,6 +126,19 @@ def _renamed(name: str, prefixes: Mapping[str, str]) -> str:
     return name
 
 
+_BLOCK = re.compile(r"(input|middle|output)_blocks?\.(\d+)")
+_BLOCK_KINDS = {"input": "IN", "output": "OUT"}
+
+
+def _block_of(name: str) -> str:
+    """The block of a layer by its CompVis name, "" for a layer that is in none."""
+    match = _BLOCK.match(name)
+    if match is None:
+        return ""
+    kind, number = match.groups()
+    return "M00" if kind == "middle" else f"{_BLOCK_KINDS[kind]}{int(number):02}"
+
+
 def unet_targets(root: nn.Module) -> dict[str, Target]:
     unet = find_module(root, ("input_blocks", "output_blocks")) or find_module(root, ("down_blocks", "up_blocks"))
     if unet is None:
@@ -136,7 +150,8 @@ def unet_targets(root: nn.Module) -> dict[str, Target]:
     table: dict[str, Target] = {}
     for name, module in named_layers(unet):
         ours = _renamed(name, to_diffusers)
-        target = Target(module, ours)
-        for alias in (ours, _renamed(name, to_compvis), name):
+        theirs = name if compvis else _renamed(name, to_compvis)
+        target = Target(module, ours, block=_block_of(theirs))
+        for alias in (ours, theirs, name):
             table.setdefault(flat(alias), target)
     return table

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..embedded import EMBEDDED_LORAS
 from ..errors import CLoRAError, cut, printable
-from ..lora.library import LoraLibrary
-from ..lora.user_metadata import LoraNotes, read_notes
-from ..prompt import Composition, LoraUse, analyze
+from ..lora.library import LoraLibrary, PathCache
+from ..lora.user_metadata import notes_of_files
+from ..prompt import Composition, analyze
 from ..prompt.evidence import EvidenceSource, evidence_of_files
 from ..ui.corrected_prompt import corrected_prompt
-from ..ui.corrections import read_corrections
-from ..ui.report import Layout, Report, report
+from ..ui.corrections import read_corrections, readable_corrections
+from ..ui.report import Report, Sources, report
+from ..ui.report_data import Layout
 
 MAX_FOLDERS = 100
 
@@ -36,10 +37,6 @@ class Session:
         """What files and notes tell about a LoRA; tensors are not read."""
         return evidence_of_files(self.files.path)
 
-    def notes(self, name: str) -> LoraNotes:
-        """The user's notes about a LoRA, from the file beside it."""
-        return read_notes(self.files.path(name))
-
 
 def read_prompt(
     prompt: str, negative: str, corrections: str, session: Session, layout: Callable[[Path | None], Layout | None]
@@ -48,16 +45,17 @@ def read_prompt(
     prompt, negative = printable(prompt or ""), printable(negative or "")
     if not prompt.strip():
         return Report(False, problem="The prompt is empty: write one, or click two of the LoRAs.")
+    given, problem = readable_corrections(corrections)
     try:
-        given = read_corrections(corrections)
-        corrected_prompt(prompt, given)
+        corrected_prompt(prompt, given)  # the page draws it
     except CLoRAError as error:
-        return Report(False, problem=str(error))
-    return report(
-        prompt, negative, corrections=given, evidence=session.evidence,
-        check=lambda composition: _check_names(composition, session), layout=layout(session.model),
-        notes_of=session.notes,
+        problem = problem or str(error)
+    files = PathCache(session.files.path)
+    sources = Sources(
+        evidence=evidence_of_files(files), check=files, loads_all=True, layout=layout(session.model),
+        notes_of=notes_of_files(files),
     )  # fmt: skip
+    return report(prompt, negative, corrections=given, sources=sources, problem=problem)
 
 
 def composition_of(prompt: str, corrections: str, session: Session) -> Composition | None:
@@ -66,18 +64,6 @@ def composition_of(prompt: str, corrections: str, session: Session) -> Compositi
         return analyze(printable(prompt or ""), overrides=read_corrections(corrections), evidence=session.evidence)
     except CLoRAError:
         return None
-
-
-def _check_names(composition: Composition, session: Session) -> list[str]:
-    for use in _uses(composition):
-        if use not in composition.left:
-            session.files.path(use.name)
-    return session.files.notes_on_missing(composition.left)
-
-
-def _uses(composition: Composition) -> Sequence[LoraUse]:
-    concepts = [use for concept in composition.concepts for use in (*concept.loras, *concept.styles)]
-    return [*concepts, *composition.styles, *composition.background]
 
 
 def path_of(text: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -15,18 +14,15 @@ from .evidence import Evidence, EvidenceSource
 from .region import Region
 from .render import Edit, Rendered, render
 from .roles import trigger_items
-from .search import find_subjects
-from .subjects import Subject, group_subjects, subject_of_style
-from .tag_roles import tags_with_roles
-from .tags import LoraTag, Role, has_tags
+from .subjects import Subject
+from .survey import Survey, survey
+from .tags import LoraTag, Role
 from .text import Span
-from .token_ranges import LONGEST_PROMPT, LONGEST_TEXT, too_long
+from .token_ranges import LONGEST_TEXT, too_long
 from .triggers import Trigger, added_trigger_warning, triggers_at_words
 
 ActivationText = Callable[[str], Sequence[str]] | Mapping[str, Sequence[str]]
 """LoRA name -> its activation texts, which may hold its subject words."""
-
-_OTHER_TAG = re.compile(r"<(?!lora:|lyco:)\w+:[^<>]+>")
 
 
 def analyze(
@@ -48,41 +44,35 @@ def analyze(
     Raises: CLoRAError if something that the tags or the panel ask for is not possible; one message has all problems.
     """
     rows = overrides or {}
-    if len(prompt) > LONGEST_PROMPT and has_tags(prompt, 2):
-        raise too_long(len(prompt), LONGEST_PROMPT)
     known = cache(evidence or _texts_alone(activation_text))
-    read = tags_with_roles(prompt, rows, known)
-    tags = read.tags
-    others = [Span(*match.span()) for match in _OTHER_TAG.finditer(prompt)]
-    reader = _Reader(prompt, negative, tags, others if drop_other_tags else [])
+    return compose(survey(prompt, rows, known, drop_other_tags=drop_other_tags), negative, rows, known)
+
+
+def compose(
+    found: Survey, negative: str, rows: Mapping[str, WordsOverride], known: EvidenceSource
+) -> Composition:  # fmt: skip
+    """The composition of a surveyed prompt. Raises: CLoRAError as `analyze` does."""
+    if found.problems:
+        raise CLoRAError(found.message)
+    reader = _Reader(found, negative)
     base = reader.base.resolved
-    groups = group_subjects(prompt, tags, {name: row.words for name, row in rows.items() if row.words}, read.called)
-    found = find_subjects(prompt, base, tags, groups, others, known)
-    reader.leave(found.left, read.whys)
     if len(found.groups) < 2 or AND.search(base.text):
         composition = reader.inactive(found.groups)
     else:
         _refuse_long(base.text)
         texts = _texts_of(known)
         composition = reader.compose(found.groups, triggers_at_words(base, reader.tags, found.groups, texts))
-    return replace(composition, warnings=(*composition.warnings, *unused_corrections(rows, tags)))
+    return replace(composition, warnings=(*composition.warnings, *unused_corrections(rows, found.tags)))
 
 
 class _Reader:
     """Builds the composition of one prompt."""
 
-    def __init__(self, prompt: str, negative: str, tags: Sequence[LoraTag], dropped: Sequence[Span]) -> None:
-        self.prompt, self.negative, self.tags, self.dropped = prompt, negative, tags, dropped
+    def __init__(self, found: Survey, negative: str) -> None:
+        self.prompt, self.negative, self.dropped, self.styles = found.prompt, negative, found.dropped, found.styles
+        self.tags = found.tags_of_host
         self.base = self._render({})
-        self.reasons: dict[str, str] = {}
-
-    def leave(self, left: Mapping[int, str], roles: Mapping[int, str]) -> None:
-        """Leave tags to the host that are no concept, and keep the reasons for them and for the `roles` found."""
-        tags = list(self.tags)
-        for i in left:
-            tags[i] = replace(tags[i], role=Role.OFF)
-        self.tags = tuple(tags)
-        self.reasons = {self.tags[i].name: why for i, why in {**roles, **left}.items()}
+        self.reasons = {self.tags[i].name: why for i, why in {**found.roles, **found.left}.items()}
 
     def _render(self, triggers: Mapping[int, str], at_words: Sequence[Trigger] = ()) -> Rendered:
         return render(self.prompt, self._edits(triggers, at_words))
@@ -129,8 +119,8 @@ class _Reader:
         uses = [_use(tag) for tag in self.tags if tag.role not in (Role.STYLE, Role.OFF)]
         # Where a concept has several tags of one LoRA, their added weights.
         known = [*self._uses(Role.BACKGROUND), *(use for one in concepts for use in (*one.loras, *one.styles))]
-        summed = {use.name: use for use in known}
-        own = _unique(use if use in known else summed.get(use.name, use) for use in uses)
+        summed = {_without_weight(use): use for use in known}
+        own = _unique(use if use in known else summed.get(_without_weight(use), use) for use in uses)
         return Variant(rendered.resolved.text, self.negative, own, (), ())
 
     def inactive(self, groups: Sequence[Subject]) -> Composition:
@@ -143,11 +133,10 @@ class _Reader:
         return self._composition(concepts, (variant,), self.prompt, " ".join(notes))
 
     def compose(self, groups: Sequence[Subject], at_words: Sequence[Sequence[Trigger]]) -> Composition:
-        base = self.base.resolved
         styles: list[list[int]] = [[] for _ in groups]
         for i, tag in enumerate(self.tags):
             if tag.role is Role.SUBJECT_STYLE:
-                styles[subject_of_style(base, tag, groups, self.tags)].append(i)
+                styles[self.styles[i]].append(i)
         concepts = tuple(_concept(self.tags, *of) for of in zip(groups, styles, at_words, strict=True))
         background = [i for i, tag in enumerate(self.tags) if tag.role is Role.BACKGROUND]
         variants = [self._variant(groups, [], background, self._uses(Role.BACKGROUND))]
@@ -197,7 +186,7 @@ def _texts_of(known: EvidenceSource) -> Callable[[str], list[str]]:
 
 
 def _use(tag: LoraTag) -> LoraUse:
-    return LoraUse(tag.name, tag.te, tag.unet, tag.dyn)
+    return LoraUse(tag.name, tag.te, tag.unet, tag.dyn, tag.blocks)
 
 
 def _unique(uses: Iterable[LoraUse]) -> tuple[LoraUse, ...]:
@@ -206,13 +195,17 @@ def _unique(uses: Iterable[LoraUse]) -> tuple[LoraUse, ...]:
 
 def _added(uses: Iterable[LoraUse]) -> tuple[LoraUse, ...]:
     """The uses, with the weights of a LoRA that is used several times added, as the WebUI does."""
-    added: dict[tuple[str, int | None], LoraUse] = {}
+    added: dict[LoraUse, LoraUse] = {}
     for use in uses:
-        other = added.get((use.name, use.dyn))
-        added[use.name, use.dyn] = (
-            use if other is None else replace(other, te=other.te + use.te, unet=other.unet + use.unet)
-        )
+        key = _without_weight(use)
+        other = added.get(key)
+        added[key] = use if other is None else replace(other, te=other.te + use.te, unet=other.unet + use.unet)
     return tuple(added.values())
+
+
+def _without_weight(use: LoraUse) -> LoraUse:
+    """What uses have in common whose weights add."""
+    return replace(use, te=0.0, unet=0.0)
 
 
 def _concept(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from ..lora.block_weights import COUNTS
 from .composition import WordsOverride
 from .role_words import REGIONS
 from .subjects import Subject, names_of
 from .tags import LoraTag, Role
 
 AND = re.compile(r"\bAND(?:_[A-Z]+)?\b")
+_BLOCK_WEIGHTS = re.compile(r"lbw=|w=|[^=]*,|[A-Za-z][\w-]*$")
+"""An argument that looks like weights by block: a preset's name or a list."""
 _VARIANT = re.compile(r"\{[^{}]*\|[^{}]*\}")
 
 
@@ -73,7 +76,16 @@ def ignored_parts(tags: Sequence[LoraTag], negative: str, *, composes: bool) -> 
 def ignored_arguments(tags: Sequence[LoraTag]) -> tuple[str, ...]:
     """A warning about arguments of other extensions in tags whose LoRAs CLoRA applies."""
     listed = "; ".join(f'{", ".join(tag.ignored)} of "{tag.name}"' for tag in tags if tag.ignored)
-    return (f"CLoRA ignores these arguments of other extensions: {listed}.",) if listed else ()
+    if not listed:
+        return ()
+    return (f"CLoRA ignores these arguments of other extensions: {listed}.{_block_weights_hint(tags)}",)
+
+
+def _block_weights_hint(tags: Sequence[LoraTag]) -> str:
+    """What to write instead of weights by block that only their extension knows."""
+    if not any(_BLOCK_WEIGHTS.match(argument) for tag in tags for argument in tag.ignored):
+        return ""
+    return f" To use weights by block, write {COUNTS} numbers, for example lbw=1,0,0,0,1,1,1,1,1,1,1,1."
 
 
 def unused_corrections(rows: Mapping[str, WordsOverride], tags: Sequence[LoraTag]) -> tuple[str, ...]:

@@ -14,13 +14,13 @@ from .words import Offsets, find_words, same_words
 class Occurrences:
     """Assigns occurrences to the concepts of one prompt: fixed ones first, then the longest words first.
 
-    `problems` are the explicit wishes that cannot be met; `left` are the concepts without an occurrence that nobody
-    asked for.
+    `unmet` are the explicit wishes that cannot be met, with their messages; `left` are the concepts without an
+    occurrence that nobody asked for.
     """
 
     def __init__(self, base: ResolvedText, tags: Sequence[LoraTag]) -> None:
         self.base, self.tags = base, tags
-        self.problems: list[str] = []
+        self.unmet: list[tuple[Subject, str]] = []
         self.left: list[Subject] = []
         self._taken: dict[int, Subject] = {}
 
@@ -65,7 +65,7 @@ class Occurrences:
     def _refuse(self, kept: list[Subject], group: Subject, message: str) -> None:
         _remove(kept, group)
         if group.given is not None or group.called:
-            self.problems.append(message)
+            self.unmet.append((group, message))
         else:
             self.left.append(group)
 

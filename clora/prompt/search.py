@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..errors import CLoRAError
 from .candidates import Candidate, Candidates
 from .counts import persons_asked
 from .evidence import EvidenceSource
@@ -22,10 +21,14 @@ from .words import ARTICLES, find_words, following_words, same_words, split_occu
 
 @dataclass
 class Found:
-    """The concepts with their words, and the tags that are no concept, with the reason."""
+    """The concepts with their words, and the tags that are no concept, with the reason.
+
+    `unmet` are wishes of the user that cannot be met, with the concepts that they are about.
+    """
 
     groups: list[Subject]
     left: dict[int, str] = field(default_factory=dict)
+    unmet: list[tuple[Subject, str]] = field(default_factory=list)
 
 
 def find_subjects(
@@ -36,19 +39,15 @@ def find_subjects(
     other_tags: Sequence[Span],
     evidence: EvidenceSource,
 ) -> Found:
-    """Fill in the words, occurrence, source and offsets of every group; split groups of tags with own words.
-
-    Raises: CLoRAError for wishes that cannot be met, all in one message, if there are two or more concepts.
-    """
+    """Fill in the words, occurrence, source and offsets of every group; split groups of tags with own words."""
     search = _Search(prompt, base, tags, other_tags, evidence)
     found = Found([])
-    problems: list[str] = []
     for group in groups:
         for one in search.split(group, found.groups):
             if one.words:
                 found.groups.append(one)
             elif group.called:
-                problems.append(_no_words_message(tags, one))
+                found.unmet.append((one, _no_words_message(tags, one)))
             elif not _join_same_lora(tags, one, found.groups):
                 found.left.update({i: search.why_none(tags[i].name) for i in one.tags})
     found.left.update(search.leave_excess(found.groups))
@@ -56,9 +55,7 @@ def find_subjects(
     found.groups = occurrences.assign(found.groups)
     for group in occurrences.left:
         found.left.update(dict.fromkeys(group.tags, f'"{group.words}" is not in the prompt once for each LoRA'))
-    problems += occurrences.problems
-    if problems and len(found.groups) + len(problems) > 1:
-        raise CLoRAError(" ".join(dict.fromkeys(problems)))
+    found.unmet += occurrences.unmet
     return found
 
 

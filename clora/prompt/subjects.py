@@ -24,13 +24,13 @@ _ANY_TAG = re.compile(r"<\w+:[^<>]*>")
 class WordsSource(enum.Enum):
     """Where a concept's words were found."""
 
-    TAG = "words= in the tag"
-    PANEL = "the panel's row"
-    FOLLOWING = "the text after the tag"
-    BEFORE = "the text before the tag"
-    ACTIVATION = "the LoRA's activation text"
-    TRAINING = "the LoRA's training tags"
-    NAME = "the LoRA's name"
+    TAG = "words= in its tag"
+    PANEL = "your correction"
+    FOLLOWING = "from the text after its tag"
+    BEFORE = "from the text before its tag"
+    ACTIVATION = "from its activation text"
+    TRAINING = "from its training tags"
+    NAME = "from its name"
 
 
 @dataclass

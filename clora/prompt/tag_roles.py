@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ..errors import CLoRAError
 from .composition import WordsOverride
-from .evidence import Evidence, EvidenceSource
+from .evidence import EvidenceSource
 from .region import parse_region
 from .roles import is_general, role_by_evidence
-from .tags import LoraTag, Role, parse_role, parse_tags, read_tags, remove_tags
-from .text import Span
+from .tags import LoraTag, Role, parse_role, read_tags, remove_tags
 from .words import following_words
 
 _LOOK_BACK = 60  # characters before a tag that may say "in the style of ..."
+
+
+class Problem(NamedTuple):
+    """A message about something that a prompt asks for and that is not possible.
+
+    `tags` are the numbers of the tags that it is about; `field` is what is wrong there ("words", "role", "place"), ""
+    for the tag itself.
+    """
+
+    message: str
+    tags: tuple[int, ...]
+    field: str = ""
 
 
 @dataclass(frozen=True)
@@ -29,44 +40,48 @@ class ReadTags:
     tags: tuple[LoraTag, ...]
     called: tuple[bool, ...]
     whys: dict[int, str]
+    problems: tuple[Problem, ...] = ()
 
 
 def tags_with_roles(prompt: str, rows: Mapping[str, WordsOverride], known: EvidenceSource) -> ReadTags:
     """The tags of a prompt, with the panel's rows and the roles found.
 
-    Raises: CLoRAError as `parse_tags` does, for a wrong row, and for a LoRA that would be applied twice.
+    Its problems are mistakes in tags, wrong rows, and LoRAs that would be applied twice; the tags have the rest.
     """
-    tags = tuple(_with_row(tag, rows.get(tag.name)) for tag in parse_tags(prompt))
-    _refuse_two_roles(tags)
-    return _with_found_roles(prompt, tags, rows, known)
+    tags: list[LoraTag] = []
+    problems: list[Problem] = []
+    of_tags: list[WordsOverride | None] = []
+    for i, read in enumerate(read_tags(prompt)):
+        tag, row, wrong = _with_row(read, rows.get(read.name))
+        problems += [Problem(tag.mistake, (i,))] if tag.mistake else []
+        problems += [Problem(message, (i,), field) for field, message in wrong.items()]
+        tags.append(tag)
+        of_tags.append(row)
+    problems += _two_roles(tags)
+    return _with_found_roles(prompt, tags, of_tags, known, problems)
 
 
-def roles_of_tags(
-    prompt: str, evidence: EvidenceSource | None, overrides: Mapping[str, WordsOverride] | None
-) -> list[tuple[LoraTag, str]]:
-    """The tags that can be read, with the roles that the evidence tells, and why; for a prompt that has problems."""
-    rows: dict[str, WordsOverride] = {}
-    for name, row in (overrides or {}).items():
-        with suppress(CLoRAError):  # a wrong cell of the panel: the tag alone counts
-            _with_row(LoraTag(name, Span(0, 0)), row)
-            rows[name] = row
-    tags = tuple(_with_row(tag, rows.get(tag.name)) for tag in read_tags(prompt)[0])
-    read = _with_found_roles(prompt, tags, rows, evidence or (lambda name: Evidence()))
-    return [(tag, read.whys.get(i, "")) for i, tag in enumerate(read.tags)]
-
-
-def _with_row(tag: LoraTag, row: WordsOverride | None) -> LoraTag:
+def _with_row(
+    tag: LoraTag, row: WordsOverride | None
+) -> tuple[LoraTag, WordsOverride | None, dict[str, str]]:  # fmt: skip
+    """The tag with its row, the row as far as it can be read, and by field what is wrong in it."""
     if row is None:
-        return tag
+        return tag, None, {}
+    where, wrong = f'the correction for "{tag.name}"', dict[str, str]()
     if row.role and not tag.role_given:
-        role, role_words = parse_role(row.role, f'the correction for "{tag.name}"')
-        tag = replace(tag, role=role, role_words=role_words)
+        try:
+            role, role_words = parse_role(row.role, where)
+            tag = replace(tag, role=role, role_words=role_words)
+        except CLoRAError as error:
+            wrong["role"] = str(error)
     if tag.region is None and (row.painted or row.place):
-        region = row.painted or parse_region(row.place or "", f'the correction for "{tag.name}"')
-        tag = replace(tag, region=region)
-    if tag.trigger_given or not row.trigger:
-        return tag
-    return replace(tag, trigger=row.trigger.strip(), trigger_given=True)
+        try:
+            tag = replace(tag, region=row.painted or parse_region(row.place or "", where))
+        except CLoRAError as error:
+            wrong["place"] = str(error)
+    if not tag.trigger_given and row.trigger:
+        tag = replace(tag, trigger=row.trigger.strip(), trigger_given=True)
+    return tag, replace(row, role=None) if "role" in wrong else row, wrong
 
 
 def _is_called(tag: LoraTag, row: WordsOverride | None) -> bool:
@@ -78,10 +93,11 @@ def _is_called(tag: LoraTag, row: WordsOverride | None) -> bool:
 
 
 def _with_found_roles(
-    prompt: str, tags: Sequence[LoraTag], rows: Mapping[str, WordsOverride], known: EvidenceSource
-) -> ReadTags:
+    prompt: str, tags: Sequence[LoraTag], rows: Sequence[WordsOverride | None], known: EvidenceSource,
+    problems: Sequence[Problem],
+) -> ReadTags:  # fmt: skip
     """The tags with the roles that the evidence tells, where nobody gave one."""
-    called = tuple(_is_called(tag, rows.get(tag.name)) for tag in tags)
+    called = tuple(map(_is_called, tags, rows))
     found: list[LoraTag] = []
     whys: dict[int, str] = {}
     every = frozenset(re.findall(r"[^\W_]+", remove_tags(prompt, tags).casefold()))
@@ -96,19 +112,22 @@ def _with_found_roles(
         if role is not None:
             whys[i] = role.why
         found.append(replace(tag, role=role.role) if role is not None else tag)
-    return ReadTags(tuple(found), called, whys)
+    return ReadTags(tuple(found), called, whys, tuple(problems))
 
 
-def _refuse_two_roles(tags: Sequence[LoraTag]) -> None:
-    """Raises: CLoRAError if a LoRA that is on everywhere (style, role=off) has a second tag with another role."""
+def _two_roles(tags: Sequence[LoraTag]) -> list[Problem]:
+    """A problem for every LoRA that is on everywhere (style, role=off) and has a second tag with another role."""
     roles: dict[str, Role] = {}
-    for tag in tags:
+    found: dict[str, Problem] = {}
+    for i, tag in enumerate(tags):
         other = roles.setdefault(tag.name, tag.role)
         if other is not tag.role and {other, tag.role} & {Role.STYLE, Role.OFF}:
-            raise CLoRAError(
+            message = (
                 f'The LoRA "{tag.name}" is in the prompt with {_spelled(other)} and with {_spelled(tag.role)}, so it '
                 "would be applied twice: give both tags the same role, or remove one of them."
             )
+            found.setdefault(tag.name, Problem(message, (i,), "role"))
+    return list(found.values())
 
 
 def _spelled(role: Role) -> str:

@@ -7,10 +7,12 @@ import enum
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from ..errors import CLoRAError, cut
+from ..lora.block_weights import read_block_weights
 from .region import Region, parse_region
 from .render import Edit, render
 from .text import Span
@@ -19,6 +21,7 @@ _TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>")
 MAX_WEIGHT = 1000
 """Larger weights overflow in half precision, and draw nothing long before."""
 _PRESET = re.compile(r"(?!(?:nan|inf|infinity)$)[A-Za-z][\w-]*", re.IGNORECASE)
+_LBW = re.compile(r"^\s*(?:lbw|w)=")
 _OWN_ARGUMENTS = ("te", "unet", "dyn", "words", "nth", "trigger", "role", "place")
 
 
@@ -39,8 +42,9 @@ class LoraTag:
     `te` and `unet` are the strengths of the text encoder's and the UNet's half; `dyn` keeps only that many ranks
     (None: all). `words` is the raw text ("cat", or "cat#2" for the second "cat"), `role_words` that of
     `role=style@WORDS`. `region` is what `place=` asks for. `role_given` and `weight_given` are true if the tag has
-    them, false for the default. `ignored` holds the arguments of other extensions as written ("lbw=OUTALL"). `span`
-    is the tag itself in the prompt.
+    them, false for the default. `blocks` are the weights by block of the UNet (`lbw=1,0,...`), empty without any.
+    `ignored` holds the arguments of other extensions as written ("lbw=OUTALL"). `span` is the tag itself in the prompt.
+    `mistake` says what cannot be read in it; then the rest holds what can.
     """
 
     name: str
@@ -56,7 +60,9 @@ class LoraTag:
     role_words: str | None = None
     role_given: bool = False
     weight_given: bool = False
+    blocks: tuple[float, ...] = ()
     ignored: tuple[str, ...] = ()
+    mistake: str = ""
 
 
 def parse_tags(prompt: str) -> tuple[LoraTag, ...]:
@@ -67,22 +73,39 @@ def parse_tags(prompt: str) -> tuple[LoraTag, ...]:
     Raises: CLoRAError for an empty name, a weight that is not a finite number, an unknown role, a misspelled argument;
     one message names the mistakes of all tags.
     """
-    tags, mistakes = read_tags(prompt)
+    tags = read_tags(prompt)
+    mistakes = [tag.mistake for tag in tags if tag.mistake]
     if mistakes:
         raise CLoRAError(" ".join(dict.fromkeys(mistakes)))
     return tags
 
 
-def read_tags(prompt: str) -> tuple[tuple[LoraTag, ...], list[str]]:
-    """The tags that can be read, and the mistakes in the others."""
-    tags: list[LoraTag] = []
-    mistakes: list[str] = []
-    for match in _TAG.finditer(prompt):
-        try:
-            tags.append(_parse_tag(match))
-        except CLoRAError as error:
-            mistakes.append(str(error))
-    return tuple(tags), mistakes
+def read_tags(prompt: str) -> tuple[LoraTag, ...]:
+    """Every tag of the prompt; of one with a mistake what can be read."""
+    return tuple(_read_tag(match) for match in _TAG.finditer(prompt))
+
+
+def _read_tag(match: re.Match[str]) -> LoraTag:
+    name, *items = match.group(1).split(":")
+    span = Span(*match.span())
+    try:
+        return _parse_tag(name, items, span, match.group())
+    except CLoRAError as error:
+        mistake = str(error)
+    weights = [item for item in items if "=" not in item]
+    parts = [weights, *([item] for item in items if "=" in item)]
+    readable = [item for part in parts if _is_readable(name, part) for item in part]
+    with suppress(CLoRAError):  # each by itself can be read, but not together
+        return replace(_parse_tag(name, readable, span, match.group()), mistake=mistake)
+    return LoraTag(name.strip(), span, mistake=mistake)
+
+
+def _is_readable(name: str, items: list[str]) -> bool:
+    try:
+        _parse_tag(name, items, Span(0, 0), "")
+    except CLoRAError:
+        return False
+    return True
 
 
 def has_tags(prompt: str, count: int) -> bool:
@@ -111,17 +134,16 @@ def parse_role(value: str, where: str) -> tuple[Role, str | None]:
     )
 
 
-def _parse_tag(match: re.Match[str]) -> LoraTag:
-    name, *items = match.group(1).split(":")
-    name, where = name.strip(), f"the tag {cut(match.group())}"
+def _parse_tag(name: str, items: list[str], span: Span, written: str) -> LoraTag:
+    name, where = name.strip(), f"the tag {cut(written)}"
     if not name:
         raise CLoRAError(f"There is no LoRA name in {where}: write it as <lora:name:1>.")
     positional = [item for item in items if "=" not in item]
-    positional, blocks = _without_block_weights(positional)
+    positional, others = _without_block_weights(positional)
     named = _named_arguments([item for item in items if "=" in item], where)
     own = {key: value for key, value in named.items() if key in _OWN_ARGUMENTS}
     ignored = [f"{key}={value}" for key, value in named.items() if key not in _OWN_ARGUMENTS]
-    ignored += [*positional[3:], *blocks]
+    blocks, ignored = _block_weights([*ignored, *positional[3:], *others])
     te = _weight(own.get("te", positional[0] if positional else "1"), where)
     unet = _weight(own.get("unet", positional[1]), where) if len(positional) > 1 else te
     if "unet" in own:
@@ -130,7 +152,7 @@ def _parse_tag(match: re.Match[str]) -> LoraTag:
     words, role_words = _with_occurrence(own, role, role_words, where)
     return LoraTag(
         name=name,
-        span=Span(*match.span()),
+        span=span,
         te=te,
         unet=unet,
         dyn=_rank(own.get("dyn", positional[2] if len(positional) > 2 else None), where),
@@ -142,6 +164,7 @@ def _parse_tag(match: re.Match[str]) -> LoraTag:
         role_words=role_words,
         role_given="role" in own,
         weight_given=bool(positional) or "te" in own or "unet" in own,
+        blocks=blocks,
         ignored=tuple(ignored),
     )
 
@@ -167,6 +190,16 @@ def _without_block_weights(positional: list[str]) -> tuple[list[str], list[str]]
         if i and ("," in item or _PRESET.fullmatch(item.strip())):
             return positional[:i], positional[i:]
     return positional, []
+
+
+def _block_weights(others: list[str]) -> tuple[tuple[float, ...], list[str]]:
+    """The first list of weights by block, and the other arguments: further lists, and presets that only their
+    extension knows."""
+    for i, item in enumerate(others):
+        found = read_block_weights(_LBW.sub("", item), MAX_WEIGHT)
+        if found is not None:
+            return found, others[:i] + others[i + 1 :]
+    return (), others
 
 
 def _weight(text: str, where: str) -> float:

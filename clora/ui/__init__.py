@@ -1,5 +1,6 @@
 """The panel. Imports no host.
 
-Data without gradio: request, corrections, painted_region, report, corrected_prompt, preset_file.
+Data without gradio: request, corrections, painted_region, report, report_data, report_rows, corrected_prompt,
+preset_file.
 HTML without gradio: messages, concept_table. Gradio components: panel, controls, preset_bar, prompt_reader.
 """

@@ -37,6 +37,24 @@ def read_corrections(given: Any) -> dict[str, WordsOverride]:
     return {printable(str(name)): _correction(printable(str(name)), value) for name, value in given.items()}
 
 
+def readable_corrections(given: Any) -> tuple[dict[str, WordsOverride], str]:
+    """The corrections that can be read, and the message about the others, "" if there are none."""
+    text = printable(given).strip() if isinstance(given, str) else ""
+    if not text or text.startswith("{"):
+        try:
+            return read_corrections(given), ""
+        except CLoRAError as error:
+            return {}, str(error)
+    found: dict[str, WordsOverride] = {}
+    problems: list[str] = []
+    for line in text.splitlines():
+        try:
+            found |= read_corrections(line)
+        except CLoRAError as error:
+            problems.append(str(error))
+    return found, " ".join(problems)
+
+
 def _read_line(line: str) -> tuple[str, WordsOverride]:
     name, colon, rest = line.partition(":")
     parts = dict[str, str]()
@@ -98,4 +116,6 @@ def with_changed_cell(change: str, corrections: str) -> str:
         raise CLoRAError(f"The cell {shown(key)} cannot be edited.")
     known: Mapping[str, WordsOverride] = read_corrections(corrections)
     changes: dict[str, Any] = {key: value or None}
+    if key == "words" and value:  # a subject's words make the LoRA a concept
+        changes["role"] = None
     return write_corrections({**known, name: replace(known.get(name, WordsOverride()), **changes)})

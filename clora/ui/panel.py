@@ -141,8 +141,7 @@ def _wire_reader(panel: Panel, reader: Reader, page: TabComponents, refresh: Any
     enabled, corrections = panel.inputs[0], panel.inputs[-1]
     refresh.click(read, inputs, outputs, **IMMEDIATE)
     page.generate.click(read_if_on(reader), [enabled, *inputs], outputs, **IMMEDIATE)
-    # After an invalid correction the table stays, so that the user can correct the cell.
-    corrections.change(read_with(reader, keep_table=True), inputs, outputs, **IMMEDIATE)
+    corrections.change(read, inputs, outputs, **IMMEDIATE)
 
 
 def _notify_script(tab: str, controls: Sequence[Any]) -> None:

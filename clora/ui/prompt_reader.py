@@ -17,7 +17,7 @@ from .report import Report
 
 Reader = Callable[..., Report]
 """(prompt, negative prompt, corrections, then the values of the tab's `extra` components) -> report."""
-Answer = tuple[str, str, Any, int]
+Answer = tuple[str, str, str, int]
 """Cost, message, table, and the number of concepts, which is kept to estimate the cost again when a setting changes."""
 
 
@@ -34,14 +34,14 @@ def cost_html(concepts: int, steps: float, values: Sequence[Any]) -> str:
     return f'<p class="clora-good">{concepts} concepts will be composed. {cost}</p>'
 
 
-def read_with(reader: Reader, *, keep_table: bool = False) -> Callable[..., Answer]:
-    """An event function that reads the prompt; with `keep_table` the table stays as it is after an error."""
+def read_with(reader: Reader) -> Callable[..., Answer]:
+    """An event function that reads the prompt."""
 
     def read(prompt: str, negative: str, corrections: str, steps: float, *values: Any) -> Answer:
         texts = (printable(prompt or ""), printable(negative or ""), corrections or "")
         report = reader(*texts, *values[len(SETTINGS) :])
         concepts = len(report.variants) - 1 if report.composes and not report.problem else 0
-        table = gr.update() if keep_table and report.problem else table_html(report.rows)
+        table = table_html(report.rows, report.choices, corrections or "")
         return cost_html(concepts, steps, values), message_html(report), table, concepts
 
     return read

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import __version__
@@ -14,6 +14,7 @@ from ..ui.report import Report
 
 MAX_TEXT = 100_000
 """Characters of a prompt."""
+MAX_STYLES = 100
 _TYPES = {"float": "number", "int": "integer", "bool": "boolean", "choice": "string", "fractions": "array"}
 
 
@@ -48,7 +49,7 @@ def settings_schema() -> dict[str, Any]:
     return {"title": "CLoRA", "type": "object", "additionalProperties": False, "properties": properties}
 
 
-def add_routes(app: Any, read: Callable[[str, str, Any], Report]) -> None:
+def add_routes(app: Any, read: Callable[[str, str, Any, Sequence[str]], Report]) -> None:
     """Add the routes to the host's server, with the same password check as its own routes."""
     from fastapi import Body, HTTPException
 
@@ -59,12 +60,12 @@ def add_routes(app: Any, read: Callable[[str, str, Any], Report]) -> None:
 
     def analyze(body: Any = Body(...)) -> dict[str, Any]:  # noqa: B008
         try:
-            prompt, negative, corrections = _analyze_fields(body)
+            fields = _analyze_fields(body)
         except CLoRAError as error:
             raise HTTPException(422, str(error)) from None
         try:
             # Without the host's queue, which a picture holds while it is drawn: only text is read.
-            return {name: _encodable(one) for name, one in read(prompt, negative, corrections).as_json().items()}
+            return {name: _encodable(one) for name, one in read(*fields).as_json().items()}
         except Exception as error:
             host_api.log_error("CLoRA failed")
             text = f"CLoRA failed ({type(error).__name__}: {shown(str(error))}): see the console, and please report it."
@@ -75,9 +76,9 @@ def add_routes(app: Any, read: Callable[[str, str, Any], Report]) -> None:
     app.add_api_route("/clora/v1/analyze", analyze, methods=["POST"], dependencies=dependencies)
 
 
-def _analyze_fields(body: Any) -> tuple[str, str, Any]:
-    """prompt, negative_prompt and corrections of a request. Raises: CLoRAError with the name of a wrong field."""
-    fields = ("prompt", "negative_prompt", "corrections")
+def _analyze_fields(body: Any) -> tuple[str, str, Any, list[str]]:
+    """prompt, negative_prompt, corrections and styles of a request. Raises: CLoRAError that names a wrong field."""
+    fields = ("prompt", "negative_prompt", "corrections", "styles")
     if not isinstance(body, dict) or not isinstance(body.get("prompt"), str):
         raise CLoRAError('The body has no field prompt: send {"prompt": "a <lora:name:1> cat and ..."}.')
     unknown = [name for name in body if name not in fields]
@@ -89,7 +90,10 @@ def _analyze_fields(body: Any) -> tuple[str, str, Any]:
     for name, text in (("prompt", body["prompt"]), ("negative_prompt", negative)):
         if len(text) > MAX_TEXT:
             raise CLoRAError(f"The field {name} has {len(text)} characters: use at most {MAX_TEXT}.")
-    return printable(body["prompt"]), printable(negative), body.get("corrections", "")
+    styles = body.get("styles") or []
+    if not isinstance(styles, list) or not all(isinstance(name, str) for name in styles) or len(styles) > MAX_STYLES:
+        raise CLoRAError(f"The field styles must be a list of at most {MAX_STYLES} names, not {shown(styles)}.")
+    return printable(body["prompt"]), printable(negative), body.get("corrections", ""), styles
 
 
 def _encodable(value: Any) -> Any:

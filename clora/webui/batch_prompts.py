@@ -74,7 +74,7 @@ class BatchPrompts:
             inactive = f"Image {number} of the batch: {one.note}" if any(self.composed) else one.note
             notes += [*([inactive] if one.note and not own else []), *one.warnings]
             if self.row_wise:
-                notes += ignored_arguments(read_tags(one.host_text if own else one.source)[0])
+                notes += ignored_arguments(read_tags(one.host_text if own else one.source))
         return notes
 
     def _images(self) -> list[tuple[Composition, bool]]:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..errors import CLoRAError
 from ..hosts import host_api
 from ..hosts.baseline_render import BASELINE, baseline_images
 from ..hosts.model_factory import loaded_model
+from ..lora.library import LoraLibrary, PathCache
+from ..lora.user_metadata import notes_of_files
 from ..prompt.evidence import evidence_of_files
 from ..settings import Settings
 from ..settings.infotext import PREFIX, infotext_fields
 from ..ui import panel
-from ..ui.corrections import read_corrections, write_corrections
+from ..ui.corrections import readable_corrections, write_corrections
 from ..ui.preset_bar import PresetSource
-from ..ui.report import Report, report
+from ..ui.report import Report, Sources, report
 from ..ui.request import Request, read_request
 from . import api, gallery, options, xyz
-from .job import Generation, check_names
+from .job import Generation
 from .refusal import caught, refuse_at_prompts, refuse_at_sampling
 
 _KEY = "_clora_generation"
 _ON_THE_TAB = ("prompt", "neg_prompt", "steps", "generate")
 """Components of a tab that the panel reads, by the end of their `elem_id`, in the order of `panel.TabComponents`."""
+_STYLES = "styles"
+"""The drop-down of styles, which the panel reads too if the host has one."""
 
 
 class Script(host_api.Script):  # type: ignore[misc]
@@ -39,14 +45,22 @@ class Script(host_api.Script):  # type: ignore[misc]
     def after_component(self, component: Any, **kwargs: Any) -> None:
         """Keep the components of the tab that the panel reads; they are made before the panel."""
         tab = "img2img" if self.is_img2img else "txt2img"
+        elem_id = str(kwargs.get("elem_id") or "")
         for name in _ON_THE_TAB:
-            if kwargs.get("elem_id") == f"{tab}_{name}":
+            if elem_id == f"{tab}_{name}":
                 self.__dict__.setdefault("boxes", {})[name] = component
+        # Hosts and themes name the drop-down differently; its dialog has others, where one style is chosen.
+        if elem_id.startswith(f"{tab}_") and "style" in elem_id and getattr(component, "multiselect", False):
+            self.__dict__.setdefault("boxes", {}).setdefault(_STYLES, component)
 
     def ui(self, is_img2img: bool) -> list[Any]:
         """The panel's inputs, in the order of `read_request`."""
         known = self.__dict__.get("boxes", {})
-        page = panel.TabComponents(*(known[name] for name in _ON_THE_TAB)) if len(known) == len(_ON_THE_TAB) else None
+        page = None
+        if known.keys() >= set(_ON_THE_TAB):
+            prompt, negative, steps, generate = (known[name] for name in _ON_THE_TAB)
+            styles = (known[_STYLES],) if _STYLES in known else ()
+            page = panel.TabComponents(prompt, negative, steps, generate, extra=styles)
         presets = PresetSource(options.preset_file(), options.begin)
         built = panel.build(host_api.input_accordion(), read_prompt, is_img2img=is_img2img, page=page, presets=presets)
         self.infotext_fields = built.infotext_fields
@@ -126,18 +140,27 @@ class Script(host_api.Script):  # type: ignore[misc]
         _finish(p)
 
 
-def read_prompt(prompt: str, negative: str, corrections: Any) -> Report:
-    """The report on a prompt for panel and API, with token positions once a model is loaded."""
+def read_prompt(prompt: str, negative: str, corrections: Any, styles: Sequence[str] | None = None) -> Report:
+    """The report on a prompt for panel and API, with token positions once a model is loaded.
+
+    The prompt is read as the host will: with the selected `styles`, by name, and without comments.
+    """
+    given, problem = readable_corrections(corrections)
+    sources = Sources(layout=_layout(), alternatives=True)
     try:
-        given = read_corrections(corrections)
         loras = host_api.HostLoras()
+        files = PathCache(LoraLibrary(loras).path)
+        sources = replace(
+            sources, evidence=evidence_of_files(files), check=files, notes_of=notes_of_files(files)
+        )  # fmt: skip
     except CLoRAError as error:
-        return Report(False, problem=str(error))
+        problem = problem or str(error)
+    try:
+        prompt, negative = host_api.with_styles(prompt, negative, styles or ())
+    except CLoRAError as error:
+        problem = problem or str(error)
     prompt, negative = host_api.without_comments(prompt), host_api.without_comments(negative)
-    return report(
-        prompt, negative, corrections=given, evidence=evidence_of_files(loras.__getitem__),
-        check=lambda composition: check_names(composition, loras), layout=_layout(), notes_of=loras.notes,
-    )  # fmt: skip
+    return report(prompt, negative, corrections=given, sources=sources, problem=problem)
 
 
 def _layout() -> Any:

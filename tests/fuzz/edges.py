@@ -17,7 +17,7 @@ from unittest import mock
 
 from clora.cli import main as cli
 from clora.embedded import EMBEDDED_LORAS, EMBEDDED_MODEL
-from clora.errors import CLoRAError
+from clora.errors import CLoRAError, printable
 from clora.evaluate.methods import read_methods
 from clora.evaluate.prompts import load_mapping, load_prompts
 from clora.evaluate.store import Log
@@ -28,6 +28,7 @@ from clora.page.cards import lora_cards
 from clora.page.markup import cards_html, highlight_html
 from clora.page.paste import read_pasted
 from clora.page.session import Session, composition_of, lora_folders, path_of, read_prompt
+from clora.prompt import read_tags
 from clora.settings import SETTINGS, Settings
 from clora.settings.infotext import infotext, infotext_fields, read_infotext
 from clora.ui.concept_table import message_html, table_html
@@ -115,10 +116,16 @@ class Edges:
         if rng.random() < 0.4:
             corrections = _as_text(hostile.corrections(rng))
         layout = self.layout if rng.random() < 0.3 else None
-        found = read_prompt(text, hostile.text(rng, 3), corrections, Session(), lambda source: layout)
+        try:
+            found = read_prompt(text, hostile.text(rng, 3), corrections, Session(), lambda source: layout)
+        except CLoRAError as error:
+            raise WrongError(f"the panel's reading raises: {error}") from error
         if found.problem:
             check_sentence(found.problem)
-        (message_html(found) + table_html(found.rows)).encode()
+        (message_html(found) + table_html(found.rows, found.choices, corrections)).encode("utf-8", "surrogatepass")
+        tags = read_tags(printable(text))
+        if text.strip() and [row.lora for row in found.rows] != [tag.name for tag in tags]:
+            raise WrongError(f"{len(found.rows)} rows for {len(tags)} tags")
         highlight_html(text, composition_of(text, corrections, Session())).encode("utf-8", "surrogatepass")
 
     @cached_property
@@ -146,7 +153,7 @@ class Edges:
         body = hostile.json_text(rng)
         if rng.random() < 0.8:
             given: dict[str, Any] = {"prompt": hostile.prompt(rng)}
-            for name in ("negative_prompt", "corrections", "nonsense"):
+            for name in ("negative_prompt", "corrections", "styles", "nonsense"):
                 if rng.random() < 0.3:
                     given[name] = hostile.corrections(rng) if name == "corrections" else hostile.value(rng)
             body = json.dumps(given, default=str) if _writable(given) else body

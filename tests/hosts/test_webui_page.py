@@ -121,6 +121,23 @@ def test_a_row_shows_its_words(page: Page, prompt: str) -> None:
     assert start > prompt.rindex("<lora:")
 
 
+def test_words_by_two_clicks(page: Page, prompt: str) -> None:
+    page.open_panel()
+    page.write("#txt2img_prompt textarea", f"{prompt} in a garden")
+    page.click("#txt2img_clora_refresh")
+    name = re.findall("<lora:([^:>]+)", prompt)[1]
+    row, garden = f'.clora-row[data-lora="{name}"]', ".clora-chip[data-value=garden]"
+    page.wait(lambda: page.all(garden), "the words")
+    page.click(row)
+    page.click(garden)
+    corrections = "#txt2img_clora_corrections textarea"
+    page.wait(lambda: page.value(corrections) == f"{name}: words=garden", "the correction")
+    page.wait(lambda: page.all("#txt2img_clora_table tr[data-words=garden]"), "the corrected table")
+    page.wait(lambda: page.all(f"{garden}[aria-pressed=true]"), "the marked words")
+    page.click(garden)
+    page.wait(lambda: page.value(corrections) == "", "no correction")
+
+
 def test_a_cell_of_the_table_is_a_correction(page: Page, prompt: str) -> None:
     from selenium.webdriver.common.keys import Keys
 

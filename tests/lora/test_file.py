@@ -293,3 +293,22 @@ def test_find_by_name_path_case_and_alias(tmp_path: Path) -> None:
 )
 def test_keys(key: str, module: str, suffix: str) -> None:
     assert split_key(key) == (module, suffix)
+
+
+def test_files_are_looked_for_once_and_missing_ones_not_for_ever() -> None:
+    from clora.lora.library import MOST_MISSING, PathCache
+
+    asked: list[str] = []
+
+    def find(name: str) -> Path:
+        asked.append(name)
+        if name != "cat":
+            raise CLoRAError(f"no {name}, did you mean cat?")
+        return Path("cat.safetensors")
+
+    cache = PathCache(find)
+    assert cache("cat") == cache("cat") == Path("cat.safetensors")
+    for number in [*range(2 * MOST_MISSING), 0]:
+        with pytest.raises(CLoRAError, match=f"{number}"):
+            cache(f"dog{number}")
+    assert asked == ["cat", *(f"dog{number}" for number in range(MOST_MISSING))]

@@ -1,6 +1,6 @@
 """`clora serve` in a process of its own, and headless Chromium in front of it.
 
-As a command it draws the documents' picture: python -m tests.page.page_browser [--out docs/figures/page.png]
+As a command it draws the documents' pictures: python -m tests.page.page_browser [--out docs/figures/page.png]
 """
 
 from __future__ import annotations
@@ -172,8 +172,15 @@ class Tab:
         self.driver.save_screenshot(str(path))
 
 
+_TABLE = """
+const parts = [".clora-wide", ".clora-choices"].map((one) => document.querySelector(one));
+const [table, words] = parts.map((one) => one.getBoundingClientRect());
+return [table.left, table.top + scrollY, table.right, words.bottom + scrollY].map(Math.round);
+"""
+
+
 def main() -> None:
-    """Write the picture of the page with the README's prompt."""
+    """Write the picture of the page with the README's prompt, and beside it that of the table (panel.png)."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "figures" / "page.png")
     parser.add_argument("--width", type=int, default=1280)
@@ -186,13 +193,19 @@ def main() -> None:
         tab.type("#clora_seed input", "3")
         tab.click("#txt2img_generate")
         tab.wait(lambda: "Done" in tab.text("#clora_status"), "the picture", 300)
-        bottom = int(tab.run("return document.querySelector('.clora-table').getBoundingClientRect().bottom + scrollY"))
+        tab.wait(lambda: tab.all(".clora-row[data-lora=moonball]"), "the table")
+        tab.click(".clora-row[data-lora=moonball]")
         tab.screenshot(options.out)
-    # Down to the table, in few colours: the document's picture is to be small.
+        left, top, right, bottom = tab.run(_TABLE)
+    # Down to the table's end, in few colours: the documents' pictures are to be small.
     with Image.open(options.out) as whole:
-        part = whole.convert("RGB").crop((0, 0, whole.width, bottom + 12))
-    part.quantize(256, method=Image.Quantize.MEDIANCUT).save(options.out, optimize=True)
-    print(options.out)
+        page = whole.convert("RGB")
+    for box, path in (
+        ((left - 8, top - 8, right + 8, bottom + 8), options.out.with_name("panel.png")),
+        ((0, 0, page.width, bottom + 12), options.out),
+    ):
+        page.crop(box).quantize(256, method=Image.Quantize.MEDIANCUT).save(path, optimize=True)
+        print(path)
 
 
 if __name__ == "__main__":

@@ -70,6 +70,15 @@ def test_nothing_is_marked_where_nothing_is_composed(prompt: str) -> None:
     assert "<mark" not in highlight_html(prompt, composition_of(prompt, "", Session()))
 
 
+@pytest.mark.parametrize("corrections", ["", "moonball: words=cow", "nonsense", "moonball: trigger=a:b"])
+def test_a_row_for_every_tag_on_the_page_too(corrections: str) -> None:
+    prompt = f"{PROMPT}, <lora:nobody:1>, <lora:nobody2:1:words=grass>"
+    found = read_prompt(prompt, "", corrections, Session(), lambda model: None)
+    assert [row.lora for row in found.rows] == ["sunball", "moonball", "nobody", "nobody2"]
+    assert found.problem
+    assert 'no LoRA "nobody' in found.rows[2].why
+
+
 def test_texts_are_escaped() -> None:
     picture = Image.new("RGB", (8, 8))
     figure = Figure(picture, EVIL, EVIL, EVIL)
@@ -473,6 +482,26 @@ def test_changed_words_change_table_highlight_and_picture(tab: page_browser.Tab)
     tab.wait(lambda: "grass moonball" in tab.text("#clora_words mark"), "the marked words")
     tab.wait(lambda: "words=grass" in tab.text(".clora-settings pre"), "the new picture")
     assert tab.all("figure img")[0].get_attribute("src") != before
+
+
+def test_words_by_two_clicks(tab: page_browser.Tab) -> None:
+    tab.wait(lambda: tab.all(".clora-row[data-lora=moonball]"), "the table")
+    tab.click(".clora-row[data-lora=moonball]")
+    tab.click(".clora-chip[data-value=grass]")
+    tab.wait(lambda: tab.all("#txt2img_clora_table tr[data-words=grass]"), "the table's new words")
+    tab.wait(lambda: "grass moonball" in tab.text("#clora_words mark"), "the marked words")
+    assert value(tab, "#txt2img_clora_corrections textarea") == "moonball: words=grass"
+    pressed = "return [...document.querySelectorAll('.clora-chip[aria-pressed=true]')].map((one) => one.dataset.value)"
+    tab.wait(lambda: tab.run(pressed) == ["grass"], "the chosen words")
+    tab.click(".clora-chip[data-value=grass]")
+    tab.wait(lambda: tab.run(pressed) == ["sks ball#2"], "the page's own words")
+
+
+def test_every_row_stays_after_a_wrong_correction(tab: page_browser.Tab) -> None:
+    tab.type("#txt2img_clora_corrections textarea", "moonball: words=cow")
+    tab.wait(lambda: tab.all("tr[data-lora=moonball] [aria-invalid=true]"), "the wrong cell")
+    assert len(tab.all(".clora-table tbody tr")) == 2
+    assert '"cow"' in tab.text("#txt2img_clora_message .clora-problem")
 
 
 def test_errors_are_shown_where_they_occur_and_nothing_is_lost(tab: page_browser.Tab) -> None:

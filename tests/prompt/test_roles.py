@@ -188,7 +188,34 @@ def test_the_weights_of_a_lora_that_is_there_twice_add() -> None:
 def test_block_weights_are_left_to_their_extension(weights: str) -> None:
     composition = analyze(f"a <lora:tabby:{weights}> cat and a <lora:collie:1> dog")
     assert composition.concepts[0].loras[0].te == 0.8
-    assert [warning for warning in composition.warnings if "other extensions" in warning and '"tabby"' in warning]
+    (warning,) = [one for one in composition.warnings if "other extensions" in one]
+    assert '"tabby"' in warning
+    assert "write 12, 17, 20 or 26 numbers" in warning
+
+
+@pytest.mark.parametrize("weights", ["0.8:{}", "0.8:lbw={}", "0.8:0.8:1:{}", "0.8:lbw={}:start=3", "te=0.8:w={}"])
+def test_block_weights_of_numbers_are_used(weights: str) -> None:
+    numbers = tuple(i / 10 for i in range(12))
+    tag = weights.format(",".join(map(str, numbers)))
+    composition = analyze(f"a <lora:tabby:{tag}> cat and a <lora:collie:1> dog")
+    (use,) = composition.concepts[0].loras
+    assert (use.te, use.blocks) == (0.8, numbers)
+    assert composition.variants[1].loras == (use,)
+    assert use in composition.merged.loras
+    warnings = " ".join(composition.warnings)
+    assert ("start=3" in warnings) == ("start" in weights)
+    assert "lbw" not in warnings
+    assert "numbers" not in warnings
+
+
+def test_weights_add_where_the_blocks_are_the_same() -> None:
+    blocks, others = (",".join([one] * 12) for one in ("1", "0.5"))
+    text = "a <lora:tabby:0.5:lbw={}> cat <lora:tabby:0.25:lbw={}> and a <lora:collie:1> dog"
+    (one,) = analyze(text.format(blocks, blocks)).concepts[0].loras
+    assert (one.unet, len(one.blocks)) == (0.75, 12)
+    two = analyze(text.format(blocks, others))
+    assert [use.unet for use in two.concepts[0].loras] == [0.5, 0.25]
+    assert two.concepts[0].loras == two.merged.loras[:2]
 
 
 def test_and_is_drawn_as_the_host_draws_it() -> None:

@@ -42,6 +42,8 @@ def plain(update: Any) -> Any:
 def build(gr: Any, script: Any, tab: str) -> list[Any]:
     """What the host builds of a tab: the boxes that scripts look for, then the script's own part."""
     boxes = {
+        "styles_edit_select": gr.Dropdown(["dog"], label="Styles", elem_id=f"{tab}_styles_edit_select"),
+        "styles": gr.Dropdown(["dog"], value=[], multiselect=True, label="Styles", elem_id=f"{tab}_styles"),
         "prompt": gr.Textbox(elem_id=f"{tab}_prompt"),
         "neg_prompt": gr.Textbox(elem_id=f"{tab}_neg_prompt"),
         "steps": gr.Slider(1, 150, value=20, step=1, elem_id=f"{tab}_steps"),
@@ -110,6 +112,8 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
 
     shared.sd_model = (tiny_a1111 if host == "a1111" else tiny_forge).load()
     write_loras(folder, shared.sd_model)
+    shared.prompt_styles.styles["dog"] = ("{prompt}\nand a <lora:dog:1> dog", "")
+    shared.opts.enable_prompt_comments = True
     paths_internal.data_path = str(folder)
     names = runpy.run_path(str(ROOT / "scripts" / "clora.py"))
     classes = [one for one in names.values() if isinstance(one, type) and issubclass(one, scripts.Script)]
@@ -153,7 +157,7 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
     def told(prompt: str, **changed: Any) -> list[Any]:
         """What the page sends with the button."""
         settings = [changed.get(s.name, value) for s, value in zip(SETTINGS, values[1:], strict=False)]
-        return [prompt, "", changed.get("corrections", ""), 20, *settings]
+        return [prompt, "", changed.get("corrections", ""), 20, *settings, changed.get("styles", [])]
 
     changed = Settings(**{setting.name: other_value(setting) for setting in SETTINGS})
     infotext = {**infotext_fields(changed), "CLoRA corrections": "cat: words=cat"}
@@ -187,10 +191,11 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "generate": run("txt2img_generate", True, *told(PROMPT)),
         "generate while off": run("txt2img_generate", False, *told(PROMPT)),
         "said by the tag": run(refresh, *told(PROMPT.replace("cat:1", "cat:1:words=cat:role=concept"))),
+        "read with a style": run(refresh, *told("a <lora:cat:1> cat # x", styles=["dog"])),
         "read in img2img": run("img2img_clora_refresh", *told(PROMPT)),
         # In the session of the last reading, which keeps the number of its concepts.
         "touched": {
-            name: run("txt2img_clora_touched", None, 20, shown, *told(PROMPT, **changes)[4:])
+            name: run("txt2img_clora_touched", None, 20, shown, *told(PROMPT, **changes)[4:-1])
             for name, (shown, changes) in {
                 "as read": ("default", {}),
                 "fast": ("fast", {"update_until": 0}),
@@ -202,7 +207,7 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         },
         "touched without concepts": [
             run(refresh, *told("")),
-            run("txt2img_clora_touched", None, 20, "default", *told("")[4:]),
+            run("txt2img_clora_touched", None, 20, "default", *told("")[4:-1]),
         ],
         "asks the page's script": asking(config, by_id),
         "restored order": [one is two for (one, _), two in zip(fields, inputs["txt2img"], strict=True)],
@@ -218,6 +223,8 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "route settings": sorted(call(f"{url}/clora/v1/settings")["properties"]),
         "route version": call(f"{url}/clora/v1/version"),
         "route analyze": call(f"{url}/clora/v1/analyze", {"prompt": PROMPT}),
+        "route analyze styles": call(f"{url}/clora/v1/analyze", {"prompt": "a <lora:cat:1> cat", "styles": ["dog"]}),
+        "route analyze wrong styles": call(f"{url}/clora/v1/analyze", {"prompt": PROMPT, "styles": "dog"}),
         "route analyze wrong": call(f"{url}/clora/v1/analyze", {"promt": PROMPT}),
         "jobs": jobs(tabs["txt2img"], values),
     }
@@ -251,7 +258,7 @@ class _Texts(HTMLParser):
         self._inside.pop()
 
     def handle_data(self, data: str) -> None:
-        if self._inside[-1] not in ("code", "option", "td", "button", "span") and data.strip():
+        if self._inside[-1] not in ("code", "option", "td", "button", "span", "small") and data.strip():
             self.found.add(data.strip())
 
 
@@ -259,7 +266,7 @@ def page_texts(config: dict[str, Any], before: int, after: int) -> list[str]:
     """Every English text of the panel: labels, hints, buttons, accordions and the table's own words."""
     from clora.lora.user_metadata import LoraNotes
     from clora.ui.concept_table import table_html
-    from clora.ui.report import report
+    from clora.ui.report import Sources, report
 
     found: set[str] = set()
     for component in config["components"]:
@@ -271,8 +278,8 @@ def page_texts(config: dict[str, Any], before: int, after: int) -> list[str]:
             found.add(props["value"])
         elif component["type"] == "html":
             found |= _Texts(props["value"]).found
-    rows = report(PROMPT.replace("dog:1", "dog:1:words=dog"), notes_of=lambda name: LoraNotes("7")).rows
-    found |= _Texts(table_html(rows)).found
+    read = report(PROMPT.replace("dog:1", "dog:1:words=dog"), sources=Sources(notes_of=lambda name: LoraNotes("7")))
+    found |= _Texts(table_html(read.rows, read.choices)).found
     return sorted(text for text in found if text)
 
 

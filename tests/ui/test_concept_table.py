@@ -13,7 +13,7 @@ from clora.prompt import WordsOverride
 from clora.ui.concept_table import message_html, table_html
 from clora.ui.corrected_prompt import move_into_prompt
 from clora.ui.corrections import read_corrections, with_changed_cell
-from clora.ui.report import Report, report
+from clora.ui.report import Report, Sources, report
 
 PROMPT = "a <lora:black cat:0.8:1> cat and a <lora:dog:1:words=dog:trigger=sks> dog <lora:ink:1:role=style@dog>"
 
@@ -65,21 +65,12 @@ def test_the_second_of_two_equal_words_reads_as_it_is_written() -> None:
 
 def test_names_and_words_are_text_in_the_page() -> None:
     evil = '"><script>alert(1)</script>'
-    rows = report('a <lora:x"onfocus="y:1> (cat & "dog") and a <lora:b:1> horse').rows
-    assert Cells(table_html(rows)).tags <= {
-        "div",
-        "table",
-        "thead",
-        "tbody",
-        "tr",
-        "th",
-        "td",
-        "input",
-        "select",
-        "option",
-        "p",
-    }
-    assert ('x"onfocus="y', "words") in Cells(table_html(rows)).values
+    read = report('a <lora:x"onfocus="y:1> (cat & "dog") and a <lora:b:1> horse, <lora:<b:1>')
+    cells = Cells(table_html(read.rows, read.choices))
+    table = {"table", "thead", "tbody", "tr", "th", "td", "input", "select", "option"}
+    assert cells.tags <= {*table, "div", "p", "span", "small", "button"}
+    assert ('x"onfocus="y', "words") in cells.values
+    assert 'data-loras="x&quot;onfocus=&quot;y"' in table_html(read.rows, read.choices)
     assert "<script" not in message_html(Report(False, problem=evil))
     assert "<script" not in message_html(Report(True, notes=(evil,), variants=("", "")))
 
@@ -127,7 +118,7 @@ def notes_of(name: str) -> LoraNotes:
     ],
 )
 def test_the_activation_text_is_offered_as_trigger(prompt: str, offered: list[str]) -> None:
-    found = report(prompt, notes_of=notes_of)
+    found = report(prompt, sources=Sources(notes_of=notes_of))
     assert [row.offered for row in found.rows] == offered
     assert found.notes == ()
     html = table_html(found.rows)
@@ -136,11 +127,14 @@ def test_the_activation_text_is_offered_as_trigger(prompt: str, offered: list[st
     if offered[0]:
         assert 'data-value="sks &lt;b&gt;"' in html
         taken = read_corrections(with_changed_cell(change("trigger", "sks <b>"), ""))
-        assert [row.offered for row in report(prompt, corrections=taken, notes_of=notes_of).rows] == ["", offered[1]]
+        assert [row.offered for row in report(prompt, corrections=taken, sources=Sources(notes_of=notes_of)).rows] == [
+            "",
+            offered[1],
+        ]
 
 
 def test_another_weight_than_the_preferred_one_is_noted() -> None:
-    found = report("a <lora:cat:1> cat and a <lora:dog:1> dog, <lora:cat:1> cat", notes_of=notes_of)
+    found = report("a <lora:cat:1> cat and a <lora:dog:1> dog, <lora:cat:1> cat", sources=Sources(notes_of=notes_of))
     assert found.notes == ('Your notes for the LoRA "cat" recommend the weight 0.7; the prompt has 1.',)
     assert report("a <lora:cat:1> cat and a <lora:dog:1> dog").notes == ()
 
@@ -195,6 +189,19 @@ def test_a_cell_that_cannot_be_read(cell: str) -> None:
 def test_corrections_that_cannot_be_read_are_kept() -> None:
     with pytest.raises(CLoRAError, match="cat words"):
         with_changed_cell(change("words", "cat"), "cat words")
+
+
+@pytest.mark.parametrize(
+    ("cell", "before", "after"),
+    [
+        (change("words", "cat"), "cat: role=off", "cat: words=cat"),
+        (change("words", "cat"), "cat: trigger=sks, role=style, place=left", "cat: words=cat, trigger=sks, place=left"),
+        (change("words", ""), "cat: role=off", "cat: role=off"),
+        (change("role", "off"), "cat: words=cat", "cat: words=cat, role=off"),
+    ],
+)
+def test_chosen_words_make_a_concept(cell: str, before: str, after: str) -> None:
+    assert with_changed_cell(cell, before) == after
 
 
 def test_warnings_are_shown_beside_the_note_of_an_inactive_prompt() -> None:

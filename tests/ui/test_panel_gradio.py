@@ -168,7 +168,7 @@ def test_a_tab_starts_with_the_users_options(page: dict[str, Any]) -> None:
 
 def test_every_text_of_the_panel_has_a_german_one(page: dict[str, Any]) -> None:
     german = json.loads((ROOT / "localizations" / "de_DE.json").read_text("utf-8"))
-    hosts = {"Steps", "Prompt", "Generate"}  # of the page that stands in for the host's
+    hosts = {"Steps", "Prompt", "Generate", "Styles"}  # of the page that stands in for the host's
     options = {label for label, *_ in page["options"].values()}
     english = ({*page["texts"]} | options) - hosts - {"CLoRA", "LoRA"}
     assert english - {*german} == set(), "not translated"
@@ -190,6 +190,9 @@ def test_the_prompt_is_read(page: dict[str, Any], name: str) -> None:
     assert "times the time of a plain picture" in cost
     assert message == ""
     assert table.count('<tr data-words="cat"') == table.count('<tr data-words="dog"') == 1
+    assert table.count("from the text after its tag") == 2
+    assert 'data-value="grass" data-loras=""' in table
+    assert 'data-value="dog" data-loras="dog"' in table
     assert "<td>2</td></tr>" in table  # the token of the first one
     for key, value in {"words": 'value="cat"', "trigger": 'value=""'}.items():
         assert f'<input type="text" {value} data-lora="cat" data-key="{key}"' in table
@@ -254,7 +257,7 @@ def test_the_cost_and_the_presets_name_follow_the_settings(page: dict[str, Any])
     told = {name: answer[0] for name, answer in page["touched"].items()}
     assert told["as read"] == [page["read"][0][0], "default"]
     assert "2 concepts will be composed. About 1.1 times" in told["fast"][0]
-    assert "2 concepts will be composed. About 1.6 to" in told["changed"][0]
+    assert "2 concepts will be composed. About 1.6 times" in told["changed"][0]
     names = {name: preset for name, (_, preset) in told.items()}
     assert names == {
         "as read": "default", "fast": "fast", "changed": "fast (changed)", "changed back": "fast",
@@ -275,12 +278,25 @@ def test_a_correction_reads_the_prompt_again(page: dict[str, Any]) -> None:
     assert '<tr data-words="grass"' in table
 
 
-def test_the_table_stays_after_a_wrong_correction(page: dict[str, Any]) -> None:
+def test_the_table_has_every_row_after_a_wrong_correction(page: dict[str, Any]) -> None:
     ((cost, message, table, *_),) = page["read wrongly corrected"]
     assert cost == ""
     assert "cow" in message
     assert "clora-problem" in message
-    assert table["__type__"] == "update"
+    assert '<input type="text" value="cow" data-lora="cat" data-key="words"' in table
+    assert table.count('aria-invalid="true"') == 1
+    assert '<tr data-words="dog"' in table
+    ((_, _, table, *_),) = page["read wrong"]
+    assert table.count("<tr data-words") == 2
+
+
+def test_styles_and_comments_are_read_as_the_host_does(page: dict[str, Any]) -> None:
+    ((cost, _, table, *_),) = page["read with a style"]
+    assert "2 concepts will be composed" in cost
+    assert '<tr data-words="dog"' in table
+    assert page["route analyze styles"]["composes"]
+    status, body = page["route analyze wrong styles"]
+    assert (status, "list of at most" in body["detail"]) == (422, True)
 
 
 def test_an_infotext_restores_every_setting(page: dict[str, Any]) -> None:

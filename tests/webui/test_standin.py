@@ -623,6 +623,51 @@ def test_comments_are_not_read_if_the_webui_removes_them(host: Host, monkeypatch
     assert [row.words for row in read_prompt(prompt, "", "").rows] == ["cat", "dog"]
 
 
+def test_the_selected_styles_are_read(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    from modules import shared
+
+    from clora.webui.script import read_prompt
+
+    texts = {"with a dog": ("{prompt} and a <lora:dog:1> dog", "<lora:cat:1>"), "hens": ("two hens # x", "")}
+    monkeypatch.setattr(shared.prompt_styles, "styles", texts)
+    monkeypatch.setattr(shared.opts, "enable_prompt_comments", True, raising=False)
+    prompt = "a <lora:cat:1> cat"
+    assert not read_prompt(prompt, "", "").composes
+    for names in (["with a dog"], ["with a dog", "hens"], ["with a dog", "no such style"]):
+        found = read_prompt(prompt, "", "", names)
+        assert found.composes
+        assert [row.words for row in found.rows] == ["cat", "dog"]
+        assert any("negative prompt are ignored" in note for note in found.notes)
+    assert [choice.value for choice in read_prompt(prompt, "", "", ["hens"]).choices] == ["cat", "two hens", "hens"]
+    # Forge has headings among its styles, without a text.
+    monkeypatch.setitem(texts, "---- STYLES ----", (None, None))
+    heading = read_prompt(prompt, "", "", ["---- STYLES ----"])
+    assert 'the selected styles "---- STYLES ----"' in heading.problem
+    assert [row.words for row in heading.rows] == ["cat"]
+
+
+def test_what_is_read_is_what_a_job_composes(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A style that brings a tag: the job gets the merged prompt, as the WebUI gives it to scripts."""
+    from modules import shared
+
+    from clora.webui.script import read_prompt
+
+    monkeypatch.setattr(shared.prompt_styles, "styles", {"dog": ("{prompt} and a <lora:dog:1> dog", "")})
+    merged = shared.prompt_styles.apply_styles_to_prompt("a <lora:cat:1> cat", ["dog"])
+    assert read_prompt("a <lora:cat:1> cat", "", "", ["dog"]).variants == read_prompt(merged, "", "").variants
+
+
+def test_rows_without_the_lora_extension(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from clora.webui.script import read_prompt
+
+    monkeypatch.setitem(sys.modules, "networks", None)
+    found = read_prompt(PROMPT, "", "")
+    assert "turn it on" in found.problem
+    assert [row.words for row in found.rows] == ["cat", "dog"]
+
+
 def test_notes_beside_a_lora_are_read(host: Host) -> None:
     import networks
 

@@ -65,7 +65,28 @@ class Options(SimpleNamespace):
             setattr(self, key, info.default)
 
 
+class StyleDatabase:
+    """Styles by name, and how they are merged into prompts."""
+
+    def __init__(self) -> None:
+        self.styles: dict[str, tuple[str, str]] = {}
+
+    def _merged(self, prompt: str, names: list[str], part: int) -> str:
+        for text in (self.styles.get(name, ("", ""))[part] for name in names):
+            prompt = text.replace("{prompt}", prompt) if "{prompt}" in text else ", ".join(filter(None, (prompt, text)))
+        return prompt
+
+    def apply_styles_to_prompt(self, prompt: str, styles: list[str]) -> str:
+        """The prompt with the styles' texts around it or after it."""
+        return self._merged(prompt, styles, 0)
+
+    def apply_negative_styles_to_prompt(self, prompt: str, styles: list[str]) -> str:
+        """The same for the negative prompt."""
+        return self._merged(prompt, styles, 1)
+
+
 state = State()
+prompt_styles = StyleDatabase()
 opts = Options(
     comma_padding_backtrack=20,
     lora_add_hashes_to_infotext=True,
