@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +23,9 @@ def alpha(value: float) -> Tensor:
 
 def tensors_of(form: str, layer: nn.Module, seed: int = 0) -> dict[str, Tensor]:
     """A module's tensors, suffix -> tensor, of the format with this test id."""
-    shape = tuple(layer.weight.shape)
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    shape = tuple(weight.shape)
 
     def r(*size: int, more: int = 0) -> Tensor:
         return random(*size, seed=seed + more)
@@ -30,7 +34,7 @@ def tensors_of(form: str, layer: nn.Module, seed: int = 0) -> dict[str, Tensor]:
         return {"w_norm": r(shape[0]), "b_norm": r(shape[0], more=1)}
     out, features, *kernel = shape
     ones = [1] * len(kernel)
-    makers = {
+    makers: dict[str, Callable[[], dict[str, Tensor]]] = {
         "lora": lambda: {"lora_down": r(3, features, *kernel), "lora_up": r(out, 3, *ones), "alpha": alpha(2.0)},
         "mid": lambda: {
             "lora_down": r(3, features, *ones),
