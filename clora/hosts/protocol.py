@@ -122,7 +122,7 @@ class WebUIModel(Protocol):
         ...
 
     def layout(self, text: ResolvedText) -> PromptTokens:
-        """The chunks of a text, as the host's tokenizer makes them."""
+        """The chunks of a text, as the host's tokenizer makes them. Raises: CLoRAError for a model of another kind."""
         ...
 
     def encode(self, texts: Sequence[str], *, negative: bool, width: int, height: int) -> list[Encoded]:
@@ -136,6 +136,14 @@ class WebUIModel(Protocol):
     def attach(self, processing: Any, handler: EvaluationHandler, denoiser: HostDenoiser) -> Callable[[], None]:
         """Let `handler` answer the evaluations of this pass; returns a function that removes every hook."""
         ...
+
+
+def other_kind(sd_model: Any) -> CLoRAError:
+    """The error for a model that is no SD 1.5, SD 2.x or SDXL."""
+    return CLoRAError(
+        f"CLoRA cannot compose with this model ({type(sd_model).__name__}): choose an SD 1.5, SD 2.x or SDXL "
+        "checkpoint."
+    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Both stand-ins as one object that runs jobs, for the tests of this folder."""
+"""The stand-ins as one object that runs jobs, for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.hosts.tiny import write_lora
 
 PROMPT = "a <lora:cat:1> cat and a <lora:dog:1> dog on grass"
 FEW = {"refine_updates": 1, "refine_at": [0.0], "step_size": 2.0, "show_masks": False}
-KINDS = ("a1111", "forge")
+KINDS = ("a1111", "forge", "reforge")
 
 
 @dataclass
@@ -30,15 +30,15 @@ class Job:
 
 
 class Host:
-    """Both stand-ins with one folder of LoRAs; `use` chooses the one that is loaded."""
+    """The stand-ins with one folder of LoRAs; `use` chooses the one that is loaded."""
 
     def __init__(self, folder: Path) -> None:
         import networks
-        from modules import errors, processing, scripts, sd_unet, shared, tiny_a1111, tiny_forge
+        from modules import errors, processing, scripts, sd_unet, shared, tiny_a1111, tiny_forge, tiny_reforge
 
         from clora.webui.script import Script
 
-        self.models = {"a1111": tiny_a1111.load(), "forge": tiny_forge.load()}
+        self.models = {"a1111": tiny_a1111.load(), "forge": tiny_forge.load(), "reforge": tiny_reforge.load()}
         self.shared, self.errors, self.scripts, self.processing = shared, errors, scripts, processing
         self.sd_unet, self.script = sd_unet, Script()
         model = self.models["a1111"]
@@ -73,7 +73,8 @@ class Host:
         """A job that has not run; `clora` are the extension's fields, None is a host without the extension."""
         prompts = [prompt] if isinstance(prompt, str) else prompt
         given = clora if isinstance(clora, tuple) else (clora,)
-        runner = self.scripts.ScriptRunner([] if clora is None else [(self.script, given)])
+        own = [] if clora is None else [(self.script, given)]
+        runner = self.scripts.ScriptRunner(own, fields.pop("script", None))
         if "negative" in fields:
             fields["all_negative_prompts"] = [fields.pop("negative")] * len(prompts)
         return self.processing.Processing(prompts, scripts=runner, **{"batch_size": len(prompts), **fields})
@@ -82,7 +83,7 @@ class Host:
         """Run a job; nothing may fail unnoticed in a script."""
         self.errors.reports.clear()
         self.shared.state.begin()
-        processed = self.processing.process_images(p)
+        processed = p.scripts.run(p, *p.script_args) or self.processing.process_images(p)
         assert self.errors.reports == []
         return Job(p, processed)
 
@@ -109,7 +110,7 @@ class Host:
         hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
         grads = [p.requires_grad for root in roots[:2] for p in root.parameters()]
         found: dict[str, Any] = {"hooks": hooks, "requires_grad": grads}
-        if self.model.kind == "forge":
+        if hasattr(self.model, "forge_objects"):
             objects = (self.model.forge_objects_after_applying_lora, self.model.forge_objects)
             found["options"] = [set(one.unet.model_options) - {"transformer_options"} for one in objects]
             found["unets"] = objects[0].unet is objects[1].unet

@@ -19,6 +19,13 @@ CLORA = str(Path(__file__).parents[2] / "clora")
 PRESETS = ("default", "exact", "fast", "paper")
 
 
+@pytest.fixture(params=["a1111", "forge"])
+def host(request: pytest.FixtureRequest, both: Host) -> Host:
+    """Without reForge, whose forwards are Forge's."""
+    both.use(request.param)
+    return both
+
+
 def is_ours() -> bool:
     """Whether CLoRA called the forward, not the host."""
     frame: FrameType | None = sys._getframe(2)

@@ -167,3 +167,25 @@ def test_controlnets_hints_stay_with_their_halves_in_forge(forge: Host, hinted: 
     assert len(hinted) == 4
     for rows in hinted:
         assert rows == pytest.approx(halves * 3)
+
+
+@pytest.mark.parametrize("kind", ["forge", "reforge", "a1111"])
+def test_a_prompt_is_read_with_a_model_without_clips_text_engine(
+    both: Host, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Forge Neo's engines of Anima, Z-Image and Qwen have none, nor has SD 3 in the older hosts."""
+    from clora.hosts.host_api import RefusedError
+    from clora.webui.script import read_prompt
+
+    both.use(kind)
+    if kind == "forge":
+        monkeypatch.setattr(both.model, "text_processing_engine", None)
+    else:
+        monkeypatch.setitem(both.model._modules, "cond_stage_model", nn.Module())
+    found = read_prompt(PROMPT, "", "")
+    assert [row.lora for row in found.rows] == ["cat", "dog"]
+    assert "choose an SD 1.5, SD 2.x or SDXL checkpoint" in found.problem
+    p = both.job(clora=FEW)
+    p._conds = lambda *_: (None, None)  # a host without the engine makes them in its own way
+    with pytest.raises(RefusedError, match="choose an SD 1\.5"):
+        both.run(p)

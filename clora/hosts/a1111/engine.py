@@ -8,16 +8,21 @@ from modules import shared
 from torch import nn
 
 
+def text_engines(sd_model: Any) -> list[Any]:
+    """The host's wrappers of text models: one, SDXL's two, or none."""
+    embedders = getattr(getattr(sd_model, "conditioner", None), "embedders", ())
+    found = [engine for engine in embedders if hasattr(engine, "tokenize_line")]
+    single = getattr(sd_model, "cond_stage_model", None)
+    return found or ([single] if hasattr(single, "tokenize_line") else [])
+
+
 class A1111Engine:
     """What hooks and forwards need of `sd_model`."""
 
     def __init__(self, sd_model: Any) -> None:
         self.sd_model = sd_model
-        embedders = [
-            e for e in getattr(getattr(sd_model, "conditioner", None), "embedders", ()) if hasattr(e, "tokenize_line")
-        ]
-        self.text_engines = embedders or [sd_model.cond_stage_model]
-        self.sdxl = bool(embedders)
+        self.text_engines = text_engines(sd_model)
+        self.sdxl = hasattr(getattr(sd_model, "conditioner", None), "embedders")
 
     @property
     def unet(self) -> nn.Module:

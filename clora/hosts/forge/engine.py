@@ -25,6 +25,11 @@ class ForgeEngine:
         unet: nn.Module = self.patcher.model.diffusion_model
         return unet
 
+    @property
+    def noise_levels(self) -> Any:
+        """The model's table of noise levels."""
+        return self.patcher.model.predictor
+
     def is_loaded(self) -> bool:
         """Whether the host still has this model (a refiner replaces it in the middle of a pass)."""
         return shared.sd_model is self.sd_model

@@ -58,7 +58,7 @@ class ForgeSamplerHook(SamplerHook):
         """By the model's own table of noise levels."""
         if self.on_timesteps:
             return float(sigma[0])
-        return float(self.engine.patcher.model.predictor.timestep(sigma[:1]).float()[0])
+        return float(self.engine.noise_levels.timestep(sigma[:1]).float()[0])
 
     def model_sigma(self, sigma: Tensor) -> Tensor:
         """Forge turns timesteps into noise levels before its model sees them."""

@@ -16,14 +16,13 @@ from ...prompt import PromptTokens, ResolvedText
 from ...settings import Settings
 from .. import host_api
 from ..embeddings import Database
-from ..protocol import EvaluationHandler, host_layout
+from ..protocol import EvaluationHandler, host_layout, other_kind
 from .denoiser import ForgeDenoiser
 from .engine import ForgeEngine
 from .hook import ForgeSamplerHook
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _PLAIN = (nn.Parameter, Tensor)
-_COMMA_BACKTRACK = 20  # fixed in Forge
 
 
 class ForgeModel(ForgeEngine):
@@ -31,10 +30,24 @@ class ForgeModel(ForgeEngine):
 
     def __init__(self, sd_model: Any) -> None:
         super().__init__(sd_model)
-        names = ("text_processing_engine_l", "text_processing_engine_g")
-        engines = [getattr(sd_model, name) for name in names if hasattr(sd_model, name)]
-        self._engines = engines or [getattr(sd_model, "text_processing_engine", None)]
-        self.sdxl = bool(engines)
+        self._engines = self.engines_of(sd_model)
+
+    @staticmethod
+    def engines_of(sd_model: Any) -> list[Any]:
+        """The text engines that read prompts by chunks: one, SDXL's two, or none."""
+        names = ("text_processing_engine", "text_processing_engine_l", "text_processing_engine_g")
+        found = [getattr(sd_model, name, None) for name in names]
+        return [engine for engine in found if hasattr(engine, "tokenize_line")]
+
+    @property
+    def embeddings(self) -> Any:
+        """The textual inversions that the host has loaded."""
+        return self._engines[0].embeddings
+
+    @property
+    def comma_backtrack(self) -> int:
+        """How many tokens after a comma move to the next chunk with it; fixed in Forge."""
+        return 20
 
     @property
     def text_encoders(self) -> Mapping[str, nn.Module]:
@@ -58,11 +71,7 @@ class ForgeModel(ForgeEngine):
 
     def check(self, settings: Settings) -> None:
         """Raises: CLoRAError for models and states that CLoRA cannot compose with."""
-        if not hasattr(self._engines[0], "tokenize_line") or not hasattr(self.unet, "input_blocks"):
-            raise CLoRAError(
-                f"CLoRA cannot compose with this model ({type(self.sd_model).__name__}): "
-                "choose an SD 1.5, SD 2.x or SDXL checkpoint."
-            )
+        self._check_kind()
         if "model_function_wrapper" in self.patcher.model_options:
             raise CLoRAError(
                 "Another extension has wrapped the UNet (tiled diffusion, for example): turn it off for this picture."
@@ -81,10 +90,16 @@ class ForgeModel(ForgeEngine):
             )
 
     def layout(self, text: ResolvedText) -> PromptTokens:
-        """The chunks of a text, as the host's tokenizer makes them."""
-        engine: Any = self._engines[0]
-        length = family_of(self.unet).text_chunk
-        return host_layout(engine, text, engine.embeddings, chunk_length=length, comma_backtrack=_COMMA_BACKTRACK)
+        """The chunks of a text, as the host's tokenizer makes them. Raises: CLoRAError for a model of another kind."""
+        self._check_kind()
+        length, backtrack = family_of(self.unet).text_chunk, self.comma_backtrack
+        return host_layout(
+            self._engines[0], text, self.embeddings, chunk_length=length, comma_backtrack=backtrack
+        )  # fmt: skip
+
+    def _check_kind(self) -> None:
+        if not self._engines or not hasattr(self.unet, "input_blocks"):
+            raise other_kind(self.sd_model)
 
     def encode(self, texts: Sequence[str], *, negative: bool, width: int, height: int) -> list[Encoded]:
         """The texts in one batch, one context each."""

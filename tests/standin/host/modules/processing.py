@@ -60,6 +60,7 @@ class Processing:
         self.subseed: Any = -1
         self.styles: list[str] = []
         self.do_not_save_samples = self.do_not_save_grid = False
+        self.outpath_samples = ""
         self.all_negative_prompts = self.all_negative_prompts or [""] * len(self.all_prompts)
         self.all_hr_prompts = list(self.all_prompts)
         self.all_hr_negative_prompts = list(self.all_negative_prompts)
@@ -90,6 +91,11 @@ class Processing:
     def sampler(self) -> Any:
         """The sampler of the pass."""
         return self.samplers[-1] if self.samplers else None
+
+    @property
+    def script_args(self) -> tuple[Any, ...]:
+        """The number of the selectable script, from 1, and the values of all scripts."""
+        return self.scripts.arguments()
 
     def comment(self, text: str) -> None:
         """A line under the pictures."""
@@ -144,11 +150,11 @@ class Processing:
         sampler = sd_samplers.create_sampler(name)
         sampler.watch = self.watch
         self.samplers.append(sampler)
-        forge = shared.sd_model.kind == "forge"
+        forge = hasattr(shared.sd_model, "forge_objects")
         if forge:
             sampler.model_wrap_cfg.apart = self.apart
         # Forge calls the hook twice in its hires pass, with everything patched before taken away in between.
-        for _ in range(2 if forge and self.is_hr_pass else 1):
+        for _ in range(2 if shared.sd_model.kind == "forge" and self.is_hr_pass else 1):
             if forge:
                 model = shared.sd_model
                 model.forge_objects = model.forge_objects_after_applying_lora.shallow_copy()
@@ -165,7 +171,7 @@ def process_images(p: Processing) -> Processed:
     p.scripts.call("process", p)
     processed = Processed(extra_generation_params=p.extra_generation_params)
     with ExitStack() as stack:
-        if shared.sd_model.kind == "forge":
+        if hasattr(shared.sd_model, "forge_objects"):
             stack.enter_context(torch.inference_mode())
         stack.enter_context(torch.no_grad())
         for number in range(p.n_iter):

@@ -16,6 +16,7 @@ class Script:
 
     name: str | None = None
     is_txt2img = is_img2img = False
+    args_from = args_to = 0
     infotext_fields: list[Any] | None = None
     paste_field_names: list[str] | None = None
 
@@ -37,10 +38,24 @@ class Script:
 
 
 class ScriptRunner:
-    """The always-visible scripts of a job with their arguments."""
+    """The always-visible scripts of a job with their arguments, and the script that the user has selected."""
 
-    def __init__(self, scripts: Sequence[tuple[Script, Sequence[Any]]] = ()) -> None:
+    def __init__(self, scripts: Sequence[tuple[Script, Sequence[Any]]] = (), selected: Any = None) -> None:
         self.alwayson = list(scripts)
+        self.selectable_scripts = [] if selected is None else [selected]
+        self.alwayson_scripts = [script for script, _ in scripts]
+        first = 1
+        for script, args in scripts:
+            script.args_from, script.args_to = first, first + len(args)
+            first += len(args)
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Of all scripts, one after the other."""
+        return (len(self.selectable_scripts), *(value for _, args in self.alwayson for value in args))
+
+    def run(self, p: Any, *args: Any) -> Any:
+        """The result of the selected script, which makes all pictures itself; None without one."""
+        return self.selectable_scripts[args[0] - 1].run(p) if args[0] else None
 
     def call(self, hook: str, p: Any, *given: Any, **kwargs: Any) -> None:
         """Call one method of every script."""

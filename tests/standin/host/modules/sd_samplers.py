@@ -47,7 +47,7 @@ class Sampler:
     def __init__(self, config: SamplerConfig) -> None:
         self.config, self.funcname = config, config.funcname
         self.timesteps = bool(config.options.get("timesteps"))
-        host = tiny_forge if shared.sd_model.kind == "forge" else tiny_a1111
+        host = tiny_forge if hasattr(shared.sd_model, "forge_objects") else tiny_a1111
         self.model_wrap_cfg = host.denoiser(self, self.timesteps)
         self.last_latent: Any = None
         self.watch: Callable[[int, Tensor], None] = lambda number, x: None

@@ -55,6 +55,11 @@ class KModel(nn.Module):
         self.diffusion_model, self.predictor = unet, Predictor()
         self.computation_dtype = devices.dtype
 
+    @property
+    def noise_levels(self) -> Predictor:
+        """Under Forge's name."""
+        return self.predictor
+
     def apply_model(
         self, x: Tensor, t: Tensor, c_concat: Any = None, c_crossattn: Any = None, control: Any = None,
         transformer_options: dict[str, Any] | None = None, **kwargs: Any,
@@ -62,7 +67,7 @@ class KModel(nn.Module):
         """x0."""
         sigma = t[:, None, None, None]
         assert c_crossattn.shape[0] == x.shape[0]
-        timestep = self.predictor.timestep(t)
+        timestep = self.noise_levels.timestep(t)
         dtype = self.computation_dtype
         eps = self.diffusion_model(
             (x / (sigma**2 + 1).sqrt()).to(dtype), timestep, context=c_crossattn.to(dtype), control=control,
