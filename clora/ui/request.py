@@ -23,8 +23,8 @@ class Request:
     corrections: Mapping[str, WordsOverride] = field(default_factory=dict)
 
 
-def read_request(args: Sequence[Any]) -> Request | None:
-    """A request, or None if CLoRA is off.
+def read_request(args: Sequence[Any], *, even_off: bool = False) -> Request | None:
+    """A request, or None if CLoRA is off; with `even_off` what it would be if CLoRA was on.
 
     `args` are the panel's values (enabled, one for each setting in the table's order, corrections) or a single dict.
     Raises: CLoRAError naming the field and its allowed values.
@@ -32,17 +32,18 @@ def read_request(args: Sequence[Any]) -> Request | None:
     if args and isinstance(args[0], Mapping):
         if len(args) > 1 and any(isinstance(value, Mapping) for value in args[1:]):
             raise CLoRAError("CLoRA's args contain more than one object: put all fields into the first.")
-        return _from_dict(args[0])
+        return _from_dict(args[0], even_off)
     if not args or not args[0]:
-        return None
-    if args[0] is not True:
+        if not even_off:
+            return None
+    elif args[0] is not True:
         raise CLoRAError(f"The field enabled cannot be {shown(args[0])}: use true or false, or an object with fields.")
     values = dict(zip([s.name for s in SETTINGS], args[1:], strict=False))
     rest = args[1 + len(SETTINGS) :]
     return Request(Settings(**values), read_corrections(rest[0] if rest else ""))
 
 
-def _from_dict(given: Mapping[str, Any]) -> Request | None:
+def _from_dict(given: Mapping[str, Any], even_off: bool) -> Request | None:
     for name in given:
         if name not in FIELDS:
             near = difflib.get_close_matches(str(name)[:40], FIELDS, n=1)
@@ -54,4 +55,4 @@ def _from_dict(given: Mapping[str, Any]) -> Request | None:
     values = {name: value for name, value in given.items() if name in BY_NAME}
     settings = Settings(given.get("preset", "default"), **values)
     corrections = read_corrections(given.get("corrections", {}))
-    return Request(settings, corrections) if enabled else None
+    return Request(settings, corrections) if enabled or even_off else None

@@ -1,13 +1,14 @@
-"""Pictures that CLoRA adds to the WebUI's gallery and to the API's answer."""
+"""Pictures that CLoRA adds to the WebUI's gallery and to the API's answer, or saves as files beside the host's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from PIL import Image
 
 from ..engine.record import NO_LOSS
+from ..hosts.selectable import save_beside, saves_pictures
 from ..pictures import loss_curve, map_strip, side_by_side
 from ..settings import Settings
 from .job import Generation, Shown
@@ -18,6 +19,25 @@ def add(processed: Any, generation: Generation, baseline: Sequence[Any] = ()) ->
 
     `baseline` are the same pictures without CLoRA, empty if they are not shown.
     """
+    for _, extra, text in list(_extras(processed, generation, baseline)):
+        processed.images.append(extra)
+        processed.infotexts.append(text)
+
+
+def save(p: Any, processed: Any, generation: Generation, script: str, baseline: Sequence[Any] = ()) -> None:
+    """Save them as files instead, with a note, because `script` builds its own result from the host's pictures."""
+    found = list(_extras(processed, generation, baseline))
+    wanted = f'The script "{script}" makes its result of the pictures, so masks, maps and curves are not among them'
+    if found and saves_pictures(p):
+        folders = [save_beside(p, number, extra, text) for number, extra, text in found]
+        generation.notes.append(f"{wanted}: they are saved as files in {folders[-1]}.")
+    elif found:
+        generation.notes.append(f"{wanted}: let the WebUI save its pictures to get them as files, or draw without the "
+                                "script.")  # fmt: skip
+
+
+def _extras(processed: Any, generation: Generation, baseline: Sequence[Any]) -> Iterator[tuple[int, Any, str]]:
+    """(number of the picture it belongs to, picture, infotext) of each."""
     settings = generation.request.settings
     if settings.show_loss and any(shown and not shown.losses for shown in generation.shown):
         generation.notes.append(NO_LOSS)
@@ -27,17 +47,13 @@ def add(processed: Any, generation: Generation, baseline: Sequence[Any] = ()) ->
             return
         if shown is None:  # the picture is not composed
             continue
-        picture, text = (
-            processed.images[first + number],
-            processed.infotexts[min(first + number, len(processed.infotexts) - 1)],
-        )
+        text = processed.infotexts[min(first + number, len(processed.infotexts) - 1)]
         plain = baseline[number] if number < len(baseline) else None
-        for extra in _extras(picture, shown, settings, plain):
-            processed.images.append(extra)
-            processed.infotexts.append(text)
+        for extra in _of_picture(processed.images[first + number], shown, settings, plain):
+            yield number, extra, text
 
 
-def _extras(picture: Any, shown: Shown, settings: Settings, plain: Any | None) -> list[Image.Image]:
+def _of_picture(picture: Any, shown: Shown, settings: Settings, plain: Any | None) -> list[Image.Image]:
     pictures = []
     overlay = shown.over(picture)
     if settings.show_masks and overlay is not None:

@@ -10,6 +10,7 @@ from ..errors import CLoRAError
 from ..hosts import host_api
 from ..hosts.baseline_render import BASELINE, baseline_images
 from ..hosts.model_factory import loaded_model
+from ..hosts.selectable import saves_pictures, script_at_work
 from ..lora.library import LoraLibrary, PathCache
 from ..lora.user_metadata import notes_of_files
 from ..prompt.evidence import evidence_of_files
@@ -75,9 +76,9 @@ class Script(host_api.Script):  # type: ignore[misc]
         _end_stale()
 
         def begin() -> None:
-            request = _request(p, args)
+            request, notes = _request(p, args)
             if request is not None and not getattr(p, "_ad_inner", False) and not getattr(p, BASELINE, False):
-                setattr(p, _KEY, Generation(request))
+                setattr(p, _KEY, Generation(request, notes=notes))
 
         error = caught(begin)
         if error is not None:
@@ -132,10 +133,15 @@ class Script(host_api.Script):  # type: ignore[misc]
         _show_notes(p, generation)
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
-        """All pictures are there: add those that the user asked for."""
+        """All pictures are there: add those that the user asked for, or save them where a script works on them."""
         generation = _of(p)
         if generation is not None:
-            gallery.add(processed, generation, _baseline(p, generation))
+            script = script_at_work(p)
+            if script:
+                gallery.save(p, processed, generation, script, _baseline(p, generation) if saves_pictures(p) else ())
+            else:
+                gallery.add(processed, generation, _baseline(p, generation))
+            _show_notes(p, generation)  # a script's own result has the comments of the job, not of this one
             _add_notes(processed, generation.notes)
         _finish(p)
 
@@ -203,14 +209,17 @@ def _baseline(p: Any, generation: Generation) -> list[Any]:
         return []
 
 
-def _request(p: Any, args: tuple[Any, ...]) -> Request | None:
-    """The request of panel or API, with the values of an X/Y/Z plot. Raises: CLoRAError."""
+def _request(p: Any, args: tuple[Any, ...]) -> tuple[Request | None, list[str]]:
+    """The request of panel or API, with the values of an X/Y/Z plot, and notes about it. Raises: CLoRAError."""
     request = read_request(args)
     varied = dict(getattr(p, xyz.KEY, {}))
-    if request is None or not varied:
-        return request
+    if not varied:
+        return request, []
+    notes = [] if request is not None else [xyz.TURNED_ON]
+    request = request or read_request(args, even_off=True)
+    assert request is not None
     settings = Settings(varied.pop("preset")) if "preset" in varied else request.settings
-    return Request(settings.replace(**varied), request.corrections)
+    return Request(settings.replace(**varied), request.corrections), notes
 
 
 def _infotext(request: Request) -> dict[str, str]:
