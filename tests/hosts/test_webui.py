@@ -188,14 +188,9 @@ def test_interrupt_during_updates(server: Server, prompt: str) -> None:
 
 
 def test_xyz_plot(server: Server, prompt: str) -> None:
-    server.call("/sdapi/v1/scripts")
-    labels = next(s for s in server.call("/sdapi/v1/script-info") if "x/y/z" in s["name"] and not s["is_img2img"])
-    axes = next(arg["choices"] for arg in labels["args"] if arg.get("choices"))
-    ours = [label for label in axes if str(label).startswith("[CLoRA]")]
+    ours = [label for label in server.axes() if label.startswith("[CLoRA]")]
     assert len(ours) == len(set(ours)) > 15
-    axis = axes.index("[CLoRA] Update until")
-    arguments = [axis, "0, 0.5", [], 0, "", [], 0, "", [], True, False, False, False, False, False, False, 0, False]
-    found = server.draw(prompt, FEW, script_name="x/y/z plot", script_args=arguments)
+    found = server.draw(prompt, FEW, **server.plot(x=("[CLoRA] Update until", "0, 0.5")))
     assert len(found.images) >= 1
 
 

@@ -76,6 +76,30 @@ class Server:
         images = [Image.open(io.BytesIO(base64.b64decode(image))) for image in found["images"]]
         return Answer(images, json.loads(found["info"])["infotexts"])
 
+    def plot(self, **axes: tuple[str, str]) -> dict[str, Any]:
+        """Fields of an X/Y/Z plot over `x`, `y` and `z`, each an axis by its label and its values as they are typed.
+
+        Positions and defaults of the script's arguments are the host's own: they differ between hosts.
+        """
+        arguments = self._plot_arguments()
+        values = [[] if one["value"] is None else one["value"] for one in arguments]
+        labels = [one["label"] for one in arguments]
+        for number, one in enumerate(arguments):
+            if one["label"].endswith(" type"):
+                values[number] = one["choices"].index(axes.get(one["label"][0].lower(), ("Nothing", ""))[0])
+        for name, (_, typed) in axes.items():
+            values[labels.index(f"{name.upper()} values")] = typed
+        return {"script_name": "x/y/z plot", "script_args": values}
+
+    def axes(self) -> list[str]:
+        """The labels of all axes of the X/Y/Z plot."""
+        return [str(label) for label in self._plot_arguments()[0]["choices"]]
+
+    def _plot_arguments(self) -> list[dict[str, Any]]:
+        self.call("/sdapi/v1/scripts")
+        known = self.call("/sdapi/v1/script-info")
+        return next(one["args"] for one in known if "x/y/z" in one["name"] and not one["is_img2img"])
+
 
 def encoded(image: Image.Image) -> str:
     """A picture as the API takes it."""
