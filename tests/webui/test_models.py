@@ -189,3 +189,92 @@ def test_a_prompt_is_read_with_a_model_without_clips_text_engine(
     p._conds = lambda *_: (None, None)  # a host without the engine makes them in its own way
     with pytest.raises(RefusedError, match="choose an SD 1\.5"):
         both.run(p)
+
+
+@pytest.fixture(params=["forge", "reforge"])
+def patched(request: pytest.FixtureRequest, both: Host) -> Host:
+    """The hosts whose UNet is reached through Forge's patchers."""
+    both.use(request.param)
+    return both
+
+
+def attention_place(host: Host) -> tuple[Any, str]:
+    place: tuple[Any, str] = next(m.place for m in host.model.unet_module.modules() if hasattr(m, "place"))
+    return place
+
+
+@pytest.mark.parametrize("kind", ["flash", "sage"])
+def test_an_attention_without_gradients_is_replaced_for_the_updates(
+    patched: Host, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Flash raises with a gradient, Sage gives a wrong one."""
+    from backend.attention import attention_pytorch
+
+    expected = patched.first(composed=True)
+    calls = [0]
+
+    def attention(*args: Any) -> Tensor:
+        calls[0] += 1
+        if torch.is_grad_enabled() and kind == "flash":
+            raise NotImplementedError("no autograd formula")
+        return attention_pytorch(*args).detach()
+
+    module, name = attention_place(patched)
+    monkeypatch.setattr(module, name, attention)
+    job = patched.draw(clora=FEW)
+    assert calls[0] > 0
+    assert getattr(module, name) is attention
+    assert near(job.latent, expected)
+
+
+def test_the_hosts_attention_is_back_after_an_update_that_fails(
+    patched: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise OSError("broken")
+
+    module, name = attention_place(patched)
+
+    def attention(*args: Any) -> Tensor:
+        if torch.is_grad_enabled():
+            raise AssertionError("not replaced")
+        return before(*args)
+
+    before = getattr(module, name)
+    monkeypatch.setattr(module, name, attention)
+    monkeypatch.setattr(torch.autograd, "grad", fail)
+    with pytest.raises(OSError, match="broken"):
+        patched.draw(clora=FEW)
+    assert getattr(module, name) is attention
+
+
+def test_a_compiled_unet_is_composed_uncompiled(patched: Host) -> None:
+    """Neo's Torch Compile and reForge's flag put a compiled module in the UNet's place, which ignores later hooks."""
+    expected, plain = patched.first(composed=True), patched.first()
+    kmodel = patched.model.forge_objects.unet.model
+    unet = kmodel.diffusion_model
+    try:
+        kmodel.diffusion_model = compiled = torch.compile(unet, backend="eager")
+        with pytest.raises(TypeError):
+            len(compiled)
+        off = patched.draw(clora={"enabled": False}).latent
+        job = patched.draw(clora=FEW)
+        assert kmodel.diffusion_model is compiled
+    finally:
+        kmodel.diffusion_model = unet
+    assert near(job.latent, expected)
+    assert near(off, plain)
+
+
+@pytest.mark.parametrize(("device", "asks"), [("cpu", False), ("cuda", True)])
+def test_room_is_asked_for_where_the_host_computes(
+    patched: Host, monkeypatch: pytest.MonkeyPatch, device: str, asks: bool
+) -> None:
+    """Also if its weights lie on the CPU, as with partial loading."""
+    patcher = patched.model.forge_objects_after_applying_lora.unet
+    monkeypatch.setattr(patcher, "load_device", torch.device(device))
+    seen: list[int] = []
+    p = patched.job(clora=FEW)
+    p.watch = lambda number, x: seen.append(patched.model.forge_objects.unet.extra_preserved_memory_during_sampling)
+    patched.run(p)
+    assert (seen[0] > 0) == asks

@@ -17,6 +17,7 @@ from ...lora.rows import RowLoras
 from ...models import family_of
 from ...models.denoiser import Conditioned, Row
 from ..protocol import Evaluation, frozen
+from .attention import pytorch_attention
 from .engine import ForgeEngine
 
 
@@ -59,8 +60,7 @@ class ForgeDenoiser:
             given["c_concat"] = self.image_cond[images]
         if self.control and not with_gradients:
             given["control"] = self._control(rows)
-        kmodel = self.model.patcher.model
-        with self.loras.rows(own.sets):
+        with self.loras.rows(own.sets), self.model.uncompiled() as kmodel:
             arguments = (latent, self.now.sigma[images])
             if self._aliases is None:
                 result: Tensor = kmodel.apply_model(*arguments, **given)
@@ -112,6 +112,7 @@ class ForgeDenoiser:
             stack.callback(setattr, self, "_aliases", None)
             stack.enter_context(_cloned_norm_inputs(unet))
             stack.enter_context(frozen(unet))
+            stack.enter_context(pytorch_attention())
             stack.enter_context(torch.enable_grad())
             yield
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from modules import shared
@@ -21,9 +23,24 @@ class ForgeEngine:
 
     @property
     def unet(self) -> nn.Module:
-        """The UNet whose layers LoRAs and the attention probe hook."""
+        """The UNet whose layers LoRAs and the attention probe hook, without torch.compile's wrapper round it."""
         unet: nn.Module = self.patcher.model.diffusion_model
-        return unet
+        # A compiled module has no length, so that its truth cannot be tested, and it ignores hooks added later.
+        return getattr(unet, "_orig_mod", unet)
+
+    @contextmanager
+    def uncompiled(self) -> Iterator[Any]:
+        """The host's model, which calls the UNet itself inside this block."""
+        kmodel = self.patcher.model
+        before, unet = kmodel.diffusion_model, self.unet
+        if before is unet:
+            yield kmodel
+            return
+        kmodel._modules["diffusion_model"] = unet
+        try:
+            yield kmodel
+        finally:
+            kmodel._modules["diffusion_model"] = before
 
     @property
     def noise_levels(self) -> Any:

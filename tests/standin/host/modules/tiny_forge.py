@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import backend.nn.unet
 import torch
 from torch import Tensor, nn
 
@@ -91,6 +92,7 @@ class UnetPatcher:
         """With a deep copy of the options: bound methods in them are copied with their instances."""
         new = UnetPatcher(self.model)
         new.model_options = copy.deepcopy(self.model_options)
+        new.load_device = self.load_device
         new.extra_concat_condition = self.extra_concat_condition
         new.extra_preserved_memory_during_sampling = self.extra_preserved_memory_during_sampling
         new.controlnet = self.controlnet
@@ -118,7 +120,7 @@ class StableDiffusion:
     kind = "forge"
 
     def __init__(self) -> None:
-        unet, text = networks(in_place=True)
+        unet, text = networks(in_place=True, attention=(backend.nn.unet, "attention_function"))
         self.forge_objects_original = ForgeObjects(UnetPatcher(KModel(unet)))
         self.forge_objects_after_applying_lora = self.forge_objects_original.shallow_copy()
         self.forge_objects = self.forge_objects_original.shallow_copy()

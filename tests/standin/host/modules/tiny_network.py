@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import backend.attention
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,6 +23,9 @@ CHUNK = 75
 class Attention(nn.Module):
     """`attn1` and `attn2` of a transformer block."""
 
+    place = (backend.attention, "attention_pytorch")
+    """The module and the name of the function, which is read at each call."""
+
     def __init__(self, width: int, context: int) -> None:
         super().__init__()
         self.heads, self.scale = 2, (width // 2) ** -0.5
@@ -31,12 +35,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         source = x if context is None else context
-        q, k, v = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in (self.to_q(x), self.to_k(source), self.to_v(source))
-        )
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.to_out(mixed.transpose(1, 2).flatten(2))
+        q, k, v = self.to_q(x), self.to_k(source), self.to_v(source)
+        attend = getattr(*self.place)
+        return self.to_out(attend(q, k, v, self.heads))
 
 
 class TransformerBlock(nn.Module):
@@ -321,10 +322,13 @@ def _halves(word: str) -> list[str]:
     return [word] if len(word) < 9 else [word[:5], word[5:]]
 
 
-def networks(in_place: bool = False) -> tuple[UNet, TextModel]:
-    """The same random weights every time."""
+def networks(in_place: bool = False, attention: tuple[Any, str] | None = None) -> tuple[UNet, TextModel]:
+    """The same random weights every time. `attention` is where the host keeps its chosen function."""
     torch.manual_seed(4)
     unet, text = UNet(in_place), TextModel()
+    for module in unet.modules():
+        if isinstance(module, Attention) and attention is not None:
+            module.place = attention
     return unet.to(devices.device, devices.dtype).eval(), text.to(devices.device, devices.dtype).eval()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from ldm_patched.ldm.modules import attention
 from torch import Tensor, nn
 
 from modules.tiny_a1111 import Engine
@@ -36,7 +37,7 @@ class StableDiffusion(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        unet, text = networks(in_place=True)
+        unet, text = networks(in_place=True, attention=(attention, "optimized_attention"))
         self.cond_stage_model = Engine(text)
         self.model = nn.Module()
         self.model.diffusion_model = unet
