@@ -52,20 +52,31 @@ class Shown:
         return masks_overlay(picture, self.masks, self.labels, self.regions, self.localized)
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A finished picture of the batch that CLoRA has just drawn."""
+
+    composition: Composition
+    shown: Shown
+
+
 @dataclass
 class Generation:
-    """The state of one job, dropped with the job."""
+    """The state of one job of the host, dropped with the job."""
 
     request: Request
+    job: Any
     prompts: BatchPrompts = field(default_factory=BatchPrompts)
     hires_prompts: BatchPrompts = field(default_factory=BatchPrompts)
     first_pass: Outcome | None = None
     shown: list[Shown | None] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    at_end: list[Callable[[], None]] = field(default_factory=list)
     _library: LoraLibrary | None = None
     _pass: SamplingPass | None = None
     _detach: Callable[[], None] | None = None
     _hires_prompts: tuple[int, list[str]] | None = None
+    _drawn: bool = False
 
     # ------------------------------------------------------------------------------------------- prompts
 
@@ -75,7 +86,7 @@ class Generation:
         Raises: CLoRAError for a prompt that cannot be composed; nothing is changed then.
         """
         self.end_pass()
-        self.first_pass = None
+        self.first_pass, self._drawn = None, False
         loras = host_api.HostLoras()
         negatives = list(p.negative_prompts)
         compositions = [self._read(text, n, loras) for text, n in zip(prompts, negatives, strict=True)]
@@ -199,6 +210,15 @@ class Generation:
         outcome, self.first_pass = self.first_pass, None
         for image, (composition, own) in enumerate(zip(self.prompts.compositions, self.prompts.composed, strict=True)):
             self.shown.append(_shown(outcome, image, composition) if own and outcome is not None else None)
+        self._drawn = True
+
+    def of_batch(self, image: int) -> Drawn | None:
+        """Picture `image` of the batch that was drawn last, None if CLoRA has not composed it."""
+        compositions = self.prompts.compositions
+        if not self._drawn or not image < len(compositions):
+            return None
+        shown = self.shown[image - len(compositions)]
+        return None if shown is None else Drawn(compositions[image], shown)
 
     @property
     def ended(self) -> str:

@@ -21,7 +21,7 @@ from ..ui.corrections import readable_corrections, write_corrections
 from ..ui.preset_bar import PresetSource
 from ..ui.report import Report, Sources, report
 from ..ui.request import Request, read_request
-from . import api, gallery, options, xyz
+from . import adetailer, api, gallery, options, xyz
 from .job import Generation
 from .refusal import caught, refuse_at_prompts, refuse_at_sampling
 
@@ -77,8 +77,10 @@ class Script(host_api.Script):  # type: ignore[misc]
 
         def begin() -> None:
             request, notes = _request(p, args)
-            if request is not None and not getattr(p, "_ad_inner", False) and not getattr(p, BASELINE, False):
-                setattr(p, _KEY, Generation(request, notes=notes))
+            if request is not None and not getattr(p, adetailer.INNER, False) and not getattr(p, BASELINE, False):
+                generation = Generation(request, p, notes=notes)
+                generation.at_end.append(adetailer.follow(p, generation))
+                setattr(p, _KEY, generation)
 
         error = caught(begin)
         if error is not None:
@@ -180,13 +182,17 @@ _running: list[Generation] = []
 
 
 def _of(p: Any) -> Generation | None:
-    return getattr(p, _KEY, None)
+    """The state of this job; a copy of the job (ADetailer passes some to scripts) has none."""
+    generation: Generation | None = getattr(p, _KEY, None)
+    return generation if generation is not None and generation.job is p else None
 
 
 def _finish(p: Any) -> None:
     generation = _of(p)
     if generation is not None:
         generation.release()
+        for end in generation.at_end:
+            end()
         _running[:] = [one for one in _running if one is not generation]
         delattr(p, _KEY)
 

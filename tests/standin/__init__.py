@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 HOST = Path(__file__).parent / "host"
-_BOUND = ("modules", "backend", "ldm_patched", "networks", "gradio", "clora.hosts.", "clora.webui.")
+_BOUND = ("modules", "adetailer", "backend", "ldm_patched", "networks", "gradio", "clora.hosts.", "clora.webui.")
 
 
 @contextmanager

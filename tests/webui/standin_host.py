@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tests.hosts.tiny import write_lora
@@ -45,12 +46,14 @@ class Host:
         parts = SimpleNamespace(unet=model.unet_module, text_encoder=model.text_module)
         for seed, name in enumerate(("cat", "dog", "horse")):
             write_lora(folder / f"{name}.safetensors", parts, seed)
-        networks.folder = folder
+        networks.folder, self.networks = folder, networks
         networks.list_available_networks()
         self._first: dict[tuple[str, bool], Tensor] = {}
 
     def use(self, kind: str) -> None:
-        """Load a host's model."""
+        """Load a host's model; the one before is left without merged LoRAs."""
+        with torch.inference_mode(hasattr(self.shared.sd_model, "forge_objects")), torch.no_grad():
+            self.networks.activate(None, [])
         self.shared.sd_model = self.models[kind]
         self.shared.state.on_told = None
 
@@ -74,6 +77,7 @@ class Host:
         prompts = [prompt] if isinstance(prompt, str) else prompt
         given = clora if isinstance(clora, tuple) else (clora,)
         own = [] if clora is None else [(self.script, given)]
+        own += [(script, ()) for script in fields.pop("beside", ())]
         runner = self.scripts.ScriptRunner(own, fields.pop("script", None))
         if "negative" in fields:
             fields["all_negative_prompts"] = [fields.pop("negative")] * len(prompts)

@@ -187,7 +187,7 @@ def test_a_prompt_is_read_with_a_model_without_clips_text_engine(
     assert "choose an SD 1.5, SD 2.x or SDXL checkpoint" in found.problem
     p = both.job(clora=FEW)
     p._conds = lambda *_: (None, None)  # a host without the engine makes them in its own way
-    with pytest.raises(RefusedError, match="choose an SD 1\.5"):
+    with pytest.raises(RefusedError, match=r"choose an SD 1\.5"):
         both.run(p)
 
 
@@ -227,9 +227,7 @@ def test_an_attention_without_gradients_is_replaced_for_the_updates(
     assert near(job.latent, expected)
 
 
-def test_the_hosts_attention_is_back_after_an_update_that_fails(
-    patched: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_hosts_attention_is_back_after_an_update_that_fails(patched: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> Any:
         raise OSError("broken")
 

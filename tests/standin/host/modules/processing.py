@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import networks
@@ -165,7 +166,7 @@ class Processing:
 
 def process_images(p: Processing) -> Processed:
     """Run a job. What is raised outside of scripts ends it."""
-    p.scripts.call("before_process", p)
+    p.scripts.before_process(p)
     p.settle()
     torch.manual_seed(p.all_seeds[0])
     p.scripts.call("process", p)
@@ -189,6 +190,8 @@ def process_images(p: Processing) -> Processed:
             latents = p.run_batch()
             images = [sample_to_image(latents, image) for image in range(len(latents))]
             p.scripts.call("postprocess_batch", p, images, batch_number=p.iteration)
+            for p.batch_index, image in enumerate(images):
+                p.scripts.call("postprocess_image", p, SimpleNamespace(image=image))
             processed.latents += [latent.detach().clone() for latent in latents]
             processed.images += images
             processed.infotexts += [_infotext(p, own.start + number) for number in range(len(images))]

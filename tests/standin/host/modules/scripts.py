@@ -15,6 +15,7 @@ class Script:
     """The base class of scripts; each method does nothing."""
 
     name: str | None = None
+    filename = ""
     is_txt2img = is_img2img = False
     args_from = args_to = 0
     infotext_fields: list[Any] | None = None
@@ -34,6 +35,8 @@ class Script:
 
     def postprocess_batch(self, p: Any, *args: Any, **kwargs: Any) -> None: ...
 
+    def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None: ...
+
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None: ...
 
 
@@ -52,6 +55,10 @@ class ScriptRunner:
     def arguments(self) -> tuple[Any, ...]:
         """Of all scripts, one after the other."""
         return (len(self.selectable_scripts), *(value for _, args in self.alwayson for value in args))
+
+    def before_process(self, p: Any) -> None:
+        """The first method of a job that is called."""
+        self.call("before_process", p)
 
     def run(self, p: Any, *args: Any) -> Any:
         """The result of the selected script, which makes all pictures itself; None without one."""

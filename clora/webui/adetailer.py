@@ -1,0 +1,86 @@
+"""ADetailer's boxes: each is repainted with the one concept that is in it.
+
+ADetailer repaints the boxes that it detects (faces) by inner img2img jobs with the whole prompt, after the picture is
+decoded. It keeps only scripts in them that its own settings name, so CLoRA's hooks are not called there. Its inner jobs
+have a copy of the job's script runner: CLoRA gives the job a copy of the host's runner with a `before_process` of its
+own, for the time of this job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..prompt import Composition
+from ..prompt.alone import prompt_alone
+from .job import Generation
+from .refusal import caught
+
+INNER = "_ad_inner"
+"""Attribute of ADetailer's inner jobs."""
+_IN = 0.2
+"""Part of a box that a concept's mask covers, above which the concept is in it."""
+_ALSO = 0.5
+"""Part of the largest cover, above which another concept is in the box too."""
+
+
+def follow(p: Any, generation: Generation) -> Callable[[], None]:
+    """Watch the inner jobs of this job, if the host has ADetailer; returns a function that ends it."""
+    runner: Any = getattr(p, "scripts", None)
+    scripts = getattr(runner, "alwayson_scripts", None) or ()
+    if not any(script.title().strip().lower() == "adetailer" for script in scripts):
+        return lambda: None
+    own, of_runners = copy(runner), type(runner).before_process
+
+    def before_process(job: Any) -> None:
+        if getattr(job, INNER, False):
+            error = caught(lambda: _choose(p, job, generation))
+            if error is not None:
+                generation.notes.append(str(error))
+        of_runners(job.scripts, job)
+
+    own.before_process = before_process
+    p.scripts = own
+
+    def end() -> None:
+        if p.scripts is own:
+            p.scripts = runner
+
+    return end
+
+
+def _choose(p: Any, job: Any, generation: Generation) -> None:
+    """Give the inner job of one box the prompt of the concept in the box, if it is one and the prompt is the job's."""
+    image = int(p.batch_index)
+    drawn = generation.of_batch(image)
+    whole = p.all_prompts[int(p.iteration) * p.batch_size + image]
+    if drawn is None or drawn.shown.masks is None or whole not in job.prompt:
+        return
+    found = concepts_in(job.image_mask, drawn.shown.masks[1:])
+    if len(found) == 1:
+        job.prompt = job.prompt.replace(whole, prompt_alone(drawn.composition, found[0]))
+    else:
+        generation.notes.append(_several(drawn.composition, found))
+
+
+def concepts_in(box: Any, masks: Sequence[Tensor] | Tensor) -> list[int]:
+    """The concepts whose mask (h, w) lies in a box, which is a picture with the box in white on black."""
+    found = []
+    for mask in masks:
+        area = box.convert("L").resize((mask.shape[1], mask.shape[0]))
+        inside = torch.tensor(list(area.getdata()), dtype=torch.float32).view_as(mask) / 255
+        found.append(float((inside * mask).sum() / inside.sum().clamp(min=1e-6)))
+    most = max(found, default=0.0)
+    return [number for number, share in enumerate(found) if share >= max(_IN, _ALSO * most)]
+
+
+def _several(composition: Composition, found: Sequence[int]) -> str:
+    what = " and ".join(composition.concepts[number].quoted for number in found) or "no concept"
+    return (
+        f"A box of ADetailer has {what} in it and is repainted with all LoRAs: if that is not what you want, detect "
+        "smaller parts, or write a prompt of its own in ADetailer."
+    )
