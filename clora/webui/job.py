@@ -27,6 +27,11 @@ from ..ui.request import Request
 from .batch_prompts import BatchPrompts, batch_prompts
 from .sampling_pass import Outcome, SamplingPass
 
+ONLY_FIRST_PASS = (
+    "CLoRA composes the first pass only. About the hires prompt: {why} To compose it too, leave it empty, or write the "
+    "same LoRA tags into it."
+)
+
 
 @dataclass
 class Shown:
@@ -97,10 +102,20 @@ class Generation:
         self.notes += [note for note in notes if note not in self.notes]
         if not self.composes:
             return
+        if self.request.settings.hires:
+            whys = [other.note for other, one in zip(of_hires, self.prompts.composed, strict=False) if one]
+            self.notes += [ONLY_FIRST_PASS.format(why=why) for why in whys if why]
         prompts[:] = self.prompts.host_texts
         if self.hires_prompts.drawn_by_clora:
             self._hires_prompts = (start, own)
             p.all_hr_prompts[start : start + len(own)] = self.hires_prompts.host_texts
+
+    def leave(self, why: str) -> None:
+        """Leave this batch to the host."""
+        self.end_pass()
+        self.prompts = self.hires_prompts = BatchPrompts()
+        self.first_pass, self._drawn = None, False
+        self.notes.append(why)
 
     def _read(self, text: str, negative: str, loras: host_api.HostLoras) -> Composition:
         composition = analyze(

@@ -23,6 +23,7 @@ from ..ui.report import Report, Sources, report
 from ..ui.request import Request, read_request
 from . import adetailer, api, gallery, options, xyz
 from .job import Generation
+from .other_extensions import rival
 from .refusal import caught, refuse_at_prompts, refuse_at_sampling
 
 _KEY = "_clora_generation"
@@ -90,6 +91,10 @@ class Script(host_api.Script):  # type: ignore[misc]
         """Read the prompts, whose wildcards are filled in by now, and remove CLoRA's tags."""
         generation = _of(p)
         if generation is None:
+            return
+        other = rival(p)
+        if other:
+            generation.leave(other)
             return
         prompts, number = kwargs.get("prompts", p.prompts), int(kwargs.get("batch_number", 0))
         error = caught(lambda: generation.read_batch(p, prompts, number * p.batch_size))

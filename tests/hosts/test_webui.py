@@ -122,8 +122,7 @@ def test_wrong_prompts_are_answered_and_the_next_job_is_untouched(server: Server
     composed = server.draw(prompt, FEW)
     for wrong, sentence in (
         (f"{prompt}, a <lora:no such lora:1> horse", "no such lora"),
-        (f"{prompt} AND a horse", "AND"),
-        (re.sub(r"(<[^>]*>)[^<]*", r"\1, ", prompt), "words"),
+        (re.sub(r"(<[^>]*?):1>", r"\1:1:words=no such words>", prompt), "no such words"),
     ):
         with pytest.raises(ApiError) as refused:
             server.draw(wrong, FEW)
@@ -131,6 +130,16 @@ def test_wrong_prompts_are_answered_and_the_next_job_is_untouched(server: Server
         assert sentence in refused.value.sentence
     assert server.draw(prompt).pixels == before.pixels
     assert server.draw(prompt, FEW).pixels == composed.pixels
+
+
+@pytest.mark.parametrize("word", ["AND", "AND_PERP"])
+def test_prompts_that_clora_cannot_compose_are_drawn_by_the_host_with_a_note(
+    server: Server, prompt: str, word: str
+) -> None:
+    joined = f"{prompt} {word} a horse"
+    found = server.draw(joined, FEW)
+    assert found.pixels == server.draw(joined).pixels
+    assert f"{word} is not supported" in found.notes
 
 
 def test_a_batch_of_two(server: Server, prompt: str) -> None:

@@ -32,10 +32,11 @@ class ApiError(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """Pictures and infotexts of one job."""
+    """Pictures, infotexts and CLoRA's notes of one job."""
 
     images: list[Image.Image]
     infotexts: list[str]
+    notes: str = ""
 
     @property
     def pixels(self) -> bytes:
@@ -74,7 +75,8 @@ class Server:
             body["alwayson_scripts"] = {"CLoRA": {"args": [clora]}}
         found = self.call(f"/sdapi/v1/{path}", body)
         images = [Image.open(io.BytesIO(base64.b64decode(image))) for image in found["images"]]
-        return Answer(images, json.loads(found["info"])["infotexts"])
+        info = json.loads(found["info"])
+        return Answer(images, info["infotexts"], str(info["extra_generation_params"].get("CLoRA notes", "")))
 
     def plot(self, **axes: tuple[str, str]) -> dict[str, Any]:
         """Fields of an X/Y/Z plot over `x`, `y` and `z`, each an axis by its label and its values as they are typed.
