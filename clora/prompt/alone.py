@@ -8,6 +8,9 @@ from ..lora.use import LoraUse
 from .composition import Composition
 
 _SPACES = re.compile(r"\s+")
+_ARTICLE = r"(?:\b(?:an?|the|one|another)\s+)?"
+# What joins the removed words (written as \0) to the rest goes with them: "a cat and a \0 on grass".
+_REMOVED = re.compile(rf"\b(?:and|with|beside)\s+{_ARTICLE}\0+|{_ARTICLE}\0+(?:\s+and\b)?", re.IGNORECASE)
 
 
 def prompt_alone(composition: Composition, number: int) -> str:
@@ -24,7 +27,9 @@ def prompt_alone(composition: Composition, number: int) -> str:
         for offset in range(*span)
         if other != number
     }
-    text = "".join(" " if i in others - own else character for i, character in enumerate(variant.text))
+    removed = others - own
+    text = "".join("\0" if i in removed else character for i, character in enumerate(variant.text))
+    text = _REMOVED.sub("", text)
     uses = dict.fromkeys((*variant.loras, *composition.styles, *composition.off))
     return " ".join([_SPACES.sub(" ", text).strip(), *(_tag(use) for use in uses)])
 

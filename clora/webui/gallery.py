@@ -32,8 +32,7 @@ def save(p: Any, processed: Any, generation: Generation, script: str, baseline: 
         folders = [save_beside(p, number, extra, text) for number, extra, text in found]
         generation.notes.append(f"{wanted}: they are saved as files in {folders[-1]}.")
     elif found:
-        generation.notes.append(f"{wanted}: let the WebUI save its pictures to get them as files, or draw without the "
-                                "script.")  # fmt: skip
+        generation.notes.append(f"{wanted}, nor are they saved: draw without the script to see them.")
 
 
 def _extras(processed: Any, generation: Generation, baseline: Sequence[Any]) -> Iterator[tuple[int, Any, str]]:
