@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -276,3 +277,14 @@ def test_room_is_asked_for_where_the_host_computes(
     p.watch = lambda number, x: seen.append(patched.model.forge_objects.unet.extra_preserved_memory_during_sampling)
     patched.run(p)
     assert (seen[0] > 0) == asks
+
+
+def test_forges_adapter_imports_nothing_that_only_a1111_has(forge: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forge Neo has no modules.lowvram."""
+    from clora.hosts.model_factory import loaded_model
+
+    for name in [name for name in sys.modules if name.startswith(("clora.hosts.a1111", "clora.hosts.reforge"))]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("lowvram", "sd_hijack", "sd_unet"):
+        monkeypatch.setitem(sys.modules, f"modules.{name}", None)
+    assert type(loaded_model()).__name__ == "ForgeModel"

@@ -7,13 +7,7 @@ from typing import Any
 from modules import shared
 from torch import nn
 
-
-def text_engines(sd_model: Any) -> list[Any]:
-    """The host's wrappers of text models: one, SDXL's two, or none."""
-    embedders = getattr(getattr(sd_model, "conditioner", None), "embedders", ())
-    found = [engine for engine in embedders if hasattr(engine, "tokenize_line")]
-    single = getattr(sd_model, "cond_stage_model", None)
-    return found or ([single] if hasattr(single, "tokenize_line") else [])
+from ..text_engines import text_engines
 
 
 class A1111Engine:

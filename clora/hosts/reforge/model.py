@@ -9,8 +9,8 @@ from modules import sd_hijack
 from torch import nn
 
 from .. import host_api
-from ..a1111.engine import text_engines
 from ..forge import ForgeModel
+from ..text_engines import text_engines
 
 
 class ReForgeModel(ForgeModel):
