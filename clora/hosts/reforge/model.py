@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modules import sd_hijack
+from modules import devices, sd_hijack
 from torch import nn
 
 from .. import host_api
+from ..embeddings import Database
 from ..forge import ForgeModel
 from ..text_engines import text_engines
 
@@ -28,6 +29,12 @@ class ReForgeModel(ForgeModel):
     def embeddings(self) -> Any:
         """The textual inversions that the host has loaded."""
         return sd_hijack.model_hijack.embedding_db
+
+    @property
+    def embedding_databases(self) -> Sequence[Database]:
+        """One for all encoders, with vectors where the host computes."""
+        engine = self._engines[0]
+        return [Database(self.embeddings, lambda word: list(engine.tokenize([word])[0]), devices.device)]
 
     @property
     def comma_backtrack(self) -> int:
