@@ -46,12 +46,11 @@ def host(request: pytest.FixtureRequest, both: Host) -> Host:
 
 
 def database(host: Host) -> Any:
-    model = host.model
-    return (model.cond_stage_model if host.model.kind == "a1111" else model.text_processing_engine).database
+    return engine(host).database
 
 
 def engine(host: Host) -> Any:
-    return host.model.cond_stage_model if host.model.kind == "a1111" else host.model.text_processing_engine
+    return host.model.text_processing_engine if host.model.kind == "forge" else host.model.cond_stage_model
 
 
 def in_folder(host: Host, vectors: torch.Tensor) -> None:
