@@ -121,6 +121,10 @@ class WebUIModel(Protocol):
         """Raises: CLoRAError for a model or a state of the host that CLoRA cannot compose with."""
         ...
 
+    def check_kind(self) -> None:
+        """Raises: CLoRAError for a model that is no SD 1.5, SD 2.x or SDXL."""
+        ...
+
     def layout(self, text: ResolvedText) -> PromptTokens:
         """The chunks of a text, as the host's tokenizer makes them. Raises: CLoRAError for a model of another kind."""
         ...

@@ -159,7 +159,8 @@ def read_prompt(prompt: str, negative: str, corrections: Any, styles: Sequence[s
     The prompt is read as the host will: with the selected `styles`, by name, and without comments.
     """
     given, problem = readable_corrections(corrections)
-    sources = Sources(layout=_layout(), alternatives=True)
+    layout, other_model = _layout()
+    sources, problem = Sources(layout=layout, alternatives=True), problem or other_model
     try:
         loras = host_api.HostLoras()
         files = PathCache(LoraLibrary(loras).path)
@@ -176,11 +177,19 @@ def read_prompt(prompt: str, negative: str, corrections: Any, styles: Sequence[s
     return report(prompt, negative, corrections=given, sources=sources, problem=problem)
 
 
-def _layout() -> Any:
+def _layout() -> tuple[Any, str]:
+    """The loaded model's layout of a text (None without one), and the problem with a model of another kind."""
     try:
-        return loaded_model().layout
-    except (CLoRAError, AttributeError):
-        return None
+        model = loaded_model()
+    except (CLoRAError, AttributeError):  # none is loaded yet
+        return None, ""
+    try:
+        model.check_kind()
+    except CLoRAError as error:
+        return None, str(error)
+    except AttributeError:
+        return None, ""
+    return model.layout, ""
 
 
 _running: list[Generation] = []

@@ -50,7 +50,7 @@ class A1111Model(A1111Engine):
             raise CLoRAError("CLoRA cannot compose with an InstructPix2Pix model: choose a text-to-image checkpoint.")
         if getattr(self.sd_model.model, "conditioning_key", "") == "crossattn-adm":
             raise CLoRAError("CLoRA cannot compose with an unCLIP model: choose a text-to-image checkpoint.")
-        self._check_kind()
+        self.check_kind()
         if sd_unet.current_unet is not None:
             raise CLoRAError(
                 "The WebUI uses another UNet (TensorRT, for example), which CLoRA cannot hook: set SD Unet to None in "
@@ -61,13 +61,14 @@ class A1111Model(A1111Engine):
                 "The latent update cannot run with --lowvram: start the WebUI with --medvram, or set Update until to 0."
             )
 
-    def _check_kind(self) -> None:
+    def check_kind(self) -> None:
+        """Raises: CLoRAError for a model that is no SD 1.5, SD 2.x or SDXL."""
         if not self.text_engines or not hasattr(self.text_engines[0], "wrapped"):
             raise other_kind(self.sd_model)
 
     def layout(self, text: ResolvedText) -> PromptTokens:
         """The chunks of a text, as the host's tokenizer makes them. Raises: CLoRAError for a model of another kind."""
-        self._check_kind()
+        self.check_kind()
         engine, database = self.text_engines[0], sd_hijack.model_hijack.embedding_db
         backtrack = host_api.option("comma_padding_backtrack", 20)
         length = family_of(self.unet).text_chunk

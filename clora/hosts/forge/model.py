@@ -71,7 +71,7 @@ class ForgeModel(ForgeEngine):
 
     def check(self, settings: Settings) -> None:
         """Raises: CLoRAError for models and states that CLoRA cannot compose with."""
-        self._check_kind()
+        self.check_kind()
         if "model_function_wrapper" in self.patcher.model_options:
             raise CLoRAError(
                 "Another extension has wrapped the UNet (tiled diffusion, for example): turn it off for this picture."
@@ -91,13 +91,14 @@ class ForgeModel(ForgeEngine):
 
     def layout(self, text: ResolvedText) -> PromptTokens:
         """The chunks of a text, as the host's tokenizer makes them. Raises: CLoRAError for a model of another kind."""
-        self._check_kind()
+        self.check_kind()
         length, backtrack = family_of(self.unet).text_chunk, self.comma_backtrack
         return host_layout(
             self._engines[0], text, self.embeddings, chunk_length=length, comma_backtrack=backtrack
         )  # fmt: skip
 
-    def _check_kind(self) -> None:
+    def check_kind(self) -> None:
+        """Raises: CLoRAError for a model that is no SD 1.5, SD 2.x or SDXL."""
         if not self._engines or not hasattr(self.unet, "input_blocks"):
             raise other_kind(self.sd_model)
 
