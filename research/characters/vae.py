@@ -34,6 +34,8 @@ KL = 2e-4
 # Weight of the loss that keeps colours readable from the latents by a linear map. The old world had 2; so much takes
 # three of the four channels for mean colours and leaves one for shapes.
 HUE = 0.03
+TRAINED = Path(__file__).parent / "weights" / "vae"
+"""The autoencoder that the base is trained with, in float16."""
 
 
 def new_vae() -> AutoencoderKL:
@@ -51,8 +53,9 @@ def new_vae() -> AutoencoderKL:
 
 
 def load_vae(work: Path, device: str) -> AutoencoderKL:
-    """The trained autoencoder in float32."""
-    return AutoencoderKL.from_pretrained(work / "model" / "vae", torch_dtype=torch.float32).to(device)
+    """The autoencoder that was trained in the work folder, or else that of the repository, in float32."""
+    own = work / "model" / "vae"
+    return AutoencoderKL.from_pretrained(own if own.exists() else TRAINED, torch_dtype=torch.float32).to(device)
 
 
 def reconstruction_loss(out: Tensor, target: Tensor) -> Tensor:
