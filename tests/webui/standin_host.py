@@ -64,7 +64,7 @@ class Host:
 
     def hook(self) -> Any:
         """The class of the hook on this host's sampler."""
-        if self.model.kind == "forge":
+        if self.model.kind != "a1111":
             from clora.hosts.forge.hook import ForgeSamplerHook
 
             return ForgeSamplerHook
