@@ -111,7 +111,7 @@ def test_a_prompt_is_analyzed_while_a_picture_is_drawn(host: Host) -> None:
     from modules.call_queue import queue_lock
 
     from clora.webui import api
-    from clora.webui.script import read_prompt
+    from clora.webui.prompt_report import read_prompt
 
     app = FastAPI()
     api.add_routes(app, read_prompt)

@@ -176,7 +176,7 @@ def test_a_prompt_is_read_with_a_model_without_clips_text_engine(
 ) -> None:
     """Forge Neo's engines of Anima, Z-Image and Qwen have none, nor has SD 3 in the older hosts."""
     from clora.hosts.host_api import RefusedError
-    from clora.webui.script import read_prompt
+    from clora.webui.prompt_report import read_prompt
 
     both.use(kind)
     if kind == "forge":

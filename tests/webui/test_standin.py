@@ -599,7 +599,7 @@ def test_the_same_sampler_twice(host: Host) -> None:
 
 
 def test_a_prompt_is_read_with_tokens(host: Host) -> None:
-    from clora.webui.script import read_prompt
+    from clora.webui.prompt_report import read_prompt
 
     found = read_prompt(PROMPT, "", "")
     assert found.composes
@@ -615,7 +615,7 @@ def test_a_prompt_is_read_with_tokens(host: Host) -> None:
 def test_comments_are_not_read_if_the_webui_removes_them(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     from modules import shared
 
-    from clora.webui.script import read_prompt
+    from clora.webui.prompt_report import read_prompt
 
     prompt = "# <lora:cat:1> cat\n#x\na <lora:cat:1> cat #, <lora:dog:1> hen\nand a <lora:dog:1> dog"
     assert [row.words for row in read_prompt(prompt, "", "").rows] != ["cat", "dog"]
@@ -626,7 +626,7 @@ def test_comments_are_not_read_if_the_webui_removes_them(host: Host, monkeypatch
 def test_the_selected_styles_are_read(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     from modules import shared
 
-    from clora.webui.script import read_prompt
+    from clora.webui.prompt_report import read_prompt
 
     texts = {"with a dog": ("{prompt} and a <lora:dog:1> dog", "<lora:cat:1>"), "hens": ("two hens # x", "")}
     monkeypatch.setattr(shared.prompt_styles, "styles", texts)
@@ -650,7 +650,7 @@ def test_what_is_read_is_what_a_job_composes(host: Host, monkeypatch: pytest.Mon
     """A style that brings a tag: the job gets the merged prompt, as the WebUI gives it to scripts."""
     from modules import shared
 
-    from clora.webui.script import read_prompt
+    from clora.webui.prompt_report import read_prompt
 
     monkeypatch.setattr(shared.prompt_styles, "styles", {"dog": ("{prompt} and a <lora:dog:1> dog", "")})
     merged = shared.prompt_styles.apply_styles_to_prompt("a <lora:cat:1> cat", ["dog"])
@@ -660,7 +660,7 @@ def test_what_is_read_is_what_a_job_composes(host: Host, monkeypatch: pytest.Mon
 def test_rows_without_the_lora_extension(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from clora.webui.script import read_prompt
+    from clora.webui.prompt_report import read_prompt
 
     monkeypatch.setitem(sys.modules, "networks", None)
     found = read_prompt(PROMPT, "", "")
@@ -671,7 +671,7 @@ def test_rows_without_the_lora_extension(host: Host, monkeypatch: pytest.MonkeyP
 def test_notes_beside_a_lora_are_read(host: Host) -> None:
     import networks
 
-    from clora.webui.script import read_prompt
+    from clora.webui.prompt_report import read_prompt
 
     beside = Path(networks.available_networks["cat"].filename).with_suffix(".json")
     beside.write_text('{"activation text": "sks, sitting", "preferred weight": 0.6}', encoding="utf-8")
