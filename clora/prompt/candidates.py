@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from .counts import asks_for_one, several_subjects
 from .evidence import Evidence
@@ -102,12 +103,32 @@ class Candidates:
         for noun in (noun for part in parts for noun in FAMILY.get(part, ())):
             for window in self.words.find(noun):
                 yield self._candidate(window, WordsSource.NAME)
+        low = name.casefold()
+        of_words = [
+            window
+            for word, windows in self._nouns.items()
+            if any(part.endswith(word) and len(part) > len(word) + 2 for part in parts)
+            for window in windows
+        ] + [window for word, windows in self._unspaced.items() if word in low for window in windows]
+        yield from (self._candidate(window, WordsSource.NAME) for window in sorted(of_words))
+
+    @cached_property
+    def _nouns(self) -> dict[str, list[Window]]:
+        """The nouns of subjects in the prompt and where they stand."""
+        return self._places(lambda word: word.casefold() in CLASSES)
+
+    @cached_property
+    def _unspaced(self) -> dict[str, list[Window]]:
+        """The words of scripts without spaces between words, and where they stand."""
+        return self._places(lambda word: not in_one_word(word[0], word[0]))
+
+    def _places(self, wanted: Callable[[str], bool]) -> dict[str, list[Window]]:
+        text, found = self.words.base.text, dict[str, list[Window]]()
         for span, item in self.words.tokens:
-            word = self.words.base.text[span.start : span.end]
-            low = word.casefold()
-            ends = low in CLASSES and any(part.endswith(low) and len(part) > len(low) + 2 for part in parts)
-            if ends or (not in_one_word(word[0], word[0]) and low in name.casefold()):
-                yield self._candidate(Window(span.start, span.end, item), WordsSource.NAME)
+            word = text[span.start : span.end]
+            if wanted(word):
+                found.setdefault(word.casefold(), []).append(Window(span.start, span.end, item))
+        return found
 
     def _candidate(self, window: Window, source: WordsSource) -> Candidate:
         key = compact(self.words.words(window))

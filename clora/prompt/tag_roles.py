@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from ..errors import CLoRAError
+from ..errors import CLoRAError, cut
 from .composition import WordsOverride
 from .evidence import EvidenceSource
 from .region import parse_region
@@ -67,7 +67,7 @@ def _with_row(
     """The tag with its row, the row as far as it can be read, and by field what is wrong in it."""
     if row is None:
         return tag, None, {}
-    where, wrong = f'the correction for "{tag.name}"', dict[str, str]()
+    where, wrong = f'the correction for "{cut(tag.name)}"', dict[str, str]()
     if row.role and not tag.role_given:
         try:
             role, role_words = parse_role(row.role, where)

@@ -76,10 +76,10 @@ def _read_line(line: str) -> tuple[str, WordsOverride]:
 def _correction(name: str, given: Any) -> WordsOverride:
     if not isinstance(given, Mapping) or any(key not in CORRECTION_FIELDS for key in given):
         raise CLoRAError(
-            f'The correction for "{name}" cannot be {shown(given)}: the fields are {", ".join(CORRECTION_FIELDS)}.'
+            f'The correction for "{cut(name)}" cannot be {shown(given)}: the fields are {", ".join(CORRECTION_FIELDS)}.'
         )
     if any(not isinstance(value, str) for value in given.values()):
-        raise CLoRAError(f'The correction for "{name}" contains a value that is not text: {shown(given)}.')
+        raise CLoRAError(f'The correction for "{cut(name)}" contains a value that is not text: {shown(given)}.')
     values: dict[str, str] = {str(key): printable(value) for key, value in given.items() if value}
     if is_painted(values.get("place", "")):
         painted = read_painted(values.pop("place"), name)

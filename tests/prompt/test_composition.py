@@ -274,6 +274,13 @@ def test_long_prompts_take_linear_time(piece: str) -> None:
     assert time.process_time() - start < 4
 
 
+def test_many_names_in_a_long_prompt_take_linear_time() -> None:
+    text = " ".join(f"word{i}" for i in range(4000))
+    start = time.process_time()
+    analyze(text + "".join(f" <lora:name{chr(97 + i % 26)}{i}:1>" for i in range(600)))
+    assert time.process_time() - start < 2
+
+
 def test_many_concepts() -> None:
     start = time.process_time()
     composition = analyze("<lora:x:1> cat, " * 60)

@@ -251,3 +251,10 @@ def test_a_wildcard_may_hide_the_words() -> None:
 def test_a_correction_of_place_alone_keeps_its_row() -> None:
     found = report(TAGS, corrections={"one": WordsOverride(place="left")})
     assert (found.rows[0].place, found.rows[0].corrected) == ("left", ("place",))
+
+
+@pytest.mark.parametrize("given", [{"field": 1}, {"words": 1}, "x"])
+def test_long_names_of_corrections_are_cut_whatever_quotes_they_have(given: object) -> None:
+    with pytest.raises(CLoRAError) as refused:
+        read_corrections({'a"b' * 2000: given})
+    assert len(str(refused.value)) < 400
