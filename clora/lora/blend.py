@@ -63,7 +63,8 @@ class Blend:
         if length not in self._by_length:
             raise CLoRAError(
                 f"A layer of the model has {length} tokens, which matches no grid of this image: turn off extensions "
-                "that merge tokens or split the image (ToMe, Hypertile), or set Fusion to exact."
+                "that merge tokens or split the image (ToMe, Hypertile), or choose a sampler that keeps the image's "
+                "size (not Dy or SMEA), or set Fusion to exact."
             )
         return self._by_length[length]
 
