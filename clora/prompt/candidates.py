@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 from .counts import asks_for_one, several_subjects
 from .evidence import Evidence
+from .inside_names import InsideNames
 from .names import PromptWords, Window, base_name, compact, name_parts
 from .phrase_before import phrase_before
 from .role_words import (
@@ -39,6 +39,9 @@ from .words import ARTICLES, JOINING
 _WORD = re.compile(r"[^\W_]+")
 NO_WORDS = "no words of the prompt tell what it draws"
 _STYLE_OF = re.compile(r"\b(?:styles? of|(?:art|artwork|painted|painting|drawn|inspired) by|art of)\b", re.I)
+_ITEM_AFTER = re.compile(r"[\s,]*([^,\n()\[\]<>:|]{1,200})(?![^,\n()\[\]<>:|])")
+_NEAR = 200
+"""Characters in front of words and after them that tell what they are; an item may be a whole page."""
 _BETWEEN_TWO = frozenset({"and", "vs", "versus"})
 _NAMED = frozenset({"named", "called", "of", "with", "between"}) | _BETWEEN_TWO
 
@@ -57,7 +60,7 @@ class Candidates:
     """Finds the words of LoRAs in one prompt."""
 
     def __init__(self, words: PromptWords) -> None:
-        self.words = words
+        self.words, self._inside_names = words, InsideNames(words)
         text = words.base.text
         self.several = several_subjects(text)
         self.single = not self.several and asks_for_one(text)
@@ -103,32 +106,8 @@ class Candidates:
         for noun in (noun for part in parts for noun in FAMILY.get(part, ())):
             for window in self.words.find(noun):
                 yield self._candidate(window, WordsSource.NAME)
-        low = name.casefold()
-        of_words = [
-            window
-            for word, windows in self._nouns.items()
-            if any(part.endswith(word) and len(part) > len(word) + 2 for part in parts)
-            for window in windows
-        ] + [window for word, windows in self._unspaced.items() if word in low for window in windows]
-        yield from (self._candidate(window, WordsSource.NAME) for window in sorted(of_words))
-
-    @cached_property
-    def _nouns(self) -> dict[str, list[Window]]:
-        """The nouns of subjects in the prompt and where they stand."""
-        return self._places(lambda word: word.casefold() in CLASSES)
-
-    @cached_property
-    def _unspaced(self) -> dict[str, list[Window]]:
-        """The words of scripts without spaces between words, and where they stand."""
-        return self._places(lambda word: not in_one_word(word[0], word[0]))
-
-    def _places(self, wanted: Callable[[str], bool]) -> dict[str, list[Window]]:
-        text, found = self.words.base.text, dict[str, list[Window]]()
-        for span, item in self.words.tokens:
-            word = text[span.start : span.end]
-            if wanted(word):
-                found.setdefault(word.casefold(), []).append(Window(span.start, span.end, item))
-        return found
+        for window in self._inside_names.of(name, parts):
+            yield self._candidate(window, WordsSource.NAME)
 
     def _candidate(self, window: Window, source: WordsSource) -> Candidate:
         key = compact(self.words.words(window))
@@ -137,14 +116,14 @@ class Candidates:
 
     def _item(self, window: Window) -> Window:
         """The whole comma item, if it is a short tag: "hatsune miku" for "miku"."""
+        if len(self.words.tokens_of(window.item)) > 3:
+            return window
         item = self.words.items[window.item]
         text = self.words.base.text
         own = _lower(text[window.start : window.end])
         every = _lower(text[item.start : item.end])
         rest = [word for word in every if word not in own]
-        if len(every) > 3 or (len(own) == 1 and own[0] in CLASSES) or any(_no_part_of_tag(word) for word in rest):
-            return window
-        if not rest:
+        if not rest or (len(own) == 1 and own[0] in CLASSES) or any(_no_part_of_tag(word) for word in rest):
             return window
         spans = self.words.tokens_of(window.item)
         return self.words.whole(Window(min(window.start, spans[0].start), max(window.end, spans[-1].end), window.item))
@@ -158,9 +137,9 @@ class Candidates:
         if is_surroundings(one.words) or (by_style and not has_class(one.words)):
             return False
         text, (start, end, number) = self.words.base.text, one.window
-        item = self.words.items[number]
-        before, after = _lower(text[item.start : start]), _lower(text[end : self._end_with_tags(number)])
-        if _STYLE_OF.search(text[item.start : start]):
+        in_front = text[max(self.words.items[number].start, start - _NEAR) : start]
+        before, after = _lower(in_front), _lower(text[end : self._end_with_tags(number, end + _NEAR)])
+        if _STYLE_OF.search(in_front):
             return False
         if after and (after[0] in STYLES or after[0] in ATTRIBUTES or after[0] == "art"):
             return False
@@ -176,12 +155,12 @@ class Candidates:
             return False
         return counts_persons(evidence) or (one.source is WordsSource.NAME and self._full_name(one, name))
 
-    def _end_with_tags(self, number: int) -> int:
-        """Where an item ends, if tags do not end it."""
+    def _end_with_tags(self, number: int, most: int) -> int:
+        """Where an item ends, if tags do not end it, or `most` if that is before."""
         items = self.words.items
-        while number + 1 < len(items) and items[number].end == items[number + 1].start:
+        while number + 1 < len(items) and items[number].end == items[number + 1].start and items[number].end < most:
             number += 1
-        return items[number].end
+        return min(items[number].end, most)
 
     def _full_name(self, one: Candidate, name: str) -> bool:
         """Whether two or more parts of the name stand in the words."""
@@ -220,7 +199,7 @@ class Candidates:
     def after_comma(self, at: int, name: str) -> Candidate | None:
         """The item after a tag and a comma, if the name begins with it: "t_n" of "T_nari"."""
         text = self.words.base.text
-        match = re.compile(r"[\s,]*([^,\n()\[\]<>:|]+)").match(text, at)
+        match = _ITEM_AFTER.match(text, at)
         words = " ".join(match.group(1).split()) if match else ""
         plain = base_name(name).casefold()
         fits = plain.startswith(words.casefold()) or any(

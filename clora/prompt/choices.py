@@ -26,7 +26,6 @@ _NO_NOUNS = frozenset(
     {"outdoors", "indoors", "smile", "grin", "blush", "frown", "serious", "day", "night", "text", "style", "art",
      "background", "realistic", "signature", "watermark", "cosplay", "parody", "data", "dataset", "images", "closeup"}
 )  # fmt: skip
-_WEIGHT = re.compile(r":[+-]?[\d.]+(?=[)\]])")
 _BETWEEN = re.compile(r"(?:[\s()\[\]]|:[+-]?[\d.]+(?=[)\]]))+")
 
 
@@ -73,14 +72,13 @@ def _windows(words: PromptWords) -> Iterator[Window]:
 def _phrases(words: PromptWords) -> Iterator[list[Window]]:
     """Neighbouring words of an item that belong together."""
     text = words.base.text
-    in_weights = {i for match in _WEIGHT.finditer(text) for i in range(*match.span())}
     items = {i: text[item.start : item.end].strip() for i, item in enumerate(words.items)}
     general = {i for i, item in items.items() if " " in item and not can_be_subject(item.strip("()[] "))}
     phrase: list[Window] = []
     after = 0
     for span, item in words.tokens:
-        if span.start < after or span.start in in_weights or item in general:
-            continue  # a further part of the same word, of a weight, of "looking at viewer"
+        if span.start < after or item in general:
+            continue  # a further part of the same word, of "looking at viewer"
         window = words.whole(Window(span.start, span.end, item))
         after = window.end
         low = text[window.start : window.end].casefold()

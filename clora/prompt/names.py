@@ -19,7 +19,7 @@ _VERSION = re.compile(r"v?\d+(?:\.\d+)*[a-z]?|[ve]\d*|\d+|\d*steps?|sd\w*xl|epoc
 _TOKEN = re.compile(r"[^\W_]+")
 _BETWEEN = re.compile(r"(?:[\s_\-'.()\[\]\\]|:[+-]?[\d.]+(?=[)\]]))*")
 _LONGEST = 6
-_MOST = 20  # of the first and of the last places of a phrase
+_MOST = 8  # of the first and of the last places of a phrase
 _BRACKET = re.compile(r"[\s_]*\\\([^()\\,]*\\\)")
 _REST_OF_BRACKET = re.compile(r"[^()\\,]*\\\)")
 _ITEM_END = re.compile(
@@ -62,6 +62,11 @@ class Window(NamedTuple):
     start: int
     end: int
     item: int
+
+
+def first_and_last(windows: list[Window]) -> list[Window]:
+    """At most `_MOST` places of a phrase from the front, and as many from the end."""
+    return windows[:_MOST] + windows[_MOST:][-_MOST:]
 
 
 class PromptWords:
@@ -126,7 +131,7 @@ class PromptWords:
         found = self._windows.get(key)
         if found is None and len(key) > 2 and key.isalpha():
             found = self._windows.get(key[:-1] if key.endswith("s") else key + "s")
-        return (found or [])[:_MOST] + (found or [])[_MOST:][-_MOST:]
+        return first_and_last(found or [])
 
     def runs_of(self, parts: Sequence[str]) -> Iterator[tuple[tuple[str, ...], list[Window]]]:
         """The runs of a name's parts that stand in the text, the longest first, two parts in either order."""

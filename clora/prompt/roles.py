@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from .evidence import Evidence
@@ -60,6 +60,8 @@ def role_by_evidence(
     """
     if tag.unet < 0 or (tag.unet == 0 and tag.te < 0):
         return FoundRole(Role.OFF, "its weight is negative")
+    if evidence.preferred_weight < 0:
+        return FoundRole(Role.OFF, "its preferred weight is negative")
     for name in (tag.name, *evidence.names):
         found = _by_name(name, following, words)
         if found is not None:
@@ -67,8 +69,6 @@ def role_by_evidence(
     for kind in evidence.kinds:
         if kind in _KINDS:
             return FoundRole(_KINDS[kind], f'its author tags it as "{kind}"')
-    if evidence.preferred_weight < 0:
-        return FoundRole(Role.OFF, "its preferred weight is negative")
     if following:
         return FoundRole(Role.STYLE, f'"{following}" is a style') if says_style(following) else None
     last = before.split(",")[-1].strip(" ()[]\n")
@@ -92,8 +92,13 @@ def _by_description(description: str) -> FoundRole | None:
 
 def _is_named(tag: LoraTag, evidence: Evidence, words: frozenset[str]) -> bool:
     """Whether the prompt has a part of the LoRA's name that is no style: "photo of kim <lora:kim:1>"."""
-    parts = (part for name in (tag.name, *evidence.names) for part in name_parts(name))
-    return any(len(part) > 2 and part in words and not too_general([part]) and not says_style(part) for part in parts)
+    parts = [part for name in (tag.name, *evidence.names) for part in name_parts(name) if not says_style(part)]
+    return _any_in(parts, words)
+
+
+def _any_in(parts: Iterable[str], words: frozenset[str]) -> bool:
+    """Whether parts of a name that tell something are words of the prompt."""
+    return any(len(part) > 2 and part in words and not too_general([part]) for part in parts)
 
 
 def _by_name(name: str, following: str, words: frozenset[str]) -> FoundRole | None:
@@ -106,7 +111,7 @@ def _by_name(name: str, following: str, words: frozenset[str]) -> FoundRole | No
     if rest and set(rest) <= ACCELERATORS_BESIDE and not has_class(following):
         return FoundRole(Role.OFF, f'its name says "{rest[0]}"')
     style = next((part for part in parts if part in STYLES_ALONE), None)
-    if any(len(part) > 2 and part in words and not too_general([part]) for part in rest):
+    if _any_in(rest, words):
         return None  # "lucy_cyberpunk" in a prompt with "lucy"
     if style is not None and (not following or says_style(following)):
         return FoundRole(Role.STYLE, f'its name says "{style}"')

@@ -17,9 +17,11 @@ ARTICLES = frozenset({"a", "an", "the"})
 JOINING = frozenset(
     {"and", "with", "in", "on", "at", "beside", "holding", "near", "under", "behind", "above", "below", "between"}
     | {"vs", "versus"}
-    | {"und", "mit", "im", "et", "avec"}
 )
-"""Words that end a subject, with a few of prompts in German and French."""
+_MOST_WORDS = 60
+"""A longer text after a tag is cut: no encoder's chunk has more tokens than 75."""
+_FOREIGN_JOINING = frozenset({"und", "mit", "im", "et", "avec"})
+"""Of prompts in German and French. In lower case only: "ET" and "MIT" are names."""
 _FOLLOWING = re.compile(
     r"""(?P<weight>:\s*[+-]?[\d.]+\s*(?=[)\]]))
     | (?P<open>[(\[])
@@ -107,6 +109,8 @@ def following_words(prompt: str, start: int, end: int) -> tuple[str, Offsets]:
         elif kind == "word":
             if _stops(prompt, match, end) or _is_verb(prompt, match, end, first=not found):
                 break
+            if len(found) == _MOST_WORDS:
+                break
             if match.group().casefold() not in ARTICLES:
                 found.append(match)
     found = found[_lead_in([word.group().casefold() for word in found]) :]
@@ -126,7 +130,7 @@ def _lead_in(words: Sequence[str]) -> int:
 
 def _stops(prompt: str, match: re.Match[str], end: int) -> bool:
     word = match.group()
-    if _SYNTAX_WORD.fullmatch(word) or word in REGIONS or word.casefold() in JOINING:
+    if _SYNTAX_WORD.fullmatch(word) or word in REGIONS | _FOREIGN_JOINING or word.casefold() in JOINING:
         return True
     return word.casefold() == "next" and _TO.match(prompt, match.end(), end) is not None
 

@@ -274,11 +274,21 @@ def test_long_prompts_take_linear_time(piece: str) -> None:
     assert time.process_time() - start < 4
 
 
-def test_many_names_in_a_long_prompt_take_linear_time() -> None:
-    text = " ".join(f"word{i}" for i in range(4000))
+@pytest.mark.parametrize(
+    ("words", "tag"),
+    [
+        ([f"word{i}" for i in range(3000)], "<lora:name{}:1>"),
+        ([chr(0x4E00 + i) for i in range(12000)], "<lora:{}\u4e00\u4e01:1>"),  # names with words of the prompt
+        (["\u4e00"] * 12000, "<lora:blackcat{}:1>"),
+        (["cat"] * 6000, "<lora:blackcat{}:1>"),
+    ],
+)
+def test_many_names_in_a_long_prompt_take_linear_time(words: list[str], tag: str) -> None:
+    tags = "".join(tag.format(i) for i in range(1000))
     start = time.process_time()
-    analyze(text + "".join(f" <lora:name{chr(97 + i % 26)}{i}:1>" for i in range(600)))
-    assert time.process_time() - start < 2
+    analyze(tags + " ".join(words))
+    analyze(" ".join(words) + tags)
+    assert time.process_time() - start < 4
 
 
 def test_many_concepts() -> None:
