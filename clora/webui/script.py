@@ -92,7 +92,7 @@ class Script(host_api.Script):  # type: ignore[misc]
         prompts, number = kwargs.get("prompts", p.prompts), int(kwargs.get("batch_number", 0))
         error = caught(lambda: generation.read_batch(p, prompts, number * p.batch_size))
         if error is not None:
-            delattr(p, _KEY)
+            _finish(p)
             refuse_at_prompts(p, error)
 
     def process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
@@ -117,7 +117,7 @@ class Script(host_api.Script):  # type: ignore[misc]
             return
         error = caught(lambda: generation.begin_pass(p, kwargs.get("x")))
         if error is not None:
-            generation.end_pass()
+            _finish(p)
             refuse_at_sampling(p, error)
         else:
             _running.append(generation)

@@ -108,6 +108,24 @@ def test_batches_and_the_hosts_runner(host: Host) -> None:
     assert seen[0] is not runner
 
 
+@pytest.mark.parametrize("at", ["prompts", "sampling"])
+def test_a_refused_job_gives_the_runner_back(host: Host, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    from clora.errors import CLoRAError
+    from clora.hosts.host_api import RefusedError
+    from clora.webui.job import Generation
+
+    def refuse(*args: Any) -> None:
+        raise CLoRAError("not possible")
+
+    monkeypatch.setattr(Generation, "read_batch" if at == "prompts" else "begin_pass", refuse)
+    p = host.job(clora=PLACES, beside=[detailer(LEFT)])
+    runner = p.scripts
+    with pytest.raises(RefusedError, match="not possible"):
+        host.run(p)
+    assert p.scripts is runner
+    assert host.traces(p)["hooks"] == 0
+
+
 def test_a_host_without_it_keeps_its_runner(host: Host) -> None:
     p = host.job(clora=PLACES)
     runner = p.scripts
