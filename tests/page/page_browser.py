@@ -47,20 +47,21 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(GRADIO), "OMP_NUM_THREADS": "1"}
 
 
-@contextmanager
-def served(log: Path) -> Iterator[str]:
-    """The address of a page that runs meanwhile."""
+def free_port() -> int:
+    """A port that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    presets = str(log.with_name("clora-presets.json"))
-    command = [sys.executable, "-m", "clora.cli.main", "serve", "--port", str(port), "--device", "cpu"]
-    command += ["--presets", presets]
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], port: int, log: Path, ready: str, variables: dict[str, str]) -> Iterator[str]:
+    """The address of a server, once its log says that it is ready; it ends with the block."""
     with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT)
     try:
         until = time.time() + 180
-        while "The page is at" not in log.read_text():
+        while ready not in log.read_text():
             if process.poll() is not None or time.time() > until:
                 raise RuntimeError(log.read_text())
             time.sleep(0.2)
@@ -68,6 +69,15 @@ def served(log: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(timeout=20)
+
+
+@contextmanager
+def served(log: Path) -> Iterator[str]:
+    """The address of a page that runs meanwhile."""
+    port, presets = free_port(), str(log.with_name("clora-presets.json"))
+    command = [sys.executable, "-m", "clora.cli.main", "serve", "--port", str(port), "--device", "cpu"]
+    with running([*command, "--presets", presets], port, log, "The page is at", environment()) as url:
+        yield url
 
 
 @contextmanager
@@ -90,6 +100,9 @@ def chromium(*, resolver: str = _ALONE, log: bool = False) -> Iterator[Any]:
 
 class Tab:
     """The page in a browser."""
+
+    told = "#clora_status"
+    """What tells how it stands, for failures."""
 
     def __init__(self, driver: Any, url: str, *, theme: str = "light", width: int = 1280, height: int = 1100) -> None:
         self.driver = driver
@@ -123,7 +136,7 @@ class Tab:
             if found:
                 return found
             time.sleep(0.1)
-        raise AssertionError(f"{what} did not appear: {self.text('#clora_status')}")
+        raise AssertionError(f"{what} did not appear: {self.text(self.told)}")
 
     def keys(self, *keys: str) -> None:
         """Keys to whatever has the focus."""

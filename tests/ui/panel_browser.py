@@ -6,8 +6,6 @@ As a command it draws pictures of the panel: python -m tests.ui.panel_browser FO
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.page.page_browser import ROOT, Tab, chromium
+from tests.page.page_browser import ROOT, Tab, chromium, free_port, running
 from tests.ui.panel_served import STYLE, page_script, page_style
 
 HOSTS = {"3.41.2": "a1111", "4.40.0": "forge"}
@@ -31,32 +29,21 @@ def gradio_folder(version: str) -> Path:
 @contextmanager
 def served(version: str, folder: Path) -> Iterator[str]:
     """The address of the panel with a version of gradio; `folder` gets its LoRAs and log."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    environment = {
+    port, log, loras = free_port(), folder / "log.txt", folder / "loras"
+    variables = {
         **os.environ, "PYTHONPATH": f"{gradio_folder(version)}{os.pathsep}{ROOT}", "NO_PROXY": "127.0.0.1,localhost",
         "GRADIO_ANALYTICS_ENABLED": "False", "OMP_NUM_THREADS": "1", "GRADIO_TEMP_DIR": str(folder / "temp"),
     }  # fmt: skip
-    log, loras = folder / "log.txt", folder / "loras"
     loras.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "tests.ui.panel_served", HOSTS[version], str(loras), str(port)]
-    with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        until = time.time() + 180
-        while "The panel is there" not in log.read_text():
-            if process.poll() is not None or time.time() > until:
-                raise RuntimeError(log.read_text())
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
+    with running(command, port, log, "The panel is there", variables) as url:
+        yield url
 
 
 class PanelTab(Tab):
     """The page with the panel, opened."""
+
+    told = "#txt2img_clora_message, #txt2img_clora_table"
 
     def __init__(self, driver: Any, url: str, *, theme: str = "light", width: int = 900, height: int = 1100) -> None:
         self.driver = driver
@@ -67,16 +54,6 @@ class PanelTab(Tab):
         self.run(page_script())
         self.run("[...document.querySelectorAll('.label-wrap')].find((b) => b.innerText.includes('CLoRA')).click()")
         self.wait(lambda: self.all("#txt2img_clora_refresh")[0].is_displayed(), "the open panel")
-
-    def wait(self, condition: Any, what: str, seconds: float = 60) -> Any:
-        """The condition's value as soon as there is one."""
-        until = time.time() + seconds
-        while time.time() < until:
-            found = condition()
-            if found:
-                return found
-            time.sleep(0.05)
-        raise AssertionError(f"{what} did not appear: {self.text('#txt2img_clora_message, #txt2img_clora_table')}")
 
     def read(self, prompt: str) -> None:
         """Write a prompt and read it into the table."""
