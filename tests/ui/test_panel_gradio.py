@@ -166,16 +166,17 @@ def test_a_tab_starts_with_the_users_options(page: dict[str, Any]) -> None:
     assert controls == [{"__type__": "update"}] * len(SETTINGS)
 
 
-def test_every_text_of_the_panel_has_a_german_one(page: dict[str, Any]) -> None:
-    german = json.loads((ROOT / "localizations" / "de_DE.json").read_text("utf-8"))
+@pytest.mark.parametrize(("language", "alike"), [("de_DE", {"Name", "Tokens"}), ("zh_CN", set()), ("ja_JP", set())])
+def test_every_text_of_the_panel_is_translated(page: dict[str, Any], language: str, alike: set[str]) -> None:
+    translated = json.loads((ROOT / "localizations" / f"{language}.json").read_text("utf-8"))
     hosts = {"Steps", "Prompt", "Generate", "Styles"}  # of the page that stands in for the host's
     options = {label for label, *_ in page["options"].values()}
     english = ({*page["texts"]} | options) - hosts - {"CLoRA", "LoRA"}
-    assert english - {*german} == set(), "not translated"
-    assert {*german} - english == set(), "left over"
-    same = {text for text, other in german.items() if text == other}
-    assert same <= {"Name", "Tokens"}
-    assert all(other.strip() == other and other for other in german.values())
+    assert english - {*translated} == set(), "not translated"
+    assert {*translated} - english == set(), "left over"
+    same = {text for text, other in translated.items() if text == other}
+    assert same <= alike
+    assert all(other.strip() == other and other for other in translated.values())
 
 
 def _choices(update: dict[str, Any]) -> list[str]:
