@@ -14,27 +14,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from research.shared.diffusion import new_scheduler, pipeline, save, silence_fine_attention
+from research.shared.diffusion import load, new_scheduler, pipeline, save, silence_fine_attention
 from research.shared.muon import Muon
 from research.shared.training import (
     Average,
     Noising,
     average_gradients,
-    learning_rate,
+    same_everywhere,
     save_atomically,
     seed_all,
     start_processes,
 )
 
 from . import grounding
-from .batches import Batch, stream
-from .common import mixed_precision, options
+from .batches import Batch, crops, stream
+from .common import add_bfloat16, mixed_precision, options, plain_attention
 from .latents import load_data
 from .model import CHANNELS, new_text_encoder, new_tokenizer, new_unet
 from .vae import load_vae
 
-# After so many steps the words' vectors, a good part of all parameters, stay as they are, which saves time on a CPU.
-WORD_STEPS = 2000
+# After so much of the training the words' vectors, a third of all parameters, stay as they are: it saves time on a CPU.
+WORD_SHARE = 0.7
 
 
 class Loss(nn.Module):
@@ -52,7 +52,7 @@ class Loss(nn.Module):
         data = data.to(self.args.device)
         times = self.noising.times(len(data.latents)).to(self.args.device)
         noised, target = self.noising.pair(data.latents, times)
-        with mixed_precision(self.args.device):
+        with mixed_precision(self.args.device, self.args.bf16), plain_attention(self.args.device):
             context = self.text_encoder(data.ids).last_hidden_state
             out = self.unet(noised, times, context).sample
         self.off = grounding.loss(self.maps.take(), data.rows, data.positions, data.shapes)
@@ -96,10 +96,10 @@ class Trainer:
 
     def update(self, data: Batch) -> float:
         """One step of the optimizers."""
-        rate = learning_rate(round(1e5 * self.share), 100_000, self.args.lr, warm=0) * min(1.0, (self.step + 1) / 200)
+        rate = self.args.lr * min(1.0, (self.step + 1) / 200, max(0.02, (1 - self.share) / self.args.fall))
         for optimizer in self.optimizers:
             optimizer.param_groups[0]["lr"] = rate
-        self.text_encoder.get_input_embeddings().requires_grad_(self.step < WORD_STEPS or self.args.device != "cpu")
+        self.text_encoder.get_input_embeddings().requires_grad_(self.share < WORD_SHARE or self.args.device != "cpu")
         loss = self.loss(data)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -135,6 +135,14 @@ class Trainer:
             optimizer.load_state_dict(kept)
         self.step, self.seconds = state["step"], state.get("seconds", 0.0)
 
+    @torch.no_grad()
+    def start_from(self, folder: Path) -> None:
+        """Take the weights of an exported model, and no optimizer's state."""
+        pipe = load(folder, self.args.device)
+        self.unet.load_state_dict(pipe.unet.state_dict())
+        self.text_encoder.load_state_dict(pipe.text_encoder.state_dict())
+        self.average = Average(self.parameters, self.args.decay)
+
     def export(self, folder: Path) -> None:
         """Write the averaged model in float16."""
         self.average.swap()
@@ -146,11 +154,15 @@ class Trainer:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = options(__doc__ or "")
+    add_bfloat16(parser)
     parser.add_argument("--latents", type=Path, nargs="*", help="files of latents; by default all of the work folder")
     parser.add_argument("--size", choices=list(CHANNELS), default="middle")
     parser.add_argument("--steps", type=int, default=24000)
     parser.add_argument("--until", type=int, help="stop at this step; the schedule stays that of --steps")
-    parser.add_argument("--seconds", type=float, default=0.0, help="end after this time instead; one process only")
+    parser.add_argument("--seconds", type=float, default=0.0, help="end after this time instead")
+    parser.add_argument("--crops", type=float, default=0.4, help="first share of the training: crops")
+    parser.add_argument("--fall", type=float, default=0.5, help="last share of the training: the rate falls")
+    parser.add_argument("--warm", type=Path, help="folder of a model to start from instead of random weights")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, default=0, help="processes that make batches; 6 for a GPU")
     parser.add_argument("--lr", type=float, default=2e-2)
@@ -167,21 +179,22 @@ def main() -> None:
     args = arguments()
     rank, processes = start_processes()
     args.batch //= processes
-    if args.seconds and processes > 1:
-        raise SystemExit("--seconds is for a single process: several would not end at the same step")
     seed_all(args.seed)
     trainer, checkpoint = Trainer(args), args.work / f"{args.name}.pt"
     if checkpoint.exists():
         trainer.load(checkpoint)
+    elif args.warm:
+        trainer.start_from(args.warm)
     trainer.prepare()
     seed_all(args.seed + 1000 * rank + trainer.step)
     data = load_data(*(args.latents or sorted(args.work.glob("latents-*.pt"))))
-    batches = stream(data, args.batch, args.seed + 1000 * rank + trainer.step, args.workers)
+    seed = args.seed + 1000 * rank + trainer.step
+    whole, close = stream(data, args.batch, seed, args.workers), stream(data, 4 * args.batch, seed, args.workers, crops)
     start, before, first, mean = time.time(), trainer.seconds, trainer.step, 0.0
     last = args.steps if args.until is None else args.until
     while trainer.share < 1 and (args.seconds or trainer.step < last):
-        loss = trainer.update(next(batches))
-        trainer.seconds = before + time.time() - start
+        loss = trainer.update(next(close if trainer.share < args.crops else whole))
+        trainer.seconds = same_everywhere(before + time.time() - start)
         mean = loss if trainer.step == first + 1 else mean + 0.02 * (loss - mean)
         if rank == 0 and trainer.step % 50 == 0:
             pace, off = (time.time() - start) / (trainer.step - first), trainer.loss.off.item()

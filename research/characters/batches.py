@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,11 +14,15 @@ from . import grounding
 from .captions import Caption, Writer
 from .latents import Data
 from .model import Tokens, new_tokenizer
+from .scene import Scene
+
+CROP = 16  # cells of a crop's latent, both ways: a quarter of a picture at a quarter of its cost
+CLOSE = "close up"  # the words that tell the model that a picture is a crop
 
 
 @dataclass
 class Examples:
-    """Latents (n, 4, 32, 32), their captions, and for each its subjects' silhouettes (subjects, 16, 16)."""
+    """Latents (n, 4, h, w), their captions, and for each its subjects' silhouettes (subjects, h/2, w/2)."""
 
     latents: Tensor
     captions: list[Caption]
@@ -31,7 +35,7 @@ class Examples:
 
 @dataclass
 class Batch:
-    """Latents (n, 4, 32, 32), tokens (n, 77), and words to ground: row, position (words), shapes (words, 16, 16)."""
+    """Latents (n, 4, h, w), tokens (n, 77), and words to ground: row, position (words), shapes (words, h/2, w/2)."""
 
     latents: Tensor
     ids: Tensor
@@ -52,6 +56,42 @@ def examples(data: Data, size: int, rng: random.Random) -> Examples:
     return Examples(latents, captions, silhouettes)
 
 
+def crops(data: Data, size: int, rng: random.Random) -> Examples:
+    """Random crops round subjects, with captions of what is in them: the same looks at a quarter of the cost.
+
+    Training on crops first follows Patch Diffusion (Wang et al., arXiv 2304.12526).
+    """
+    writer, latents, captions, shapes = Writer(rng), [], [], []
+    for i in [rng.randrange(len(data.scenes)) for _ in range(size)]:
+        scene = data.scenes[i]
+        (latent,), (shape,) = data.take([i])
+        left, top = _corner(scene, rng)
+        latents.append(latent[:, 2 * top : 2 * top + CROP, 2 * left : 2 * left + CROP])
+        inside = shape[:, top : top + CROP // 2, left : left + CROP // 2]
+        seen = [j for j in range(len(shape)) if inside[j].sum() > 0.5 * shape[j].sum() and inside[j].sum() > 3]
+        shapes.append(inside[seen])
+        captions.append(Caption() if rng.random() < 0.1 or not seen else writer.caption(_only(scene, seen), CLOSE))
+    return Examples(torch.stack(latents), captions, shapes)
+
+
+def _corner(scene: Scene, rng: random.Random) -> tuple[int, int]:
+    """Left and top cell, of 16 x 16, of a crop round one of the subjects."""
+    one, half = rng.choice(scene.subjects), CROP // 4
+    cells = [rng.gauss(place, 0.12 * one.side) / 16 - half for place in (one.x, one.y)]
+    left, top = (min(max(round(cell), 0), 16 - 2 * half) for cell in cells)
+    return left, top
+
+
+def _only(scene: Scene, kept: list[int]) -> Scene:
+    """The scene with some of its subjects; a relation stays if both of its subjects do."""
+    relation = scene.relation
+    if relation and {*relation[1:]} <= {*kept}:
+        relation = (relation[0], kept.index(relation[1]), kept.index(relation[2]))
+    else:
+        relation = None
+    return replace(scene, subjects=tuple(scene.subjects[i] for i in kept), relation=relation)
+
+
 def prepare(found: Examples, tokens: Tokens) -> Batch:
     """Captions as tokens, and what their words' maps aim at."""
     ids = tokens.ids([[piece.text for piece in one.pieces] for one in found.captions])
@@ -59,20 +99,23 @@ def prepare(found: Examples, tokens: Tokens) -> Batch:
     return Batch(found.latents, ids, *grounding.targets(spans, found.silhouettes))
 
 
+Maker = Callable[[Data, int, random.Random], Examples]
+
+
 class _Stream(IterableDataset[Batch]):
     """Endless batches, other ones in every worker."""
 
-    def __init__(self, data: Data, size: int, seed: int) -> None:
-        self._data, self._size, self._seed = data, size, seed
+    def __init__(self, data: Data, size: int, seed: int, make: Maker) -> None:
+        self._data, self._size, self._seed, self._make = data, size, seed, make
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         rng = random.Random(f"{self._seed} {worker.id if worker else 0}")
         tokens = Tokens(new_tokenizer())
         while True:
-            yield prepare(examples(self._data, self._size, rng), tokens)
+            yield prepare(self._make(self._data, self._size, rng), tokens)
 
 
-def stream(data: Data, size: int, seed: int, workers: int) -> Iterator[Batch]:
+def stream(data: Data, size: int, seed: int, workers: int, make: Maker = examples) -> Iterator[Batch]:
     """Endless batches of `size`, made by `workers` processes beside this one, or by this one if 0."""
-    return iter(DataLoader(_Stream(data, size, seed), batch_size=None, num_workers=workers))
+    return iter(DataLoader(_Stream(data, size, seed, make), batch_size=None, num_workers=workers))

@@ -6,6 +6,8 @@ mean something long before a model of this size would find that out by itself.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
@@ -40,9 +42,9 @@ class Maps:
 
 
 def targets(spans: list[Spans], silhouettes: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows (words), positions (words) and silhouettes (words, 16, 16) of all tokens that name subjects.
+    """Rows (words), positions (words) and silhouettes (words, h, w) of all tokens that name subjects.
 
-    `silhouettes` holds, row by row, (subjects, 16, 16) in [0, 1].
+    `silhouettes` holds, row by row, (subjects, h, w) in [0, 1]; a whole picture's are 16 x 16.
     """
     rows, positions, found = [], [], []
     for row, (own, shapes) in enumerate(zip(spans, silhouettes, strict=True)):
@@ -59,12 +61,12 @@ def targets(spans: list[Spans], silhouettes: list[Tensor]) -> tuple[Tensor, Tens
 def loss(maps: dict[int, Tensor], rows: Tensor, positions: Tensor, shapes: Tensor) -> Tensor:
     """Mean over words and grids of 1 - the cosine between the word's map and its silhouette, as `targets` gives them.
 
-    `maps` are, by grid, probabilities (rows, cells, tokens).
+    `maps` are, by grid of a whole picture, probabilities (rows, cells, tokens); those of a crop have fewer cells.
     """
     total = next(iter(maps.values())).new_zeros(())
     if not len(rows):
         return total
-    for grid, recorded in maps.items():
-        wanted = functional.adaptive_avg_pool2d(shapes[:, None], grid).flatten(1)
+    for recorded in maps.values():
+        wanted = functional.adaptive_avg_pool2d(shapes[:, None], math.isqrt(recorded.shape[1])).flatten(1)
         total = total + 1 - functional.cosine_similarity(recorded[rows, :, positions], wanted).mean()
     return total / len(maps)

@@ -23,7 +23,7 @@ from .art import packed
 from .base import Loss
 from .batches import Examples, examples, prepare
 from .captions import Caption
-from .common import options
+from .common import add_bfloat16, options
 from .kohya import metadata
 from .latents import Data, encode, load_data
 from .lessons import LESSONS, Lesson
@@ -121,6 +121,7 @@ def learn(lesson: Lesson, args: argparse.Namespace) -> None:
 def main() -> None:
     """Train and write `loras/NAME.safetensors`."""
     parser = options(__doc__ or "")
+    add_bfloat16(parser)
     parser.add_argument("--only", nargs="*", choices=list(LESSONS), default=list(LESSONS))
     parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--batch", type=int, default=8)

@@ -15,16 +15,35 @@ from torch import Tensor, distributed, nn
 
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Nearly the nearest orthogonal matrices to a stack (n, rows, columns) of them, by Newton and Schulz."""
+    """Nearly the nearest orthogonal matrices to a stack (n, rows, columns) of them, by Newton and Schulz.
+
+    On a CPU the steps are done on the small squares x x^T, with which all factors commute: fewer operations.
+    """
     x = matrices.bfloat16() if matrices.is_cuda else matrices.float()
     wide = x.shape[-2] <= x.shape[-1]
     x = x if wide else x.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        square = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    square = x @ x.mT
+    if matrices.is_cuda:
+        for _ in range(steps):
+            x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+            square = x @ x.mT
+    else:
+        x = _product(square, steps) @ x
     found: Tensor = (x if wide else x.mT).float()
     return found
+
+
+def _product(square: Tensor, steps: int) -> Tensor:
+    """The product (n, rows, rows) of all steps' factors, from x x^T."""
+    eye = torch.eye(square.shape[-1])
+    product = None
+    for _ in range(steps):
+        factor = 3.4445 * eye - 4.7750 * square + 2.0315 * square @ square
+        product = factor if product is None else factor @ product
+        square = factor @ square @ factor
+    assert product is not None
+    return product
 
 
 def own_share(stacks: list[Tensor], rank: int, processes: int) -> list[list[int]]:

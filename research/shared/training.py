@@ -72,6 +72,15 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
         parameter.grad = part.view_as(parameter)
 
 
+def same_everywhere(value: float) -> float:
+    """The first process's value, in all processes."""
+    if not distributed.is_initialized():
+        return value
+    told = torch.tensor(value, dtype=torch.float64)
+    distributed.broadcast(told, 0)
+    return float(told.item())
+
+
 @dataclass
 class Noising:
     """Noise levels for training, and pairs of noised latent and target v."""

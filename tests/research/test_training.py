@@ -15,7 +15,7 @@ from safetensors import safe_open
 from research.characters import grounding, vae
 from research.characters.art import stand_in
 from research.characters.base import Trainer
-from research.characters.batches import Examples, examples, prepare, stream
+from research.characters.batches import CLOSE, CROP, Examples, crops, examples, prepare, stream
 from research.characters.captions import Caption, Piece, Writer
 from research.characters.kohya import metadata, tag_frequency
 from research.characters.latents import STEP, Data, encode, load_data, save_data
@@ -28,6 +28,7 @@ from research.characters.scene import random_scene
 from research.characters.vae import new_vae
 from research.shared.diffusion import pipeline
 from research.shared.kohya import write
+from research.shared.muon import orthogonal
 from research.shared.training import to_tensor
 
 
@@ -52,7 +53,7 @@ def args(monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
     monkeypatch.setitem(CHANNELS, "tiny", (8, 8, 16, 16))
     return argparse.Namespace(
         device="cpu", size="tiny", steps=10, seconds=0.0, batch=2, lr=1e-2, decay=0.9, grounding=0.2, power=2.0,
-        rank=2, prior=0.5, seed=0, pictures=6,
+        rank=2, prior=0.5, seed=0, pictures=6, fall=0.5, bf16=False,
     )  # fmt: skip
 
 
@@ -89,6 +90,56 @@ def test_data_files_are_read_as_written(data: Data, tmp_path: Path) -> None:
     latents, silhouettes = data.take([3, 1])
     assert torch.equal(latents, data.latents[[3, 1]] * STEP)
     assert all(shape.max() <= 1 for shape in silhouettes)
+
+
+def test_a_crop_shows_and_names_what_is_in_it(data: Data, args: argparse.Namespace) -> None:
+    found = crops(data, 40, random.Random(0))
+    windows = data.latents.float().unfold(2, CROP, 2).unfold(3, CROP, 2).movedim((2, 3), (1, 2)) * STEP
+    named = 0
+    for latent, caption, shape in zip(found.latents, found.captions, found.silhouettes, strict=True):
+        scene, y, x = (windows == latent).flatten(3).all(-1).nonzero()[0].tolist()
+        whole = data.silhouettes[scene].float() / 255
+        inside = whole[:, y : y + 8, x : x + 8]
+        seen = inside.sum((1, 2)) > 0.5 * whole.sum((1, 2))
+        subjects = {i for piece in caption.pieces for i in piece.subjects}
+        assert subjects <= {*range(len(shape))}
+        assert torch.equal(shape, inside[seen])
+        if caption.pieces:
+            assert CLOSE in caption.text
+            assert subjects == {*range(int(seen.sum()))}
+            nouns = [one.kind for one, kept in zip(data.scenes[scene].subjects, seen.tolist(), strict=True) if kept]
+            named += sum(noun in caption.text for noun in nouns)
+    assert named > 20
+    trainer = Trainer(args)
+    trainer.prepare()
+    assert trainer.update(prepare(found, Tokens(new_tokenizer()))) > 0
+    assert 0 < trainer.loss.off.item() < 1
+
+
+def test_a_training_starts_from_an_exported_model(args: argparse.Namespace, tmp_path: Path) -> None:
+    args.work = tmp_path
+    torch.manual_seed(0)
+    first = Trainer(args)
+    first.export(tmp_path / "model")
+    torch.manual_seed(1)
+    second = Trainer(args)
+    second.start_from(tmp_path / "model")
+    for a, b, c in zip(first.parameters, second.parameters, second.average.values, strict=True):
+        assert torch.equal(a.half().float(), b)
+        assert torch.equal(b, c)
+
+
+def test_muon_makes_the_steps_of_newton_and_schulz() -> None:
+    for shape in ((3, 12, 40), (2, 40, 12)):
+        given = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        x = given.double() / given.double().norm(dim=(-2, -1), keepdim=True)
+        for _ in range(5):
+            square = x @ x.mT
+            x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+        assert torch.allclose(orthogonal(given), x.float(), atol=1e-4)
+        lengths = torch.linalg.svdvals(orthogonal(given))
+        assert lengths.min() > 0.5
+        assert lengths.max() < 1.3
 
 
 def test_a_training_goes_on_from_its_checkpoint(data: Data, args: argparse.Namespace, tmp_path: Path) -> None:
