@@ -105,10 +105,11 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(self.parameters)
-        nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        for optimizer in self.optimizers:
-            optimizer.step()
-        self.average.update(self.step)
+        length = nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        if bool(torch.isfinite(length)):  # of all processes together, so all of them skip a step or none
+            for optimizer in self.optimizers:
+                optimizer.step()
+            self.average.update(self.step)
         self.step += 1
         return float(loss.item())
 
@@ -165,7 +166,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--warm", type=Path, help="folder of a model to start from instead of random weights")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, default=0, help="processes that make batches; 6 for a GPU")
-    parser.add_argument("--lr", type=float, default=2e-2)
+    parser.add_argument("--lr", type=float, default=8e-3)
     parser.add_argument("--decay", type=float, default=0.998)
     parser.add_argument("--grounding", type=float, default=0.2, help="weight of the maps' loss")
     parser.add_argument("--power", type=float, default=2.0, help="the larger, the more of the noisy steps")

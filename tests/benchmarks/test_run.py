@@ -8,10 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks.composition import __main__ as command
 from benchmarks.composition.boxes import LAYOUTS, box_masks, circles_of
+from benchmarks.composition.freefuse import balanced_masks
+from benchmarks.composition.layout import Layout
+from benchmarks.composition.loratorio import patch_weights
 from benchmarks.composition.methods import METHODS, Method, Setup
 from benchmarks.composition.prompts import Prompt, load_prompts
 from benchmarks.composition.run import Run, Store, consecutive
@@ -20,6 +24,7 @@ from benchmarks.judge import Finding, Verdict
 from clora.settings import Settings
 from research.world import Scene, Thing, render
 
+_OF_EVERY_KIND = ("merge", "fast", "boxes", "freefuse", "loratorio")
 PROMPTS = [prompt for prompt in load_prompts() if prompt.group == "two classes"][:2]
 
 
@@ -127,6 +132,33 @@ def test_boxes_lie_where_things_are_found() -> None:
     assert circles_of(["ball", "fish"], found) == LAYOUTS[2]
 
 
+def test_balanced_masks_follow_maps_and_features() -> None:
+    """Two things side by side: the maps show a corner of each, the features all of it."""
+    maps, features = torch.full((2, 16, 16), 0.01), torch.zeros(16, 16, 3)
+    things = (slice(2, 8), slice(1, 7)), (slice(6, 14), slice(9, 15))
+    features[..., 0] = 1.0
+    for number, (rows, columns) in enumerate(things):
+        maps[number, rows, columns] = 0.2
+        maps[number, rows.start : rows.start + 2, columns] = 1.0
+        features[rows, columns] = torch.eye(3)[number + 1]
+    masks = balanced_masks(Layout(maps, features.flatten(0, 1)), (32, 32))
+    assert torch.equal(masks.sum(0), torch.ones(32, 32))
+    for mask, (rows, columns) in zip(masks[1:], things, strict=True):
+        wanted = torch.zeros(32, 32)
+        wanted[2 * rows.start : 2 * rows.stop, 2 * columns.start : 2 * columns.stop] = 1
+        assert (mask * wanted).sum() / torch.maximum(mask, wanted).sum() > 0.85
+
+
+def test_patches_belong_to_the_lora_that_changes_them() -> None:
+    base = torch.randn(4, 6, 6, generator=torch.Generator().manual_seed(0))
+    own = torch.stack([base, base])
+    own[0, :, :2], own[1, :, 2:] = -base[:, :2], -base[:, 2:]
+    weights = patch_weights(own, base)
+    assert torch.allclose(weights.sum(0), torch.ones(6, 6))
+    assert bool((weights[0, :2] > 0.99).all())
+    assert bool((weights[1, 2:] > 0.99).all())
+
+
 def test_a_sheet(tmp_path: Path) -> None:
     drawer = Drawer()
     run(tmp_path, drawer)
@@ -136,10 +168,10 @@ def test_a_sheet(tmp_path: Path) -> None:
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--limit", "1", "--seeds", "1", "--steps", "2", "--methods", "merge", "fast", "boxes"]
+    arguments = ["--limit", "1", "--seeds", "1", "--steps", "2", "--methods", *_OF_EVERY_KIND]
     arguments += ["--out", str(tmp_path / "o"), "--json", str(tmp_path / "r.json"), "--sheets", str(tmp_path / "s")]
     assert command.main(arguments) == 0
     assert "| plain merge |" in capsys.readouterr().out
     told = json.loads((tmp_path / "r.json").read_text())
-    assert set(told["groups"]["all"]) == {"merge", "fast", "boxes"}
+    assert set(told["groups"]["all"]) == {*_OF_EVERY_KIND}
     assert len(list((tmp_path / "s").iterdir())) == 1
