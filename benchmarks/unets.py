@@ -95,6 +95,21 @@ class Bench:
         """The latent is variance-preserving."""
         return 1.0
 
+    @property
+    def complete(self) -> bool:
+        """Nothing else acts on this UNet."""
+        return True
+
+    @property
+    def signal(self) -> float:
+        """That of timestep 500, nearly."""
+        return 0.28
+
+    def denoised(self, latent: Tensor, signal: float, rows: tuple[Row, ...]) -> Tensor:
+        """x0 from the noise that the UNet predicts."""
+        x0: Tensor = (latent - (1 - signal) ** 0.5 * self.predict(latent, rows)) / signal**0.5
+        return x0
+
     def forward(self, latent: Tensor, count: int) -> Tensor:
         """The UNet on `count` rows."""
         added = {name: value.expand(count, *value.shape) for name, value in self.added.items()}

@@ -57,6 +57,8 @@ def lora(unet: nn.Module, seed: int, *, conv: bool = True, kind: str = "thin") -
 class Denoiser:
     """A UNet with one LoRA and one context for each variant."""
 
+    complete, signal = True, 0.5
+
     latent_scale = 1.0
 
     def __init__(self, *kinds: str) -> None:
@@ -71,6 +73,10 @@ class Denoiser:
         self.contexts = torch.randn(len(kinds) + 1, 2, LENGTH, 16, generator=generator, dtype=torch.float64)
         self.vectors = torch.randn(len(kinds) + 1, 6, generator=generator, dtype=torch.float64)
         self.rows_seen: list[int] = []
+
+    def denoised(self, latent: Tensor, signal: float, rows: tuple[Row, ...]) -> Tensor:
+        noise = self.predict(latent * self.latent_scale, rows)
+        return (latent - (1 - signal) ** 0.5 * noise) / signal**0.5
 
     def conditioning(self, rows: tuple[Row, ...]) -> Conditioned:
         context = torch.stack([self.contexts[row.variant, int(row.conditional)] for row in rows])

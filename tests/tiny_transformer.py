@@ -101,6 +101,8 @@ class TinyTransformerFamily(ModelFamily):
 class TransformerDenoiser:
     """Rows of the transformer, each with the text and the LoRAs of its variant."""
 
+    complete, signal = True, 0.5
+
     latent_scale = 1.0
 
     def __init__(self, model: TinyTransformer, loras: RowLoras, texts: Tensor) -> None:
@@ -112,6 +114,10 @@ class TransformerDenoiser:
         with self.loras.rows(given.sets):
             picture: Tensor = self.model(latent, given.contexts)
         return picture
+
+    def denoised(self, latent: Tensor, signal: float, rows: tuple[Row, ...]) -> Tensor:
+        noise = self.predict(latent * self.latent_scale, rows)
+        return (latent - (1 - signal) ** 0.5 * noise) / signal**0.5
 
     def conditioning(self, rows: tuple[Row, ...]) -> Conditioned:
         texts = [self.texts[row.variant] if row.conditional else torch.zeros_like(self.texts[0]) for row in rows]

@@ -71,6 +71,8 @@ class ToyUNet(nn.Module):
 class ToyDenoiser:
     """Variants differ by their contexts; x = s z with `scale` = s."""
 
+    complete, signal = True, 0.5
+
     def __init__(self, unet: ToyUNet, contexts: dict[tuple[int, bool], Tensor], scale: float = 1.0) -> None:
         self.unet, self.contexts, self.latent_scale = unet, contexts, scale
         self.rows_seen: list[tuple[Row, ...]] = []
@@ -80,6 +82,10 @@ class ToyDenoiser:
         context = torch.stack([self.contexts[row.variant, row.conditional] for row in rows])
         dtype = next(self.unet.parameters()).dtype
         return self.unet((latent / self.latent_scale).to(dtype), context.to(dtype)).to(latent.dtype)
+
+    def denoised(self, latent: Tensor, signal: float, rows: tuple[Row, ...]) -> Tensor:
+        noise = self.predict(latent * self.latent_scale, rows)
+        return (latent - (1 - signal) ** 0.5 * noise) / signal**0.5
 
     def conditioning(self, rows: tuple[Row, ...]) -> Conditioned:
         context = torch.stack([self.contexts[row.variant, row.conditional] for row in rows])

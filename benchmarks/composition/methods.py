@@ -12,7 +12,6 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.composition.boxes import compose_in_boxes
-from benchmarks.composition.freefuse import compose_freefuse
 from benchmarks.composition.loratorio import in_place_of_composite
 from benchmarks.judge import Judge
 from clora.embedded import EMBEDDED_GUIDANCE, EMBEDDED_LORAS, EMBEDDED_MODEL
@@ -77,13 +76,6 @@ def by_boxes(setup: Setup, text: str, seeds: Sequence[int], settings: Settings) 
     )  # fmt: skip
 
 
-def by_freefuse(setup: Setup, text: str, seeds: Sequence[int], settings: Settings) -> list[Image.Image]:
-    """Pictures by `compose_freefuse`."""
-    return compose_freefuse(
-        setup.pipe, text, seeds, loras=[EMBEDDED_LORAS], steps=setup.steps, guidance=setup.guidance, settings=settings
-    )
-
-
 def by_loratorio(setup: Setup, text: str, seeds: Sequence[int], settings: Settings) -> list[Image.Image]:
     """Pictures by `clora.compose`, the strategy apart."""
     with in_place_of_composite():
@@ -120,7 +112,7 @@ _ALL = (
     Method("exact", "CLoRA, exact", Settings(preset="exact")),
     Method("fast", "CLoRA fast (no update)", Settings(preset="fast")),
     Method("no-masks", "CLoRA without masks", Settings(fuse_from=1.0)),
-    Method("freefuse", "FreeFuse's masks", Settings(preset="fast"), by_freefuse),
+    Method("freefuse", "FreeFuse's masks", Settings(preset="fast", look_ahead=0.2, mask_until=0.0)),
     Method("loratorio", "LoRAtorio's weights", Settings(method="composite"), by_loratorio),
     Method("boxes", "boxes given (bound)", Settings(update_until=0.0), by_boxes),
 )

@@ -78,6 +78,7 @@ class AttentionProbe:
         self._order: dict[tuple[int, int], tuple[str, ...]] = {}
         self._seen: list[tuple[str, int]] | None = None
         self._active: _Collection | None = None
+        self._queries: dict[str, list[Tensor]] | None = None
         self._handles: list[RemovableHandle] = []
 
     @contextmanager
@@ -95,6 +96,17 @@ class AttentionProbe:
                 yield self
         finally:
             self._active = self._seen = None
+
+    @contextmanager
+    def queries(self) -> Iterator[dict[str, list[Tensor]]]:
+        """The queries (R, h_a * w_a, heads * d), float32, of each probed layer, forward by forward, of the
+        collections inside this block."""
+        found: dict[str, list[Tensor]] = {}
+        self._queries = found
+        try:
+            yield found
+        finally:
+            self._queries = None
 
     def survey(self, size: tuple[int, int], forward: Callable[[], Any]) -> tuple[str, ...]:
         """Names of the probed layers for a latent of `size` (h, w), in the order in which they run.
@@ -175,6 +187,8 @@ class AttentionProbe:
                 wanted = output.shape[1] == active.grid[0] * active.grid[1]
                 wanted = wanted and (layer.name in active.names or not active.names)
                 active.query = output if wanted else None
+                if wanted and self._queries is not None:
+                    self._queries.setdefault(layer.name, []).append(output.float())
 
         return hook
 

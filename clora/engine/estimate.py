@@ -51,6 +51,7 @@ def estimate(settings: Settings, concepts: int, steps: int) -> Estimate:
         composed = min(plan.compose_until, steps) / steps if steps else 1.0
         step = composed * cost.step + (1.0 - composed) * 2.0
         fewest, usual, all_updates = _updates(settings, plan)
+        step += 2.0 * plan.look_ahead / max(1, steps)
     halves = 2 if settings.maps == "both" else 1
     each = halves * (concepts + 1) * _UPDATE[settings.update_layers]
     rows = max(cost.rows, halves * (concepts + 1) if all_updates else 0)

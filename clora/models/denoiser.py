@@ -35,6 +35,23 @@ class Denoiser(Protocol):
         """s in x = s * z: the sampler's latent x over the variance-preserving latent z (1 or sqrt(1 + sigma^2))."""
         ...
 
+    @property
+    def complete(self) -> bool:
+        """Whether `denoised` has everything that changes the host's own predictions."""
+        ...
+
+    @property
+    def signal(self) -> float:
+        """The part of the signal's variance in z: the cumulative product of alphas at this timestep, 0 to 1."""
+        ...
+
+    def denoised(self, latent: Tensor, signal: float, rows: tuple[Row, ...]) -> Tensor:
+        """x0 (R, C, h, w) predicted for variance-preserving `latent` (R, C, h, w) at another `signal` level.
+
+        Not differentiable. Rows are evaluated as by `predict`.
+        """
+        ...
+
     def predict(self, latent: Tensor, rows: tuple[Row, ...], *, vectors: Tensor | None = None) -> Tensor:
         """The model's prediction (R, C, h, w) for `latent` (R, C, h, w) in the sampler's space, one for each row.
 

@@ -10,6 +10,7 @@ from ..attention.maps import AttentionMaps
 from ..conditioning.plan import ImagePlan
 from ..settings import Settings
 from ..settings.schedule import Schedule
+from .balanced import Layout, balanced_masks
 from .localization import localize
 from .masks import MaskOptions, confine_masks, cut_masks, even_masks, resize_masks
 
@@ -26,6 +27,9 @@ class MaskCache:
         self._how = settings.hint_masks
         self._every = settings.mask_every
         self._from, self._until = schedule.fuse_from, round(settings.mask_until * schedule.steps)
+        self._ahead = schedule.look_ahead
+        self.begun = False
+        """Whether the first masks come from a look-ahead, and count from the first step on."""
         self.latest: tuple[Tensor, ...] | None = None
         self.localized: tuple[Tensor | None, ...] = ()
 
@@ -33,6 +37,8 @@ class MaskCache:
         """Whether step `index` (0-based) cuts new masks; the first ones are cut whenever there are none."""
         if self.latest is None:
             return True
+        if self.begun and index < self._ahead:  # the masks of the look-ahead show the layout after so many steps
+            return False
         return index < self._until and (index - self._from) % self._every == 0
 
     def cut(
@@ -51,6 +57,18 @@ class MaskCache:
             localized.append(found[image] if keeps else localize(maps, image, plan, self._options, size))
         self.latest, self.localized = tuple(masks), tuple(localized)
         return self.latest
+
+    def start(self, layouts: Sequence[Layout | None], plans: Sequence[ImagePlan], size: tuple[int, int]) -> None:
+        """Begin with the masks of a look-ahead, at the latent's `size`."""
+        masks = []
+        for layout, plan in zip(layouts, plans, strict=True):
+            if layout is None:
+                masks.append(even_masks(plan.variants, size, (), self._how))
+            else:
+                masks.append(confine_masks(balanced_masks(layout, size), plan.regions, self._how))
+        device = next((layout.maps for layout in layouts if layout is not None), masks[0])
+        self.latest, self.localized = tuple(mask.to(device) for mask in masks), (None,) * len(masks)
+        self.begun = True
 
     def _of(self, maps: AttentionMaps, image: int, plan: ImagePlan, size: tuple[int, int]) -> Tensor:
         if not plan.concepts:

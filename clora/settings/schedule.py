@@ -12,13 +12,17 @@ _BOUNDS = ("update_until", "fuse_from", "compose_until")
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which of `steps` sampler steps update, refine, fuse and compose; made by `schedule`."""
+    """Which of `steps` sampler steps update, refine, fuse and compose; made by `schedule`.
+
+    Where `look_ahead` steps are made beforehand, masks count from the first step on.
+    """
 
     steps: int
     update_before: int
     refine_at: frozenset[int]
     fuse_from: int
     compose_until: int
+    look_ahead: int = 0
 
     def updates(self, step: int, extra: int) -> int:
         """How many latent updates `step` gets: none, one, or one and the `extra` ones of a refine step."""
@@ -30,12 +34,14 @@ class Schedule:
 def schedule(settings: Settings, steps: int) -> Schedule:
     """The schedule for a run of `steps`: fractions become step numbers (0-based), rounded."""
     at: Sequence[float] = settings.refine_at
+    ahead = max(1, round(settings.look_ahead * steps)) if settings.look_ahead else 0
     return Schedule(
         steps,
         round(settings.update_until * steps),
         frozenset(round(fraction * steps) for fraction in at),
         round(settings.fuse_from * steps),
         round(settings.compose_until * steps),
+        ahead,
     )
 
 

@@ -80,6 +80,11 @@ class Settings:
         "Noise from",
         "Predict the noise of a step after its last update (fresh), or before it as in the authors' code (stale).",
     )
+    look_ahead: float = setting(
+        0.0,
+        "Look ahead",
+        "Fraction of the steps drawn beforehand without LoRAs, so that masks count from the first step on; 0: off.",
+    )
     fuse_from: float = setting(
         0.1, "Fuse from", "Fraction of the steps before which predictions are averaged without masks."
     )

@@ -171,7 +171,7 @@ class Generation:
         preview = self._preview if settings.preview_masks and masked and self.prompts.composed[0] else None
         self._pass = SamplingPass(
             model, conditioning, settings, p.sampler.model_wrap_cfg, masks=masks, watch=self._watch, preview=preview,
-            failed=self.release,
+            failed=self.release, guidance_scale=float(p.cfg_scale),
         )  # fmt: skip
         self._detach = model.attach(p, self._pass, self._pass.denoiser)
 

@@ -76,6 +76,7 @@ class SamplingPass:
         self, model: WebUIModel, conditioning: BatchConditioning, settings: Settings, host_denoiser: object, *,
         masks: Sequence[Tensor] | None = None, watch: Callable[[str], None] | None = None,
         preview: Callable[[Outcome], None] | None = None, failed: Callable[[], None] | None = None,
+        guidance_scale: float = 7.5,
     ) -> None:  # fmt: skip
         self.model, self.conditioning, self.settings = model, conditioning, settings
         self.loras = RowLoras("unet", model.unet, conditioning.sets)
@@ -84,6 +85,7 @@ class SamplingPass:
         self.progress = Progress()
         self._masks, self._watch = masks, watch or (lambda text: None)
         self._preview, self._failed = preview, failed or (lambda: None)
+        self._guidance_scale = guidance_scale
         self._composer: Composer | None = None
         self._index, self._updating = 0, True
         self._plans = conditioning.at(0).plans
@@ -105,7 +107,7 @@ class SamplingPass:
             self.outcome.record = Record(self.settings, position.steps)
             self._composer = Composer(
                 self.model.unet, self.settings, position.steps, loras=self.loras, observer=self._observe,
-                warnings=self.outcome.warnings,
+                warnings=self.outcome.warnings, guidance_scale=self._guidance_scale,
             )  # fmt: skip
         index, first = self.progress.next(float(sigma[0]), position)
         self._index, self._updating = index, first and self._masks is None

@@ -13,8 +13,6 @@ from PIL import Image
 
 from benchmarks.composition import __main__ as command
 from benchmarks.composition.boxes import LAYOUTS, box_masks, circles_of
-from benchmarks.composition.freefuse import balanced_masks
-from benchmarks.composition.layout import Layout
 from benchmarks.composition.loratorio import patch_weights
 from benchmarks.composition.methods import METHODS, Method, Setup
 from benchmarks.composition.prompts import Prompt, load_prompts
@@ -130,23 +128,6 @@ def test_boxes_lie_where_things_are_found() -> None:
     found = Verdict((ball(200.0), ball(50.0)), {}, 0.0)
     assert circles_of(["ball", "ball"], found) == [(50.0, 100.0, 90.0), (200.0, 100.0, 90.0)]
     assert circles_of(["ball", "fish"], found) == LAYOUTS[2]
-
-
-def test_balanced_masks_follow_maps_and_features() -> None:
-    """Two things side by side: the maps show a corner of each, the features all of it."""
-    maps, features = torch.full((2, 16, 16), 0.01), torch.zeros(16, 16, 3)
-    things = (slice(2, 8), slice(1, 7)), (slice(6, 14), slice(9, 15))
-    features[..., 0] = 1.0
-    for number, (rows, columns) in enumerate(things):
-        maps[number, rows, columns] = 0.2
-        maps[number, rows.start : rows.start + 2, columns] = 1.0
-        features[rows, columns] = torch.eye(3)[number + 1]
-    masks = balanced_masks(Layout(maps, features.flatten(0, 1)), (32, 32))
-    assert torch.equal(masks.sum(0), torch.ones(32, 32))
-    for mask, (rows, columns) in zip(masks[1:], things, strict=True):
-        wanted = torch.zeros(32, 32)
-        wanted[2 * rows.start : 2 * rows.stop, 2 * columns.start : 2 * columns.stop] = 1
-        assert (mask * wanted).sum() / torch.maximum(mask, wanted).sum() > 0.85
 
 
 def test_patches_belong_to_the_lora_that_changes_them() -> None:

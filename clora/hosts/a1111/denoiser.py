@@ -37,9 +37,37 @@ class A1111Denoiser:
         assert self.now is not None
         return 1.0 if self.timesteps else self.family.latent_scale(float(self.now.sigma[0]))
 
+    @property
+    def complete(self) -> bool:
+        """True: extensions such as ControlNet act in the UNet itself."""
+        return True
+
+    @property
+    def signal(self) -> float:
+        """By the model's table for timestep samplers, else from the noise level."""
+        assert self.now is not None
+        if self.timesteps:
+            return float(self.model.sd_model.alphas_cumprod[int(self.now.sigma[0])])
+        return 1.0 / self.latent_scale**2
+
+    def denoised(self, latent: Tensor, signal: float, rows: tuple[Row, ...]) -> Tensor:
+        """Through the same wrapper: k-diffusion's takes x = z / sqrt(signal), the other one timesteps."""
+        assert self.now is not None
+        kept, spread = signal**0.5, (1.0 - signal) ** 0.5
+        if not self.timesteps:
+            return self._evaluated(latent / kept, torch.full_like(self.now.sigma, spread / kept), rows, None)
+        timestep = float((self.model.sd_model.alphas_cumprod - signal).abs().argmin())
+        noise = self._evaluated(latent, torch.full_like(self.now.sigma, timestep), rows, None)
+        x0: Tensor = (latent - spread * noise) / kept
+        return x0
+
     def predict(self, latent: Tensor, rows: tuple[Row, ...], *, vectors: Tensor | None = None) -> Tensor:
         """The host's prediction for rows: x0 for k-diffusion samplers, the noise for timestep samplers."""
         assert self.now is not None
+        return self._evaluated(latent, self.now.sigma, rows, vectors)
+
+    def _evaluated(self, latent: Tensor, level: Tensor, rows: tuple[Row, ...], vectors: Tensor | None) -> Tensor:
+        """The wrapper's prediction at the noise `level` (B,) of each image."""
         assert self.inner is not None
         assert self.image_cond is not None
         images = torch.tensor([row.image for row in rows], device=latent.device)
@@ -56,7 +84,7 @@ class A1111Denoiser:
         else:
             cond["c_crossattn"] = [context]
         with self.loras.rows(own.sets):
-            return self.inner(latent, self.now.sigma[images], cond=cond).to(latent.dtype)
+            return self.inner(latent, level[images], cond=cond).to(latent.dtype)
 
     def conditioning(self, rows: tuple[Row, ...]) -> Conditioned:
         """The rows' contexts, LoRA sets and pooled vectors."""

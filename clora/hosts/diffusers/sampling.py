@@ -91,20 +91,43 @@ class DiffusersDenoiser:
         """s of x = s z, read from what the scheduler does to the latent before the model gets it."""
         return 1.0 / float(self.pipe.scheduler.scale_model_input(torch.ones(()), self.timestep))
 
+    complete = True
+
+    @property
+    def signal(self) -> float:
+        """By the scheduler's table."""
+        return float(self.pipe.scheduler.alphas_cumprod[int(self.timestep)])
+
+    def denoised(self, latent: Tensor, signal: float, rows: tuple[Row, ...]) -> Tensor:
+        """At the timestep of the scheduler's table with the nearest signal level."""
+        config, table = self.pipe.scheduler.config, self.pipe.scheduler.alphas_cumprod.to("cpu", torch.float32)
+        timestep = int((table - signal).abs().argmin())
+        output = self._output(latent, timestep, rows, None)
+        kept, noise = signal**0.5, (1.0 - signal) ** 0.5
+        if config.prediction_type == "sample":
+            return output
+        velocity = config.prediction_type == "v_prediction"
+        x0: Tensor = kept * latent - noise * output if velocity else (latent - noise * output) / kept
+        return x0
+
     def predict(self, latent: Tensor, rows: tuple[Row, ...], *, vectors: Tensor | None = None) -> Tensor:
         """The UNet's prediction (R, C, h, w), in the latent's dtype."""
+        scaled = self.pipe.scheduler.scale_model_input(latent, self.timestep)
+        return self._output(scaled, self.timestep, rows, vectors).to(latent.dtype)
+
+    def _output(self, scaled: Tensor, timestep: Any, rows: tuple[Row, ...], vectors: Tensor | None) -> Tensor:
+        """The UNet's output for variance-preserving latents."""
         unet = self.pipe.unet
         given = self.conditioning(rows)
         added = added_conditions(
             given.vectors if vectors is None else vectors, self.sampling.height, self.sampling.width
         )
-        model_input = self.pipe.scheduler.scale_model_input(latent, self.timestep).to(unet.dtype)
         with self.loras.rows(given.sets):
-            output = unet(
-                model_input, self.timestep, encoder_hidden_states=given.contexts,
+            output: Tensor = unet(
+                scaled.to(unet.dtype), timestep, encoder_hidden_states=given.contexts,
                 added_cond_kwargs=added or None, return_dict=False,
             )[0]  # fmt: skip
-        return output.to(latent.dtype)  # type: ignore[no-any-return]
+        return output.to(scaled.dtype)
 
     def conditioning(self, rows: tuple[Row, ...]) -> Conditioned:
         """The rows' contexts, LoRA sets and pooled vectors."""
@@ -141,7 +164,10 @@ def sample(
     scheduler = pipe.scheduler
     scheduler.set_timesteps(sampling.steps, device=latents.device)
     loras = RowLoras("unet", pipe.unet, conditioning.sets)
-    composer = Composer(pipe.unet, settings, sampling.steps, loras=loras, observer=observer, **composer_options)
+    composer = Composer(
+        pipe.unet, settings, sampling.steps, loras=loras, observer=observer, guidance_scale=sampling.guidance,
+        **composer_options,
+    )  # fmt: skip
     denoiser = DiffusersDenoiser(pipe, loras, conditioning, sampling)
     latents = latents * scheduler.init_noise_sigma
     step = -1

@@ -43,9 +43,29 @@ class ForgeDenoiser:
         assert self.now is not None
         return self.family.latent_scale(float(self.now.sigma[0]))
 
+    @property
+    def complete(self) -> bool:
+        """Whether no ControlNet is on: the host computes its hints after CLoRA's turn before a step."""
+        return getattr(self.model.patcher, "controlnet_linked_list", None) is None
+
+    @property
+    def signal(self) -> float:
+        """From the noise level, x = z / sqrt(signal)."""
+        return 1.0 / self.latent_scale**2
+
+    def denoised(self, latent: Tensor, signal: float, rows: tuple[Row, ...]) -> Tensor:
+        """The host's own x0 at another noise level."""
+        assert self.now is not None
+        level = torch.full_like(self.now.sigma, ((1.0 - signal) / signal) ** 0.5)
+        return self._evaluated(latent / signal**0.5, level, rows, None)
+
     def predict(self, latent: Tensor, rows: tuple[Row, ...], *, vectors: Tensor | None = None) -> Tensor:
         """x0 (R, C, h, w) for rows. ControlNets act in predictions, not in the forwards of an update."""
         assert self.now is not None
+        return self._evaluated(latent, self.now.sigma, rows, vectors)
+
+    def _evaluated(self, latent: Tensor, level: Tensor, rows: tuple[Row, ...], vectors: Tensor | None) -> Tensor:
+        """The host's x0 at the noise `level` (B,) of each image."""
         own = self.conditioning(rows)
         images = torch.tensor([row.image for row in rows], device=latent.device)
         with_gradients = self._aliases is not None
@@ -61,7 +81,7 @@ class ForgeDenoiser:
         if self.control and not with_gradients:
             given["control"] = self._control(rows)
         with self.loras.rows(own.sets), self.model.uncompiled() as kmodel:
-            arguments = (latent, self.now.sigma[images])
+            arguments = (latent, level[images])
             if self._aliases is None:
                 result: Tensor = kmodel.apply_model(*arguments, **given)
             else:
