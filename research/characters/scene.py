@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from .backgrounds import BACKGROUNDS, SIZE
 from .words import CHARACTERS, GROUPS, WEARABLE, WEARERS, WORDS
 
-BACKGROUND_SEEDS = 24  # how many pictures there are of each background
+BACKGROUND_SEEDS = 8  # how many pictures there are of each background
 RELATIONS = ("beside", "behind", "holding", "riding", "wearing")
 # Longer sides in pixels by the number of subjects.
 _SIDES = {1: (135, 195), 2: (112, 142), 3: (98, 116), 4: (84, 98)}
@@ -71,12 +71,7 @@ class Scene:
 
 def subject(name: str, rng: random.Random, style: str | None = None) -> Subject:
     """A subject with one of its files, mirrored, turned and tinted a little; where it is comes later."""
-    if name in CHARACTERS:
-        file = CHARACTERS[name].file
-    else:
-        first, *others = WORDS[name].files
-        even = WORDS[name].group != "person"  # the neutral yellow people are the usual ones
-        file = rng.choice((first, *others)) if even else rng.choice((first, first, *others))
+    file = CHARACTERS[name].file if name in CHARACTERS else rng.choice(WORDS[name].files)
     red, green, blue = (round(rng.uniform(0.93, 1.05), 3) for _ in range(3))
     person = name in GROUPS["person"] or (name in CHARACTERS and CHARACTERS[name].kind == "person")
     tilt = 0 if person else rng.choice((0, 0, 0, -8, -5, 5, 8))  # people are cut off straight at the chest

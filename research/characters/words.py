@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-TONES = ("1f3fb", "1f3fe")  # skin tones that are drawn beside the neutral yellow
-
 
 @dataclass(frozen=True)
 class Word:
@@ -37,11 +35,6 @@ class Character:
     recolour: str | None = None
 
 
-def _toned(file: str) -> tuple[str, ...]:
-    first, *rest = file.split("-")
-    return (file, *("-".join((first, tone, *rest)) for tone in TONES))
-
-
 _PERSONS = {
     "wizard": "1f9d9-200d-2642-fe0f",
     "elf": "1f9dd",
@@ -52,77 +45,54 @@ _PERSONS = {
     "vampire": "1f9db",
     "superhero": "1f9b8",
     "cook": "1f9d1-200d-1f373",
-    "firefighter": "1f9d1-200d-1f692",
-    "farmer": "1f9d1-200d-1f33e",
-    "artist": "1f9d1-200d-1f3a8",
     "guard": "1f482",
     "mermaid": "1f9dc-200d-2640-fe0f",
-    "bride": "1f470",
-    "pilot": "1f9d1-200d-2708-fe0f",
 }
 _ANIMALS = {
-    "dog": "1f436 1f415",
+    "dog": "1f436",
     "cat": "1f431 1f408",
     "fox": "1f98a",
     "panda": "1f43c",
     "frog": "1f438",
     "owl": "1f989",
-    "dinosaur": "1f996 1f995",
     "lion": "1f981",
     "tiger": "1f405",
-    "cow": "1f42e",
-    "pig": "1f437",
     "rabbit": "1f430",
     "bear": "1f43b",
-    "monkey": "1f435",
     "penguin": "1f427",
-    "unicorn": "1f984",
     "horse": "1f40e",
     "turtle": "1f422",
-    "fish": "1f420",
-    "crab": "1f980",
     "elephant": "1f418",
     "parrot": "1f99c",
-    "duck": "1f986",
 }
 _CREATURES = {
     "robot": "1f916",
     "ghost": "1f47b",
     "alien": "1f47d",
-    "snowman": "26c4",
     "pumpkin": "1f383",
     "monster": "1f47e",
     "dragon": "1f409",
 }
 _THINGS = {
     "house": "1f3e0",
-    "car": "1f697 1f699",
+    "car": "1f697",
     "pizza": "1f355",
     "balloon": "1f388",
     "crown": "1f451",
     "hat": "1f452",
-    "burger": "1f354",
-    "apple": "1f34e",
-    "cake": "1f382",
     "rocket": "1f680",
     "cactus": "1f335",
-    "mushroom": "1f344",
     "guitar": "1f3b8",
     "gift": "1f381",
-    "sunflower": "1f33b",
-    "ball": "26bd",
-    "star": "2b50",
-    "heart": "2764-fe0f",
-    "toy": "1f9f8 1fa86",
+    "toy": "1f9f8",
 }
-_GENERAL = {"owl": "bird", "parrot": "bird", "duck": "bird"}
-_RIDEABLE = ("tiger", "horse", "elephant", "turtle", "dinosaur", "car", "dragon")
+_GENERAL = {"owl": "bird", "parrot": "bird"}
+_RIDEABLE = ("tiger", "horse", "elephant", "turtle", "car", "dragon")
 WEARABLE = ("crown", "hat")
 # Those whose bare heads are in the middle of the top.
-WEARERS = ("elf", "vampire", "superhero", "astronaut", "dog", "fox", "panda", "bear", "pig", "monkey", "frog", "lion",
+WEARERS = ("elf", "vampire", "superhero", "astronaut", "dog", "fox", "panda", "bear", "frog", "lion",
            "penguin", "ghost", "alien", "pumpkin", "singer", "troll", "tabby")  # fmt: skip
-_PLURALS = {"elf": "elves", "princess": "princesses", "superhero": "superheroes", "fish": "fish", "fox": "foxes"}
-_PLURALS |= {"cactus": "cacti", "snowman": "snowmen"}
+_PLURALS = {"elf": "elves", "princess": "princesses", "superhero": "superheroes", "fox": "foxes", "cactus": "cacti"}
 GENERAL_PLURALS = {"person": "people", "bird": "birds"}
 
 
@@ -130,7 +100,7 @@ def _words() -> dict[str, Word]:
     found = {}
     for group, table in (("person", _PERSONS), ("animal", _ANIMALS), ("creature", _CREATURES), ("thing", _THINGS)):
         for name, files in table.items():
-            kept = _toned(files) if group == "person" else tuple(files.split())
+            kept = tuple(files.split())
             general = "person" if group == "person" else _GENERAL.get(name)
             found[name] = Word(name, kept, group, general, name in _RIDEABLE, _PLURALS.get(name, ""))
     return found
