@@ -174,7 +174,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=8e-3)
     parser.add_argument("--decay", type=float, default=0.998)
     parser.add_argument("--grounding", type=float, default=0.2, help="weight of the maps' loss")
-    parser.add_argument("--power", type=float, default=2.0, help="the larger, the more of the noisy steps")
+    parser.add_argument("--power", type=float, default=1.5, help="the larger, the more of the noisy steps")
     parser.add_argument("--every", type=int, default=500, help="steps between checkpoints")
     parser.add_argument("--name", default="base", help="name of the checkpoint and of the exported model's folder")
     return parser.parse_args()

@@ -12,7 +12,7 @@ from .words import CHARACTERS, GROUPS, WEARABLE, WEARERS, WORDS
 BACKGROUND_SEEDS = 8  # how many pictures there are of each background
 RELATIONS = ("beside", "behind", "holding", "riding", "wearing")
 # Longer sides in pixels by the number of subjects.
-_SIDES = {1: (135, 195), 2: (112, 142), 3: (98, 116), 4: (84, 98)}
+_SIDES = {1: (138, 168), 2: (114, 134), 3: (98, 112), 4: (84, 96)}
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def subject(name: str, rng: random.Random, style: str | None = None) -> Subject:
     file = CHARACTERS[name].file if name in CHARACTERS else rng.choice(WORDS[name].files)
     red, green, blue = (round(rng.uniform(0.93, 1.05), 3) for _ in range(3))
     person = name in GROUPS["person"] or (name in CHARACTERS and CHARACTERS[name].kind == "person")
-    tilt = 0 if person else rng.choice((0, 0, 0, -8, -5, 5, 8))  # people are cut off straight at the chest
-    return Subject(name, file, mirrored=rng.random() < 0.5, tilt=tilt, tint=(red, green, blue), style=style)
+    tilt = 0 if person else rng.choice((*[0] * 8, -6, 6))  # people are cut off straight at the chest
+    return Subject(name, file, mirrored=rng.random() < 0.25, tilt=tilt, tint=(red, green, blue), style=style)
 
 
 def random_names(count: int, rng: random.Random) -> list[str]:
