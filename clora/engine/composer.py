@@ -173,6 +173,7 @@ class Composer:
         # Maps of both halves need both, whatever the host asks for.
         halves = (True, False) if guidance or (read and self.settings.maps == "both") else (True,)
         prediction = strategy.predict(StepInputs(index, latent, plans, denoiser, halves, before, read))
+        self._warn(*strategy.warnings)
         cut = None if prediction.maps is None else self._masks.cut(prediction.maps, plans, size)
         now = before if prediction.fused or cut is None else cut
         used: tuple[Tensor | None, ...] = (now if masked else None) or (None,) * len(plans)

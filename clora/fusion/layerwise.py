@@ -26,6 +26,10 @@ from ..models.denoiser import Denoiser, Row
 from .forwards import base_rows
 
 
+class ReplacedAttentionError(CLoRAError):
+    """Another extension computes the cross-attention from a layer's parts, without calling the layer."""
+
+
 def row_weights(rows: Sequence[Row], masks: Sequence[Tensor]) -> Tensor:
     """How much each of `rows` counts at each cell, (F, h, w), from `masks[image]` (V, h, w): the rows of one image
     and half add up to 1, and a single row counts everywhere."""
@@ -88,7 +92,7 @@ class LayerwiseFusion:
         """Predictions (R, C, h, w) of `base_rows(rows)`, fused by `masks[image]` (V, h, w), from latent (B, C, h, w).
 
         `rows` are all variants, in the order of `clora.conditioning.plan.rows_of`.
-        Raises: CLoRAError where another extension has replaced the attention.
+        Raises: ReplacedAttentionError where another extension has replaced the attention.
         """
         base = base_rows(rows)
         number = {(row.image, row.conditional): index for index, row in enumerate(base)}
@@ -140,10 +144,7 @@ class LayerwiseFusion:
         if active is None:
             return None
         if not active.inside:
-            raise CLoRAError(
-                "Another extension has replaced the cross-attention (IP-Adapter, for instance): turn it off for this "
-                "picture, or set Fusion to exact."
-            )
+            raise ReplacedAttentionError("Another extension has replaced the cross-attention: set Fusion to exact.")
         return (args[0][: active.count], *args[1:])
 
     def _widen(self, _: nn.Module, __: Any, query: Tensor) -> Tensor | None:

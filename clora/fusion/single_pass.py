@@ -13,8 +13,13 @@ from ..models.denoiser import Row
 from ..settings import Settings
 from .exact import Exact
 from .forwards import Forwards
-from .layerwise import LayerwiseFusion
+from .layerwise import LayerwiseFusion, ReplacedAttentionError
 from .strategy import Cost, Prediction, StepInputs
+
+AS_EXACT = (
+    "Another extension has replaced the cross-attention (IP-Adapter, for instance), so the LoRAs were fused as with "
+    "Fusion exact: the picture takes longer."
+)
 
 
 class SinglePass(Exact):
@@ -37,15 +42,19 @@ class SinglePass(Exact):
         return Cost(max(2, first), 2.0 * (1.0 + cls.variant_cost * (concepts + 1)))
 
     def predict(self, step: StepInputs) -> Prediction:
-        """The fused prediction of the base's rows; row by row where no masks are known yet."""
-        if not step.masks:
+        """The fused prediction of the base's rows; row by row where no masks are known yet, or layers are replaced."""
+        if not step.masks or AS_EXACT in self.warnings:
             return super().predict(step)
         rows, masks = self.rows(step), step.masks
 
         def forward(of: tuple[Row, ...]) -> Tensor:
             return self._layerwise.predict(step.latent, of, masks, step.denoiser)
 
-        values, maps = self.forwards.fused(step.latent, rows, step.plans, forward, read_maps=step.read_maps)
+        try:
+            values, maps = self.forwards.fused(step.latent, rows, step.plans, forward, read_maps=step.read_maps)
+        except ReplacedAttentionError:
+            self.warnings.append(AS_EXACT)
+            return super().predict(step)
         return Prediction(values, maps, fused=True)
 
     @contextmanager

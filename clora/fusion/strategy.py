@@ -80,6 +80,8 @@ class Strategy(ABC):
 
     def __init__(self, settings: Settings, forwards: Forwards) -> None:
         self.settings, self.forwards = settings, forwards
+        self.warnings: list[str] = []
+        """Messages for the user."""
 
     @staticmethod
     @abstractmethod

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from clora.conditioning.plan import ImagePlan, rows_of
 from clora.engine.composer import Composer, Step
-from clora.errors import CLoRAError
 from clora.fusion.layerwise import row_weights
 from clora.models.denoiser import Row
 from clora.settings import Settings
@@ -166,21 +165,29 @@ def test_hooks_are_gone_afterwards() -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in denoiser.unet.modules())
 
 
-def test_a_replaced_attention_is_refused() -> None:
+def test_a_replaced_attention_is_fused_as_exact_with_a_warning() -> None:
     denoiser = Denoiser("thin", "thin")
 
     def replaced(x: Tensor, encoder_hidden_states: Tensor, **_: Any) -> Tensor:
         return module.to_out[0](module.to_q(x))
 
     module = next(m for name, m in denoiser.unet.named_modules() if name.endswith("attn2"))
-    module.__call__ = replaced
     kept = type(module).__call__
+    composer = Composer(denoiser.unet, Settings(fusion="single-pass"), 10, loras=denoiser.loras)
+    masks = [half_and_half()]
     try:
         type(module).__call__ = lambda self, *a, **k: replaced(*a, **k) if self is module else kept(self, *a, **k)
-        with pytest.raises(CLoRAError, match="replaced the cross-attention"):
-            run(denoiser, [half_and_half()], fusion="single-pass")
+        exact = run(denoiser, masks, fusion="exact")
+        with denoiser.loras.installed(), composer.installed():
+            first, second = (composer.predict(i, latents(1), [PLAN], denoiser, masks=masks) for i in (0, 1))
     finally:
         type(module).__call__ = kept
+    for step in (first, second):
+        torch.testing.assert_close(step.cond, exact.cond)
+        torch.testing.assert_close(step.uncond, exact.uncond)
+    # The forward that found it out ran two rows, the others all.
+    assert denoiser.rows_seen == [6, 2, 6, 6]
+    assert [text for text in composer.warnings if "replaced the cross-attention" in text] == composer.warnings
 
 
 def test_weights_of_rows_add_up_to_one() -> None:
