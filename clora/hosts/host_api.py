@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,6 +88,20 @@ def stop_if_interrupted() -> None:
     """End the sampling as the host does if the user has interrupted or skipped."""
     if shared.state.interrupted or shared.state.skipped:
         raise sd_samplers_common.InterruptedException
+
+
+def interrupt() -> None:
+    """End the job after its current step, as the user's click on Interrupt does."""
+    shared.state.interrupt()
+
+
+def loses_errors(p: Any) -> bool:
+    """Whether the host only prints an exception of this job (the page's jobs in reForge and Forge Classic).
+
+    Forge and Neo keep the last exception of the thread that draws, and show it.
+    """
+    thread = sys.modules.get("modules_forge.main_thread")
+    return thread is not None and not hasattr(thread, "last_exception") and not getattr(p, "is_api", False)
 
 
 def show_progress(text: str) -> None:

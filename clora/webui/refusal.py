@@ -2,6 +2,10 @@
 
 The host catches exceptions of scripts and continues without the script. An error is therefore kept and raised where the
 host does not catch it: when it parses the prompts, or at the sampler's first evaluation.
+
+reForge and Forge Classic draw the page's jobs in a thread that only prints an exception, so that their page shows an
+error about the missing result. There such a job ends as an interrupted one does: the pictures that were finished
+before, and the sentence where the host shows its comments.
 """
 
 from __future__ import annotations
@@ -9,8 +13,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from ..errors import CLoRAError
 from ..hosts import host_api
+from ..hosts.selectable import script_at_work
+
+_ENDED = "_clora_ended"
+"""Attribute of a job that has ended in this way: the number of the batch."""
+
+
+class _Blank(list[Any]):
+    """Pictures in the place of those that were not sampled, in the form of decoded samples (3, H, W)."""
+
+    already_decoded = True
 
 
 def caught(action: Callable[[], None]) -> CLoRAError | None:
@@ -27,6 +43,9 @@ def caught(action: Callable[[], None]) -> CLoRAError | None:
 
 def refuse_at_prompts(p: Any, error: CLoRAError) -> None:
     """End the job when the host parses the prompts, before it loads a LoRA."""
+    if _is_lost(p):
+        _instead_of_sampling(p, lambda *args, **kwargs: _end(p, error))
+        return
 
     def refuse(*args: Any, **kwargs: Any) -> None:
         del p.parse_extra_network_prompts
@@ -43,3 +62,51 @@ def refuse_at_sampling(p: Any, error: CLoRAError) -> None:
         raise host_api.RefusedError(str(error))
 
     handle = p.sampler.model_wrap_cfg.register_forward_pre_hook(refuse)
+
+
+def watch_sampling(p: Any) -> None:
+    """Where the host loses exceptions, end the job in its own way if CLoRA refuses it while this batch is sampled."""
+    if not _is_lost(p):
+        return
+    own = p.sample
+
+    def sample(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return own(*args, **kwargs)
+        except host_api.RefusedError as error:
+            return _end(p, error)
+
+    _instead_of_sampling(p, sample)
+
+
+def without_blanks(p: Any, processed: Any) -> None:
+    """Take the pictures of the batch that was not drawn out of a job's result."""
+    number = vars(p).pop(_ENDED, None)
+    if number is None:
+        return
+    # A batch may have given masks beside its pictures, as many in each. The page wants an infotext in any case.
+    for found, least in ((processed.images, 0), (processed.infotexts, 1)):
+        del found[max(least, len(found) * number // (number + 1)) :]
+
+
+def _is_lost(p: Any) -> bool:
+    """Whether nobody would see an exception of this job. A selectable script makes its own result of the pictures."""
+    return host_api.loses_errors(p) and not script_at_work(p)
+
+
+def _instead_of_sampling(p: Any, sample: Callable[..., Any]) -> None:
+    """Call `sample` once in the place of the job's own method."""
+
+    def once(*args: Any, **kwargs: Any) -> Any:
+        vars(p).pop("sample", None)
+        return sample(*args, **kwargs)
+
+    p.sample = once
+
+
+def _end(p: Any, error: CLoRAError) -> _Blank:
+    p.comment(str(error))
+    host_api.interrupt()
+    p.do_not_save_samples = p.do_not_save_grid = True
+    setattr(p, _ENDED, int(p.iteration))
+    return _Blank(torch.zeros(3, p.height, p.width) for _ in p.prompts)

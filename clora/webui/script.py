@@ -17,7 +17,7 @@ from . import adetailer, api, gallery, options, xyz
 from .job import Generation
 from .other_extensions import rival
 from .prompt_report import read_prompt
-from .refusal import caught, refuse_at_prompts, refuse_at_sampling
+from .refusal import caught, refuse_at_prompts, refuse_at_sampling, watch_sampling, without_blanks
 
 _KEY = "_clora_generation"
 _ON_THE_TAB = ("prompt", "neg_prompt", "steps", "generate")
@@ -94,6 +94,8 @@ class Script(host_api.Script):  # type: ignore[misc]
         if error is not None:
             _finish(p)
             refuse_at_prompts(p, error)
+        else:
+            watch_sampling(p)
 
     def process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
         """The host has parsed the prompts: write the infotext."""
@@ -135,6 +137,7 @@ class Script(host_api.Script):  # type: ignore[misc]
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
         """All pictures are there: add those that the user asked for, or save them where a script works on them."""
         generation = _of(p)
+        without_blanks(p, processed)
         if generation is not None:
             script = script_at_work(p)
             if script:

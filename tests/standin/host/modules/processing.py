@@ -11,6 +11,7 @@ from typing import Any
 import networks
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from modules import devices, prompt_parser, sd_samplers, shared
@@ -124,7 +125,7 @@ class Processing:
         assert config is not None
         return config.total_steps(steps)
 
-    def run_batch(self) -> Tensor:
+    def sample(self, prompts: list[str]) -> Any:
         """Both passes of one batch: latents."""
         first = self.iteration * self.batch_size
         h, w = self.height // 8, self.width // 8
@@ -187,14 +188,19 @@ def process_images(p: Processing) -> Processed:
             networks.activate(p, p.extra_network_data)
             p.scripts.call("after_extra_networks_activate", p, batch_number=p.iteration, prompts=p.prompts)
             p.scripts.call("process_batch", p, batch_number=p.iteration, prompts=p.prompts)
-            latents = p.run_batch()
-            images = [sample_to_image(latents, image) for image in range(len(latents))]
+            samples = p.sample(prompts=p.prompts)
+            if getattr(samples, "already_decoded", False):
+                latents, images = torch.stack(samples), [Image.new("RGB", one.shape[:0:-1]) for one in samples]
+            else:
+                latents, images = samples, [sample_to_image(samples, image) for image in range(len(samples))]
             p.scripts.call("postprocess_batch", p, images, batch_number=p.iteration)
             for p.batch_index, image in enumerate(images):
                 p.scripts.call("postprocess_image", p, SimpleNamespace(image=image))
             processed.latents += [latent.detach().clone() for latent in latents]
             processed.images += images
             processed.infotexts += [_infotext(p, own.start + number) for number in range(len(images))]
+    if not processed.infotexts:
+        processed.infotexts.append(_infotext(p, 0))
     processed.comments = "".join(f"{comment}\n" for comment in p.comments)
     p.scripts.call("postprocess", p, processed)
     return processed
