@@ -134,6 +134,8 @@ class SamplerHook:
         if result is None:  # the evaluation failed or was interrupted, and the sampler ends with it
             self._end()
             return None
+        if not self.model.is_loaded():  # replaced inside this evaluation, which may be the last
+            self.handler.ended("the refiner took over")
         try:
             return None if x is None else self._finished(x, result)
         except BaseException:
