@@ -11,7 +11,7 @@ from ..errors import CLoRAError, cut, printable, shown
 from ..prompt import WordsOverride
 from .painted_region import is_painted, read_painted
 
-CORRECTION_FIELDS = ("words", "trigger", "role", "place")
+CORRECTION_FIELDS = ("words", "trigger", "role", "place", "say")
 
 
 def read_corrections(given: Any) -> dict[str, WordsOverride]:
@@ -88,7 +88,8 @@ def _correction(name: str, given: Any) -> WordsOverride:
 
 
 def _override(values: Mapping[str, str]) -> WordsOverride:
-    return WordsOverride(values.get("words"), values.get("trigger"), values.get("role"), values.get("place"))
+    words, trigger, role, place, say = map(values.get, CORRECTION_FIELDS)
+    return WordsOverride(words, trigger, role, place, say=say)
 
 
 def write_corrections(corrections: Mapping[str, WordsOverride]) -> str:

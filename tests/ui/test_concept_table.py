@@ -49,6 +49,7 @@ def test_what_may_be_changed() -> None:
     assert cells == {
         ("black cat", "role"): "concept", ("black cat", "words"): "cat", ("black cat", "trigger"): "",
         ("black cat", "place"): "", ("dog", "role"): "concept", ("dog", "place"): "",
+        ("black cat", "say"): "", ("dog", "say"): "",
     }  # fmt: skip
 
 
