@@ -95,8 +95,8 @@ class _Reader:
         moved = {one.tag for one in at_words}
         edits = [Edit(tag.span, "" if i in moved else triggers.get(i, "")) for i, tag in enumerate(self.tags)]
         edits += [Edit(span) for span in self.dropped]
-        edits += [Edit(Span(one.offset, one.offset), one.words) for one in at_words]
         edits += [Edit(Span(one.offset, one.offset), one.text) for one in said]
+        edits += [Edit(Span(one.offset, one.offset), one.words) for one in at_words]
         return sorted(edits, key=lambda edit: edit.span)
 
     def _uses(self, role: Role) -> tuple[LoraUse, ...]:
@@ -185,7 +185,9 @@ class _Reader:
         edits = self._edits(triggers, at_words, said)
         rendered = render(self.prompt, edits)
         mine = {*(self.tags[i].span for i in own), *(Span(one.offset, one.offset) for one in at_words)}
-        inserted = [span for edit, span in zip(edits, rendered.inserted, strict=True) if edit.span in mine]
+        says = {(one.offset, one.text) for one in said}
+        pairs = zip(edits, rendered.inserted, strict=True)
+        inserted = [at for one, at in pairs if one.span in mine and (one.span.start, one.words) not in says]
         return Variant(
             text=rendered.resolved.text,
             negative=self.negative,

@@ -36,8 +36,9 @@ def why_inactive(tags: Sequence[LoraTag], groups: Sequence[Subject], text: str) 
             "in front of its own subject's words, or give each its own words= (words=cat:nth=1 and words=cat:nth=2 for "
             "two cats)."
         )
-    what = "one subject" if groups[0].without_lora else "one concept LoRA"
-    return f"CLoRA is inactive for this prompt: it has only {what} ({names}), and two are needed."
+    if groups[0].without_lora:
+        return f"CLoRA is inactive for this prompt: it has only one subject ({names}), and two are needed."
+    return f"CLoRA is inactive for this prompt: it has only one concept LoRA ({names}), and two are needed."
 
 
 def left_note(reasons: Mapping[str, str]) -> str:

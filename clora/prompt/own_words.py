@@ -6,16 +6,19 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from .role_words import OBJECT_VERBS
+from .role_words import OBJECT_VERBS, PREPOSITIONS, VERBS
 from .roles import has_class
 from .subjects import Subject
 from .tag_items import brackets_match, is_own_words, split_items, without_brackets
 from .tags import LoraTag, Role, read_tags
 from .text import ResolvedText, Span
-from .words import ARTICLES, JOINING, Offsets, find_words, following_words
+from .words import ARTICLES, JOINING, find_words, following_words
 
 _JOINED = JOINING | OBJECT_VERBS
 """Words that follow a noun without a comma: "cat with a red scarf", "cat wearing a red scarf"."""
+_NOT_BEFORE = _JOINED | PREPOSITIONS | VERBS | {","}
+_PIECES = re.compile(r"[^\W_]+|,")
+_ARTICLE = re.compile(r"^(?:an?|the)\s+", re.IGNORECASE)
 _BRACKET = re.compile(r"\\.|[()\[\]]")
 _WORD = re.compile(r"[^\W_]+")
 _WEIGHTS = re.compile(r"(?:\s|:\s*[+-]?\d*\.?\d*)*")
@@ -82,21 +85,49 @@ def _of_group(base: ResolvedText, words: str, group: Subject, groups: Sequence[S
     places = [offsets for offsets in find_words(base, group.words) if own.issuperset(offsets)] or [group.offsets]
     others = [offset for other in groups if other is not group for offset in other.offsets]
     for offsets in places:
-        end = _after_phrase(base, group, offsets, others)
-        if end:
-            yield OwnWords(base.offsets[end - 1] + 1, _with_commas(words, base.text[end:]))
+        spans = base.spans_of(offsets)
+        if not spans:
+            continue
+        # Alternatives of a schedule have no place in between.
+        before, after = _around_the_subject(words, group.words) if len(spans) == 1 else ("", words)
+        yield from _inserted(base, spans[0].start, before)
+        if not brackets_match(before):  # what follows closes them
+            yield from _inserted(base, spans[-1].end, after)
+            continue
+        end, after = _after_phrase(base, group, spans[-1].end, others), after.strip(" ,")
+        yield from _inserted(base, end, _with_commas(after, base.text[end:]) if after else "")
 
 
-def _after_phrase(base: ResolvedText, group: Subject, offsets: Offsets, others: Sequence[int]) -> int:
-    """Where the phrase that names a subject ends in the text, 0 if the text does not have it.
+def _inserted(base: ResolvedText, at: int, text: str) -> Iterator[OwnWords]:
+    while text and 0 < at < len(base.text) and base.offsets[at] < 0:  # an inserted space
+        at += 1
+    if text:
+        yield OwnWords(base.offsets[at] if at < len(base.text) else base.offsets[at - 1] + 1, text)
+
+
+def _around_the_subject(words: str, subject: str) -> tuple[str, str]:
+    """What of own words stands before the subject and what after it.
+
+    "tall woman in a coat" has the subject "woman" in it and is put around it. All else comes after.
+    """
+    for name in (subject, *subject.split()[-1:]):
+        match = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", words, re.IGNORECASE)
+        if match is None:
+            continue
+        before, after = _ARTICLE.sub("", words[: match.start()]).strip(), words[match.end() :].strip()
+        first = _WORD.match(after)
+        goes_on = first is None or first.group().casefold() in _JOINED or first.group().casefold().endswith("ing")
+        if goes_on and not _NOT_BEFORE.intersection(word.casefold() for word in _PIECES.findall(before)):
+            return before, after
+    return "", words
+
+
+def _after_phrase(base: ResolvedText, group: Subject, end: int, others: Sequence[int]) -> int:
+    """Where the phrase ends that names a subject whose words end at `end`.
 
     A noun that follows words without one belongs to the phrase ("sks" and "sks cat"). Brackets that end with the
     phrase are passed, so that their weight does not count for the own words.
     """
-    spans = base.spans_of(offsets)
-    if not spans:
-        return 0
-    end = spans[-1].end
     if not has_class(group.words):
         behind = [span.start for span in base.spans_of(others) if span.start >= end]
         words, more = following_words(base.text, end, min(behind, default=len(base.text)))
@@ -107,8 +138,6 @@ def _after_phrase(base: ResolvedText, group: Subject, offsets: Offsets, others: 
         if between is None or (_is_schedule(base.text, bracket) and not _is_all(base.text, bracket.start, end, own)):
             break
         end = bracket.end
-    while end and base.offsets[end - 1] < 0:  # an inserted space
-        end -= 1
     return end
 
 
