@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -12,13 +10,7 @@ from tests.webui.standin_host import FEW, PROMPT, Host, near
 SAYS = "a <lora:cat:1:trigger=sks:say=(red scarf:1.3), smiling> cat and a <lora:dog:0.8> dog"
 THIRD = f"{PROMPT} and a <clora:bird:place=left:say=(green hat:1.2)> bird"
 
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(host: Host) -> Iterator[None]:
-    before = host.traces()
-    yield
-    host.draw("a cat", {"enabled": False}, steps=1, width=64, height=64)
-    assert host.traces() == before
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 def test_own_words_of_the_tag_and_of_the_panel_are_one(host: Host) -> None:
