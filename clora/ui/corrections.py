@@ -80,7 +80,8 @@ def _correction(name: str, given: Any) -> WordsOverride:
         )
     if any(not isinstance(value, str) for value in given.values()):
         raise CLoRAError(f'The correction for "{cut(name)}" contains a value that is not text: {shown(given)}.')
-    values: dict[str, str] = {str(key): printable(value) for key, value in given.items() if value}
+    # One line each, as they are written into the infotext.
+    values = {str(key): " ".join(printable(value).splitlines()) for key, value in given.items() if value}
     if is_painted(values.get("place", "")):
         painted = read_painted(values.pop("place"), name)
         return replace(_override(values), painted=painted)
