@@ -92,9 +92,12 @@ class Contents:
 
 
 def reference_prompt(concept: Concept, template: str) -> str:
-    """A concept's reference prompt: `template` with {words} replaced by its LoRA tags, trigger words and words."""
-    tags = "".join(_tag(use) for use in concept.loras)
-    return template.replace("{words}", tags + " " + " ".join([*concept.triggers, concept.words]))
+    """A concept's reference prompt: `template` with {words} replaced by its LoRA tags, trigger words, words and own
+    words.
+    """
+    tags = "".join(_tag(use) for use in concept.loras) + " " * bool(concept.loras)
+    own = f", {concept.say}" if concept.say else ""
+    return template.replace("{words}", tags + " ".join([*concept.triggers, concept.words]) + own)
 
 
 def _tag(use: LoraUse) -> str:

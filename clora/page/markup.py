@@ -45,7 +45,7 @@ def highlight_html(prompt: str, composition: Composition | None) -> str:
     base, pieces, at = composition.variants[0], list[str](), 0
     marks = [(span, number) for number, spans in enumerate(base.subjects) for span in spans]
     for span, number in sorted(marks):
-        names = " + ".join(use.name for use in composition.concepts[number].loras)
+        names = composition.concepts[number].names if composition.concepts[number].loras else "no LoRA"
         colour = "rgb({}, {}, {})".format(*concept_color(number))
         words = escape(base.text[span.start : span.end])
         pieces.append(escape(base.text[at : span.start]))

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
 from ..errors import CLoRAError
 from ..lora.use import LoraUse
 from .composition import Composition, Concept, Variant, WordsOverride
-from .diagnostics import AND, foreign_syntax, ignored_parts, left_note, unused_corrections, why_inactive
+from .diagnostics import (
+    AND,
+    foreign_syntax,
+    ignored_parts,
+    left_note,
+    left_out_warning,
+    unused_corrections,
+    why_inactive,
+)
 from .evidence import Evidence, EvidenceSource
+from .own_words import OwnWords, own_words, readable_by_host, said_by
 from .region import Region
 from .render import Edit, Rendered, render
 from .roles import trigger_items
@@ -20,6 +29,7 @@ from .tags import LoraTag, Role
 from .text import Span
 from .token_ranges import LONGEST_TEXT, too_long
 from .triggers import Trigger, added_trigger_warning, triggers_at_words
+from .uses import added, unique, uses_of, without_weight
 
 ActivationText = Callable[[str], Sequence[str]] | Mapping[str, Sequence[str]]
 """LoRA name -> its activation texts, which may hold its subject words."""
@@ -72,55 +82,63 @@ class _Reader:
         self.prompt, self.negative, self.dropped, self.styles = found.prompt, negative, found.dropped, found.styles
         self.tags = found.tags_of_host
         self.base = self._render({})
-        self.reasons = {self.tags[i].name: why for i, why in {**found.roles, **found.left}.items()}
+        whys = {**found.roles, **found.left}.items()
+        self.reasons = {self.tags[i].name: why for i, why in whys if not self.tags[i].without_lora}
+        self.left_out = {self.tags[i].name: why for i, why in whys if self.tags[i].without_lora}
 
-    def _render(self, triggers: Mapping[int, str], at_words: Sequence[Trigger] = ()) -> Rendered:
-        return render(self.prompt, self._edits(triggers, at_words))
+    def _render(
+        self, triggers: Mapping[int, str], at_words: Sequence[Trigger] = (), said: Sequence[OwnWords] = ()
+    ) -> Rendered:
+        return render(self.prompt, self._edits(triggers, at_words, said))
 
-    def _edits(self, triggers: Mapping[int, str], at_words: Sequence[Trigger]) -> list[Edit]:
+    def _edits(self, triggers: Mapping[int, str], at_words: Sequence[Trigger], said: Sequence[OwnWords]) -> list[Edit]:
         moved = {one.tag for one in at_words}
         edits = [Edit(tag.span, "" if i in moved else triggers.get(i, "")) for i, tag in enumerate(self.tags)]
         edits += [Edit(span) for span in self.dropped]
+        edits += [Edit(Span(one.offset, one.offset), one.text) for one in said]
         edits += [Edit(Span(one.offset, one.offset), one.words) for one in at_words]
         return sorted(edits, key=lambda edit: edit.span)
 
     def _uses(self, role: Role) -> tuple[LoraUse, ...]:
-        return _added(_use(tag) for tag in self.tags if tag.role is role)
+        return added(uses_of(tag for tag in self.tags if tag.role is role))
 
     def _composition(
         self, concepts: tuple[Concept, ...], variants: tuple[Variant, ...], host_text: str, note: str = "",
-        at_words: Sequence[Sequence[Trigger]] = (),
+        at_words: Sequence[Sequence[Trigger]] = (), said: Sequence[Sequence[OwnWords]] = (),
     ) -> Composition:  # fmt: skip
         pairs = [(one, c.words) for c, own in zip(concepts, at_words, strict=False) for one in own if not one.given]
         return Composition(
             source=self.prompt,
             text=variants[0].text,
-            host_text=host_text,
+            host_text=readable_by_host(host_text),
             negative=self.negative,
             concepts=concepts,
             styles=self._uses(Role.STYLE),
             background=self._uses(Role.BACKGROUND),
             off=self._uses(Role.OFF),
             variants=variants,
-            merged=self._merged(concepts, [one for own in at_words for one in own]),
+            merged=self._merged(concepts, [one for own in at_words for one in own], [o for own in said for o in own]),
             warnings=(
                 *ignored_parts(self.tags, self.negative, composes=not note),
                 *(foreign_syntax(self.base.resolved.text, composes=True) if not note else ()),  # else in the note
                 *((left_note(self.reasons),) if self.reasons and not note else ()),
+                *(left_out_warning(name, why) for name, why in self.left_out.items()),
                 *(added_trigger_warning(*pair) for pair in pairs),
             ),
             note=note,
             reasons=tuple(self.reasons.items()),
         )
 
-    def _merged(self, concepts: Sequence[Concept], at_words: Sequence[Trigger]) -> Variant:
-        """All triggers and all LoRAs at once, except those that the host loads (styles, role=off)."""
-        rendered = self._render({i: tag.trigger or "" for i, tag in enumerate(self.tags)}, at_words)
-        uses = [_use(tag) for tag in self.tags if tag.role not in (Role.STYLE, Role.OFF)]
+    def _merged(
+        self, concepts: Sequence[Concept], at_words: Sequence[Trigger], said: Sequence[OwnWords]
+    ) -> Variant:  # fmt: skip
+        """All triggers, own words and LoRAs at once, except those that the host loads (styles, role=off)."""
+        rendered = self._render({i: tag.trigger or "" for i, tag in enumerate(self.tags)}, at_words, said)
+        uses = uses_of(tag for tag in self.tags if tag.role not in (Role.STYLE, Role.OFF))
         # Where a concept has several tags of one LoRA, their added weights.
         known = [*self._uses(Role.BACKGROUND), *(use for one in concepts for use in (*one.loras, *one.styles))]
-        summed = {_without_weight(use): use for use in known}
-        own = _unique(use if use in known else summed.get(_without_weight(use), use) for use in uses)
+        summed = {without_weight(use): use for use in known}
+        own = unique(use if use in known else summed.get(without_weight(use), use) for use in uses)
         return Variant(rendered.resolved.text, self.negative, own, (), ())
 
     def inactive(self, groups: Sequence[Subject]) -> Composition:
@@ -130,6 +148,8 @@ class _Reader:
         notes = [why_inactive(self.tags, groups, base.text), *foreign_syntax(base.text, composes=False)]
         if self.reasons:
             notes.append(left_note(self.reasons))
+        if any(tag.say for tag in self.tags):
+            notes.append("The words of say= are not read then.")
         return self._composition(concepts, (variant,), self.prompt, " ".join(notes))
 
     def compose(self, groups: Sequence[Subject], at_words: Sequence[Sequence[Trigger]]) -> Composition:
@@ -138,13 +158,15 @@ class _Reader:
             if tag.role is Role.SUBJECT_STYLE:
                 styles[self.styles[i]].append(i)
         concepts = tuple(_concept(self.tags, *of) for of in zip(groups, styles, at_words, strict=True))
+        said = own_words(self.base.resolved, self.tags, groups)
         background = [i for i, tag in enumerate(self.tags) if tag.role is Role.BACKGROUND]
         variants = [self._variant(groups, [], background, self._uses(Role.BACKGROUND))]
-        for group, own, new, concept in zip(groups, styles, at_words, concepts, strict=True):
-            variants.append(self._variant(groups, group.tags, own, _unique((*concept.loras, *concept.styles)), new))
-        left_to_host = (Role.STYLE, Role.OFF)
-        host = render(self.prompt, [Edit(tag.span) for tag in self.tags if tag.role not in left_to_host])
-        return self._composition(concepts, tuple(variants), host.resolved.text, at_words=at_words)
+        for group, own, concept, new, says in zip(groups, styles, concepts, at_words, said, strict=True):
+            loras = unique((*concept.loras, *concept.styles))
+            variants.append(self._variant(groups, group.tags, own, loras, new, says))
+        stay = [tag.role in (Role.STYLE, Role.OFF) and not tag.without_lora for tag in self.tags]
+        host = render(self.prompt, [Edit(tag.span) for tag, stays in zip(self.tags, stay, strict=True) if not stays])
+        return self._composition(concepts, tuple(variants), host.resolved.text, at_words=at_words, said=said)
 
     def _variant(
         self,
@@ -153,14 +175,19 @@ class _Reader:
         extra: Sequence[int],
         loras: tuple[LoraUse, ...],
         at_words: Sequence[Trigger] = (),
+        said: Sequence[OwnWords] = (),
     ) -> Variant:
-        """The variant with the triggers of the tags `own` (a concept's) and `extra` (styles and background)."""
+        """The variant with the triggers of the tags `own` (a concept's) and `extra` (styles and background), and with
+        the own words `said`.
+        """
         everywhere = [i for i, tag in enumerate(self.tags) if tag.role is Role.STYLE]
         triggers = {i: self.tags[i].trigger or "" for i in (*own, *extra, *everywhere)}
-        edits = self._edits(triggers, at_words)
+        edits = self._edits(triggers, at_words, said)
         rendered = render(self.prompt, edits)
         mine = {*(self.tags[i].span for i in own), *(Span(one.offset, one.offset) for one in at_words)}
-        inserted = [span for edit, span in zip(edits, rendered.inserted, strict=True) if edit.span in mine]
+        says = {(one.offset, one.text) for one in said}
+        pairs = zip(edits, rendered.inserted, strict=True)
+        inserted = [at for one, at in pairs if one.span in mine and (one.span.start, one.words) not in says]
         return Variant(
             text=rendered.resolved.text,
             negative=self.negative,
@@ -185,41 +212,19 @@ def _texts_of(known: EvidenceSource) -> Callable[[str], list[str]]:
     return lambda name: [item for text in known(name).texts for item in trigger_items(text)[:1]]
 
 
-def _use(tag: LoraTag) -> LoraUse:
-    return LoraUse(tag.name, tag.te, tag.unet, tag.dyn, tag.blocks)
-
-
-def _unique(uses: Iterable[LoraUse]) -> tuple[LoraUse, ...]:
-    return tuple(dict.fromkeys(uses))
-
-
-def _added(uses: Iterable[LoraUse]) -> tuple[LoraUse, ...]:
-    """The uses, with the weights of a LoRA that is used several times added, as the WebUI does."""
-    added: dict[LoraUse, LoraUse] = {}
-    for use in uses:
-        key = _without_weight(use)
-        other = added.get(key)
-        added[key] = use if other is None else replace(other, te=other.te + use.te, unet=other.unet + use.unet)
-    return tuple(added.values())
-
-
-def _without_weight(use: LoraUse) -> LoraUse:
-    """What uses have in common whose weights add."""
-    return replace(use, te=0.0, unet=0.0)
-
-
 def _concept(
     tags: Sequence[LoraTag], group: Subject, styles: Sequence[int], at_words: Sequence[Trigger] = ()
 ) -> Concept:
     own = [tags[i] for i in group.tags]
     return Concept(
-        loras=_added(_use(tag) for tag in own),
+        loras=added(uses_of(own)),
         words=group.words,
         occurrence=group.occurrence or 1,
         words_source=group.words_source,
         triggers=(*(tag.trigger for tag in own if tag.trigger), *(one.words for one in at_words if not one.given)),
-        styles=_unique(_use(tags[i]) for i in styles),
+        styles=unique(uses_of(tags[i] for i in styles)),
         region=_region(own),
+        say=said_by(own),
     )
 
 

@@ -22,6 +22,7 @@ class WordsOverride:
     role: str | None = None
     place: str | None = None
     painted: Painted | None = None
+    say: str | None = None
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Concept:
     """One subject: its LoRAs, its words in the prompt, its trigger words, and the styles on it alone.
 
     `occurrence` counts the words in the prompt from 1; `words_source` tells where they were found. `region` is where
-    the user wants the subject.
+    the user wants the subject, `say` are the words that only its own variant reads. Without `loras` it has words and a
+    region only.
     """
 
     loras: tuple[LoraUse, ...]
@@ -39,21 +41,22 @@ class Concept:
     triggers: tuple[str, ...]
     styles: tuple[LoraUse, ...]
     region: Region | None = None
+    say: str = ""
 
     @property
     def label(self) -> str:
         """Words and LoRA names, for labels on images: "sks ball (sunball)"."""
-        return f"{self.words} ({self.names})"
+        return f"{self.words} ({self.names})" if self.loras else self.words
 
     @property
     def quoted(self) -> str:
         """Words and LoRA names, for messages: '"sks ball" (sunball)'."""
-        return f'"{self.words}" ({self.names})'
+        return f'"{self.words}" ({self.names})' if self.loras else f'"{self.words}"'
 
     @property
     def names(self) -> str:
-        """The names of its LoRAs: "knight + armor"."""
-        return " + ".join(use.name for use in self.loras)
+        """The names of its LoRAs: "knight + armor"; of a subject without a LoRA its words."""
+        return " + ".join(use.name for use in self.loras) or self.words
 
 
 @dataclass(frozen=True)

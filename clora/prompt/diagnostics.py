@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ..lora.block_weights import COUNTS
 from .composition import WordsOverride
+from .own_words import own_words_warnings
 from .role_words import REGIONS
 from .subjects import Subject, names_of
 from .tags import LoraTag, Role
@@ -35,6 +36,8 @@ def why_inactive(tags: Sequence[LoraTag], groups: Sequence[Subject], text: str) 
             "in front of its own subject's words, or give each its own words= (words=cat:nth=1 and words=cat:nth=2 for "
             "two cats)."
         )
+    if groups[0].without_lora:
+        return f"CLoRA is inactive for this prompt: it has only one subject ({names}), and two are needed."
     return f"CLoRA is inactive for this prompt: it has only one concept LoRA ({names}), and two are needed."
 
 
@@ -44,6 +47,14 @@ def left_note(reasons: Mapping[str, str]) -> str:
     return (
         f"Applied to the whole picture, not composed: {listed}. To compose one of them, put its tag in front of its "
         "subject's words, or name them in the tag with words=."
+    )
+
+
+def left_out_warning(words: str, why: str) -> str:
+    """The warning about a subject without a LoRA that is not composed."""
+    return (
+        f'The subject "{words}" of a <clora:...> tag is not composed: {why}. Write the words in the tag as they stand '
+        "in the prompt, which needs them once for each subject."
     )
 
 
@@ -67,18 +78,23 @@ def foreign_syntax(text: str, *, composes: bool) -> tuple[str, ...]:
 def ignored_parts(tags: Sequence[LoraTag], negative: str, *, composes: bool) -> tuple[str, ...]:
     """Warnings about what is ignored in the tags and in the negative prompt."""
     taken = [tag for tag in tags if tag.role not in (Role.STYLE, Role.OFF)]
-    warnings = list(ignored_arguments(taken)) if composes else []
+    warnings = [*ignored_arguments(taken), *own_words_warnings(tags)] if composes else []
     if re.search(r"<(?:lora|lyco):[^<>]*>", negative):
         warnings.append("LoRA tags in the negative prompt are ignored and stay there as plain text: remove them.")
     return tuple(warnings)
 
 
 def ignored_arguments(tags: Sequence[LoraTag]) -> tuple[str, ...]:
-    """A warning about arguments of other extensions in tags whose LoRAs CLoRA applies."""
-    listed = "; ".join(f'{", ".join(tag.ignored)} of "{tag.name}"' for tag in tags if tag.ignored)
-    if not listed:
-        return ()
-    return (f"CLoRA ignores these arguments of other extensions: {listed}.{_block_weights_hint(tags)}",)
+    """Warnings about arguments of other extensions in tags whose LoRAs CLoRA applies, and in `<clora:...>` tags."""
+    warnings = []
+    for without_lora in (False, True):
+        some = [tag for tag in tags if tag.ignored and tag.without_lora is without_lora]
+        listed = "; ".join(f'{", ".join(tag.ignored)} of "{tag.name}"' for tag in some)
+        if listed and without_lora:
+            warnings.append(f"CLoRA ignores these arguments of subjects without a LoRA: {listed}.")
+        elif listed:
+            warnings.append(f"CLoRA ignores these arguments of other extensions: {listed}.{_block_weights_hint(some)}")
+    return tuple(warnings)
 
 
 def _block_weights_hint(tags: Sequence[LoraTag]) -> str:

@@ -56,7 +56,7 @@ class Occurrences:
 
     def _join(self, kept: list[Subject], group: Subject, other: Subject) -> bool:
         """Whether the group became a part of another one, because both are the same LoRA or files of one character."""
-        if group.given is not None or not _same_character(self.tags, group, other):
+        if group.given is not None or other.without_lora or not _same_character(self.tags, group, other):
             return False
         other.tags.extend(group.tags)
         _remove(kept, group)
@@ -64,7 +64,7 @@ class Occurrences:
 
     def _refuse(self, kept: list[Subject], group: Subject, message: str) -> None:
         _remove(kept, group)
-        if group.given is not None or group.called:
+        if (group.given is not None or group.called) and not group.without_lora:
             self.unmet.append((group, message))
         else:
             self.left.append(group)
@@ -84,6 +84,8 @@ class Occurrences:
             for group in sharing:
                 self._refuse(kept, group, _shared_message(self.tags, (owners or [group])[0], group))
             return
+        if len(free) < len(sharing):  # LoRAs first, because a subject without one is only left out
+            sharing = sorted(sharing, key=lambda group: group.without_lora)
         for number, group in enumerate(sharing):
             if number >= len(free):
                 first = owners[0] if owners and len(sharing) == 1 else sharing[0]

@@ -85,7 +85,8 @@ def _starts_edit(edits: Sequence[Edit], i: int) -> int:
 
 
 def _insert(output: _Output, source: str, edit: Edit, later: Sequence[Edit]) -> Span:
-    if output.last() and not output.last().isspace() and output.last() not in _NO_SPACE_AFTER:
+    apart = output.last() and not output.last().isspace() and output.last() not in _NO_SPACE_AFTER
+    if apart and edit.words[0] not in _NO_SPACE_BEFORE:
         output.insert(" ")
     start = len(output.characters)
     output.insert(edit.words)

@@ -54,7 +54,10 @@ def find_subjects(
     occurrences = Occurrences(base, tags)
     found.groups = occurrences.assign(found.groups)
     for group in occurrences.left:
-        found.left.update(dict.fromkeys(group.tags, f'"{group.words}" is not in the prompt once for each LoRA'))
+        missing = "not in the prompt once for each LoRA"
+        if group.without_lora:
+            missing = "not in the prompt" + " once for each subject" * bool(find_words(base, group.words))
+        found.left.update(dict.fromkeys(group.tags, f'"{group.words}" is {missing}'))
     found.unmet += occurrences.unmet
     return found
 
@@ -63,7 +66,7 @@ def _join_same_lora(tags: Sequence[LoraTag], group: Subject, others: Sequence[Su
     """Whether the group's LoRA is on a concept already, which it joined: its weights add."""
     names = {tags[i].name for i in group.tags}
     for other in others:
-        if names <= {tags[i].name for i in other.tags}:
+        if not other.without_lora and names <= {tags[i].name for i in other.tags}:
             other.tags.extend(group.tags)
             return True
     return False
@@ -117,7 +120,7 @@ class _Search:
         """The group with its words, or several groups if its tags have different ones."""
         if group.given is not None:
             group.words, group.occurrence = split_occurrence(group.given)
-            return [group]
+            return [self._at_its_tag(group) if group.without_lora and group.occurrence is None else group]
         end = next((start for start in self._starts if start >= group.after), len(self.prompt))
         words, offsets = following_words(self.prompt, group.after, end)
         usable = self._is_usable(group, words)
@@ -141,6 +144,13 @@ class _Search:
         if words and (is_count(words) or part):
             return [self._placed(group, words, offsets, WordsSource.FOLLOWING)]
         return self._class_before(group, earlier)
+
+    def _at_its_tag(self, group: Subject) -> Subject:
+        """The group with its words where they follow its tag: a subject without a LoRA names its words itself."""
+        end = next((start for start in self._starts if start >= group.after), len(self.prompt))
+        _, following = following_words(self.prompt, group.after, end)
+        here = next((at for at in find_words(self.base, group.words) if set(at) <= set(following)), ())
+        return self._placed(group, group.words, here, WordsSource.TAG) if here else group
 
     def _is_usable(self, group: Subject, words: str) -> bool:
         """Whether the words after a tag name its subject. With one person in the prompt, a trigger may be a style's."""
@@ -238,7 +248,7 @@ class _Search:
     @cached_property
     def _sharing(self) -> Counter[str]:
         """How many LoRAs of different characters have a candidate, by its key."""
-        stems = {_stem(tag.name): tag.name for tag in self.tags if tag.role is Role.CONCEPT}
+        stems = {_stem(tag.name): tag.name for tag in self.tags if tag.role is Role.CONCEPT and not tag.without_lora}
         return Counter(key for other in stems.values() for key in {one.key for one in self._candidates_of(other)})
 
     def _may_be_shared(self, one: Candidate, loras: int) -> bool:

@@ -39,6 +39,7 @@ class Subject:
 
     `given` holds the words of the tag or the panel as written; `start` and `after` are where its tags begin and where
     the text after them begins. `called`: the user says that it is a concept, so it is not left to the host.
+    `without_lora`: it is a subject of a `<clora:...>` tag.
     """
 
     tags: list[int]
@@ -50,6 +51,7 @@ class Subject:
     words_source: WordsSource | None = None
     offsets: Offsets = field(default=())
     called: bool = False
+    without_lora: bool = False
 
 
 def group_subjects(
@@ -69,10 +71,10 @@ def group_subjects(
             start = tag.span.start
         if tag.role is Role.CONCEPT:
             given = tag.words or panel_words.get(tag.name)
-            group = _joinable(side_by_side, given)
+            group = _joinable([one for one in side_by_side if one.without_lora is tag.without_lora], given)
             source = WordsSource.TAG if tag.words else WordsSource.PANEL if given else None
             if group is None:
-                group = Subject([], start, tag.span.end, given, words_source=source)
+                group = Subject([], start, tag.span.end, given, words_source=source, without_lora=tag.without_lora)
                 groups.append(group)
                 if len(groups) > MOST_CONCEPTS:
                     raise CLoRAError(_TOO_MANY)
@@ -121,5 +123,5 @@ def subject_of_style(base: ResolvedText, tag: LoraTag, groups: Sequence[Subject]
 
 
 def names_of(tags: Sequence[LoraTag], group: Subject) -> str:
-    """The LoRAs of a concept, for messages."""
+    """The LoRAs of a concept, for messages; of a subject without a LoRA its words."""
     return " + ".join(f'"{name}"' for name in dict.fromkeys(tags[i].name for i in group.tags))

@@ -18,8 +18,8 @@ from .tags import LoraTag, Role, has_tags, read_tags
 from .text import ResolvedText, Span
 from .token_ranges import LONGEST_PROMPT, too_long
 
-_OTHER_TAG = re.compile(r"<(?!lora:|lyco:)\w+:[^<>]+>")
-_IN_TAG, _BY_USER = "role= in its tag", "your correction"
+_OTHER_TAG = re.compile(r"<(?!lora:|lyco:|clora:)\w+:[^<>]+>")
+_IN_TAG, _BY_USER, _NO_LORA = "role= in its tag", "your correction", "no LoRA"
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Survey:
         wrong = tuple(dict.fromkeys(one.field for one in own if one.field))
         if concept is not None:
             group = self.groups[concept]
-            why = group.words_source.value if group.words_source else ""
+            why = _NO_LORA if tag.without_lora else group.words_source.value if group.words_source else ""
             return TagReading(tag, group.words, group.occurrence or 1, concept, why, problem, wrong)
         if unmet is not None:
             group, message = unmet

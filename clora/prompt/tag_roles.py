@@ -81,6 +81,8 @@ def _with_row(
             wrong["place"] = str(error)
     if not tag.trigger_given and row.trigger:
         tag = replace(tag, trigger=row.trigger.strip(), trigger_given=True)
+    if tag.say is None and row.say:
+        tag = replace(tag, say=row.say.strip())
     return tag, replace(row, role=None) if "role" in wrong else row, wrong
 
 
@@ -88,7 +90,7 @@ def _is_called(tag: LoraTag, row: WordsOverride | None) -> bool:
     """Whether the user says that the LoRA of a tag is a concept."""
     if tag.role is not Role.CONCEPT:
         return False
-    of_tag = tag.role_given or tag.words or tag.trigger or tag.region
+    of_tag = tag.role_given or tag.words or tag.trigger or tag.region or tag.say
     return bool(of_tag or (row is not None and (row.role or row.words or row.trigger)))
 
 
@@ -120,6 +122,8 @@ def _two_roles(tags: Sequence[LoraTag]) -> list[Problem]:
     roles: dict[str, Role] = {}
     found: dict[str, Problem] = {}
     for i, tag in enumerate(tags):
+        if tag.without_lora:
+            continue
         other = roles.setdefault(tag.name, tag.role)
         if other is not tag.role and {other, tag.role} & {Role.STYLE, Role.OFF}:
             message = (

@@ -1,12 +1,11 @@
-"""LoRA tags in a prompt: `<lora:name:te:unet:words=cat:trigger=sks:role=style>`."""
+"""Tags in a prompt: `<lora:name:te:unet:words=cat:trigger=sks:role=style>`; `<clora:cat:place=left>` without a LoRA."""
 
 from __future__ import annotations
 
-import difflib
 import enum
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -15,14 +14,14 @@ from ..errors import CLoRAError, cut
 from ..lora.block_weights import read_block_weights
 from .region import Region, parse_region
 from .render import Edit, render
+from .tag_items import OWN_ARGUMENTS, WORDS_ARGUMENTS, named_arguments, split_items
 from .text import Span
 
-_TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>")
+_TAG = re.compile(r"<(lora|lyco|clora):([^<>]*)>")
 MAX_WEIGHT = 1000
 """Larger weights overflow in half precision, and draw nothing long before."""
 _PRESET = re.compile(r"(?!(?:nan|inf|infinity)$)[A-Za-z][\w-]*", re.IGNORECASE)
 _LBW = re.compile(r"^\s*(?:lbw|w)=")
-_OWN_ARGUMENTS = ("te", "unet", "dyn", "words", "nth", "trigger", "role", "place")
 
 
 class Role(enum.Enum):
@@ -43,8 +42,10 @@ class LoraTag:
     (None: all). `words` is the raw text ("cat", or "cat#2" for the second "cat"), `role_words` that of
     `role=style@WORDS`. `region` is what `place=` asks for. `role_given` and `weight_given` are true if the tag has
     them, false for the default. `blocks` are the weights by block of the UNet (`lbw=1,0,...`), empty without any.
+    `say` are the subject's own words, as written ("" and None: none; "" keeps a correction from giving some).
     `ignored` holds the arguments of other extensions as written ("lbw=OUTALL"). `span` is the tag itself in the prompt.
-    `mistake` says what cannot be read in it; then the rest holds what can.
+    `mistake` says what cannot be read in it; then the rest holds what can. `without_lora`: a `<clora:WORDS>` tag, a
+    subject with words and a region only; its `name` are its words.
     """
 
     name: str
@@ -63,10 +64,12 @@ class LoraTag:
     blocks: tuple[float, ...] = ()
     ignored: tuple[str, ...] = ()
     mistake: str = ""
+    say: str | None = None
+    without_lora: bool = False
 
 
 def parse_tags(prompt: str) -> tuple[LoraTag, ...]:
-    """The LoRA tags of a prompt, in order (`<lyco:...>` is the hosts' alias of `<lora:...>`).
+    """The LoRA tags of a prompt, in order (`<lyco:...>` is the hosts' alias of `<lora:...>`), and `<clora:...>` tags.
 
     Other tags and an unclosed `<lora:` are text. The same LoRA may have several tags, for two concepts from one file,
     or for one, where their weights add.
@@ -86,23 +89,24 @@ def read_tags(prompt: str) -> tuple[LoraTag, ...]:
 
 
 def _read_tag(match: re.Match[str]) -> LoraTag:
-    name, *items = match.group(1).split(":")
+    parse = _parse_words_tag if match.group(1) == "clora" else _parse_tag
+    name, *items = split_items(match.group(2))
     span = Span(*match.span())
     try:
-        return _parse_tag(name, items, span, match.group())
+        return parse(name, items, span, match.group())
     except CLoRAError as error:
         mistake = str(error)
     weights = [item for item in items if "=" not in item]
     parts = [weights, *([item] for item in items if "=" in item)]
-    readable = [item for part in parts if _is_readable(name, part) for item in part]
+    readable = [item for part in parts if _is_readable(parse, name, part) for item in part]
     with suppress(CLoRAError):  # each by itself can be read, but not together
-        return replace(_parse_tag(name, readable, span, match.group()), mistake=mistake)
-    return LoraTag(name.strip(), span, mistake=mistake)
+        return replace(parse(name, readable, span, match.group()), mistake=mistake)
+    return LoraTag(name.strip(), span, mistake=mistake, without_lora=parse is _parse_words_tag)
 
 
-def _is_readable(name: str, items: list[str]) -> bool:
+def _is_readable(parse: Callable[[str, list[str], Span, str], LoraTag], name: str, items: list[str]) -> bool:
     try:
-        _parse_tag(name, items, Span(0, 0), "")
+        parse(name, items, Span(0, 0), "")
     except CLoRAError:
         return False
     return True
@@ -140,9 +144,9 @@ def _parse_tag(name: str, items: list[str], span: Span, written: str) -> LoraTag
         raise CLoRAError(f"There is no LoRA name in {where}: write it as <lora:name:1>.")
     positional = [item for item in items if "=" not in item]
     positional, others = _without_block_weights(positional)
-    named = _named_arguments([item for item in items if "=" in item], where)
-    own = {key: value for key, value in named.items() if key in _OWN_ARGUMENTS}
-    ignored = [f"{key}={value}" for key, value in named.items() if key not in _OWN_ARGUMENTS]
+    named = named_arguments([item for item in items if "=" in item], where)
+    own = {key: value for key, value in named.items() if key in OWN_ARGUMENTS}
+    ignored = [f"{key}={value}" for key, value in named.items() if key not in OWN_ARGUMENTS]
     blocks, ignored = _block_weights([*ignored, *positional[3:], *others])
     te = _weight(own.get("te", positional[0] if positional else "1"), where)
     unet = _weight(own.get("unet", positional[1]), where) if len(positional) > 1 else te
@@ -166,22 +170,24 @@ def _parse_tag(name: str, items: list[str], span: Span, written: str) -> LoraTag
         weight_given=bool(positional) or "te" in own or "unet" in own,
         blocks=blocks,
         ignored=tuple(ignored),
+        say=own["say"].strip() if "say" in own else None,
     )
 
 
-def _named_arguments(items: list[str], where: str) -> dict[str, str]:
-    named: dict[str, str] = {}
-    for item in items:
-        key, _, value = item.partition("=")
-        key = key.strip()
-        if key not in _OWN_ARGUMENTS:
-            close = difflib.get_close_matches(key[:20].lower(), _OWN_ARGUMENTS, n=1, cutoff=0.75)
-            if close:
-                raise CLoRAError(f'Unknown argument "{cut(key)}=" in {where}: write {close[0]}= instead.')
-        elif key in named:
-            raise CLoRAError(f"{key}= is given twice in {where}: remove one of them.")
-        named[key] = value
-    return named
+def _parse_words_tag(name: str, items: list[str], span: Span, written: str) -> LoraTag:
+    """A subject without a LoRA: its name is its words, and nothing about a LoRA counts."""
+    if not name.strip():
+        raise CLoRAError(
+            f"There are no words in the tag {cut(written)}: write the words of the subject, as in <clora:cat>."
+        )
+    kept = [item for item in items if item.partition("=")[0].strip() in WORDS_ARGUMENTS or "=" not in item]
+    given = [item for item in kept if "=" in item]
+    named = named_arguments([item for item in items if item not in kept], f"the tag {cut(written)}")
+    if not any(item.partition("=")[0].strip() == "words" for item in given):
+        given.append(f"words={name}")
+    tag = _parse_tag(name, given, span, written)
+    ignored = (*(item for item in kept if "=" not in item), *(f"{key}={value}" for key, value in named.items()))
+    return replace(tag, role_given=True, ignored=ignored, without_lora=True)
 
 
 def _without_block_weights(positional: list[str]) -> tuple[list[str], list[str]]:

@@ -46,7 +46,7 @@ def triggers_at_words(
         own: dict[str, Trigger] = {}
         for i in group.tags:
             tag = tags[i]
-            if tag.trigger_given:
+            if tag.trigger_given or tag.without_lora:
                 words = "" if _is_in_front(tag, group, groups) else tag.trigger or ""
             else:
                 words = _missing(base, group, groups, (activation_texts(tag.name) or [""])[0])

@@ -13,7 +13,8 @@ from .report_data import COLUMNS, Report, ReportChoice, ReportRow
 
 _ANYWHERE, _PLACES = "anywhere", "left, right, top, bottom, middle, or x y width height in percent"
 _ROLES = ("concept", "style", "background", "off")
-_LABELS = {"words": "Subject words", "trigger": "Trigger words", "role": "Role", "place": "Place"}
+_LABELS = {"words": "Subject words", "trigger": "Trigger words", "role": "Role", "say": "Own words", "place": "Place"}
+_SAID = "what only this subject reads, such as: red scarf, smiling"
 _HINTS = {
     "none": "Click a row, then the words of the prompt that its LoRA draws:",
     "open": "Click the words that the chosen LoRA draws; a second click takes them back:",
@@ -48,7 +49,7 @@ def table_html(rows: Sequence[ReportRow], choices: Sequence[ReportChoice] = (), 
 
 
 def _row_html(row: ReportRow) -> str:
-    edited_cells = [_role_cell(row), *(_text_cell(row, key) for key in ("words", "trigger", "place"))]
+    edited_cells = [_role_cell(row), *(_text_cell(row, key) for key in ("words", "trigger", "say", "place"))]
     tokens = " ".join(map(str, row.tokens))
     inside = [_name_cell(row), html.escape(row.weight), *edited_cells, html.escape(tokens)]
     body = "".join(f"<td>{cell}</td>" for cell in inside)
@@ -87,7 +88,7 @@ def _text_cell(row: ReportRow, key: str) -> str:
         return f'<span title="Set in the tag.">{html.escape(value)}</span>'
     shown = html.escape(row.typed_words if key == "words" else value, quote=True)
     # Also as the title, because the cell is narrow.
-    hint = f' placeholder="{_ANYWHERE}" title="{_PLACES}"' if key == "place" else ""
+    hint = {"place": f' placeholder="{_ANYWHERE}" title="{_PLACES}"', "say": f' title="{_SAID}"'}.get(key, "")
     cell = f'<input type="text" value="{shown}"{hint} {_attributes(row, key)}>'
     return cell + _offer_button(row) if key == "trigger" and row.offered else cell
 

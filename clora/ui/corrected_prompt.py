@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ..errors import CLoRAError
 from ..prompt import LoraTag, Role, WordsOverride, parse_tags
+from ..prompt.tag_items import split_items
 
 
 def corrected_prompt(prompt: str, corrections: Mapping[str, WordsOverride]) -> str:
@@ -30,9 +31,12 @@ def _additions(tag: LoraTag, row: WordsOverride | None) -> dict[str, str]:
         "words": (row.words or "").strip() if concept and not tag.words else "",
         "trigger": (row.trigger or "").strip() if not tag.trigger_given else "",
         "place": (row.place or "").strip() if concept and tag.region is None else "",
+        "say": (row.say or "").strip() if concept and tag.say is None else "",
     }
     for key, value in given.items():
-        for mark in ":<>":
+        # Own words may have a weight: a colon inside brackets.
+        readable = key == "say" and split_items(f"say={value}") == [f"say={value}"]
+        for mark in "<>" if readable else ":<>":
             if mark in value:
                 raise CLoRAError(
                     f'The {key} "{value}" of the LoRA "{tag.name}" contains "{mark}", which is not allowed in a tag: '

@@ -11,7 +11,7 @@ from ..errors import CLoRAError, cut, printable, shown
 from ..prompt import WordsOverride
 from .painted_region import is_painted, read_painted
 
-CORRECTION_FIELDS = ("words", "trigger", "role", "place")
+CORRECTION_FIELDS = ("words", "trigger", "role", "place", "say")
 
 
 def read_corrections(given: Any) -> dict[str, WordsOverride]:
@@ -80,7 +80,8 @@ def _correction(name: str, given: Any) -> WordsOverride:
         )
     if any(not isinstance(value, str) for value in given.values()):
         raise CLoRAError(f'The correction for "{cut(name)}" contains a value that is not text: {shown(given)}.')
-    values: dict[str, str] = {str(key): printable(value) for key, value in given.items() if value}
+    # One line each, as they are written into the infotext.
+    values = {str(key): " ".join(printable(value).splitlines()) for key, value in given.items() if value}
     if is_painted(values.get("place", "")):
         painted = read_painted(values.pop("place"), name)
         return replace(_override(values), painted=painted)
@@ -88,7 +89,8 @@ def _correction(name: str, given: Any) -> WordsOverride:
 
 
 def _override(values: Mapping[str, str]) -> WordsOverride:
-    return WordsOverride(values.get("words"), values.get("trigger"), values.get("role"), values.get("place"))
+    words, trigger, role, place, say = map(values.get, CORRECTION_FIELDS)
+    return WordsOverride(words, trigger, role, place, say=say)
 
 
 def write_corrections(corrections: Mapping[str, WordsOverride]) -> str:

@@ -106,8 +106,8 @@ def _create(tab: str, accordion: Callable[..., Any], presets: PresetSource) -> _
         write = gr.Button("Write the table into the prompt", elem_id=f"{tab}_clora_write", size="sm")
         corrections = gr.Textbox(
             "", label="Corrections", lines=2, elem_id=f"{tab}_clora_corrections",
-            placeholder="blackcat: words=cat, trigger=sks, place=left",
-            info="Your changes to the table: one line per LoRA with words=, trigger=, role= or place=.",
+            placeholder="blackcat: words=cat, trigger=sks, place=left, say=red scarf",
+            info="Your changes to the table: one line per LoRA with words=, trigger=, role=, place= or say=.",
         )  # fmt: skip
         # Set by javascript/clora.js when a cell of the table changes; hidden by style.css.
         cell = gr.Textbox("", show_label=False, elem_id=f"{tab}_clora_cell", elem_classes=["clora-hidden"])

@@ -90,7 +90,7 @@ def _preferred_weights(
     """Notes about LoRAs with another weight than the user's notes recommend."""
     if notes_of is None:
         return []
-    weights = {row.lora: row.unet for row in rows}
+    weights = {row.lora: row.unet for row in rows if not row.without_lora}
     uses = [use for concept in composition.concepts for use in concept.loras]
     weights |= {use.name: use.unet for use in (*uses, *composition.styles, *composition.background, *composition.off)}
     return [

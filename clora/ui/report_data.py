@@ -11,7 +11,7 @@ from ..lora.user_metadata import LoraNotes
 from ..prompt import PromptTokens, ResolvedText
 from ..prompt.evidence import EvidenceSource
 
-COLUMNS = ("LoRA", "Weight", "Role", "Subject words", "Trigger words", "Place", "Tokens")
+COLUMNS = ("LoRA", "Weight", "Role", "Subject words", "Trigger words", "Own words", "Place", "Tokens")
 Layout = Callable[[ResolvedText], PromptTokens]
 
 
@@ -28,7 +28,7 @@ class ReportRow:
     tokens: tuple[int, ...]
     place: str = ""
     fixed: tuple[str, ...] = ()
-    """Fields that the tag itself sets ("words", "trigger", "role", "place"), so that corrections do not change them."""
+    """Fields that the tag itself sets ("words", "trigger", "role", "place", "say"): corrections do not change them."""
     corrected: tuple[str, ...] = ()
     """Fields that a correction sets."""
     why: str = ""
@@ -43,10 +43,16 @@ class ReportRow:
     """Whether its weight differs by block of the UNet."""
     offered: str = ""
     """The user's activation text for the LoRA, if it has no trigger words and the prompt does not contain the text."""
+    say: str = ""
+    """The subject's own words."""
+    without_lora: bool = False
+    """Whether it is a subject of a `<clora:...>` tag, whose words are in `lora`."""
 
     @property
     def weight(self) -> str:
-        """Both strengths, as one number if they are equal."""
+        """Both strengths, as one number if they are equal; "" without a LoRA."""
+        if self.without_lora:
+            return ""
         one = f"{self.unet:g}" if self.te == self.unet else f"te {self.te:g}, unet {self.unet:g}"
         return f"{one}, by block" if self.by_block else one
 

@@ -75,13 +75,13 @@ class ReportRows:
             tag.region.text if tag.region else "", fixed=self._fixed.get(tag.name, ()),
             corrected=_corrected(given), why=reading.problem or reading.why, problem=reading.problem,
             wrong=reading.wrong,
-            concept=reading.concept, by_block=bool(tag.blocks),
+            concept=reading.concept, by_block=bool(tag.blocks), say=tag.say or "", without_lora=tag.without_lora,
         )  # fmt: skip
         return self._with_offer(self._as_typed(self._if_missing(row), given))
 
     def _if_missing(self, row: ReportRow) -> ReportRow:
         """The row saying so if its LoRA does not exist."""
-        error = self.missing(row.lora) if row.lora else None
+        error = self.missing(row.lora) if row.lora and not row.without_lora else None
         if error is None:
             return row
         return replace(row, why=str(error), problem=str(error), wrong=(*row.wrong, "lora"))
@@ -95,6 +95,8 @@ class ReportRows:
     def _with_offer(self, row: ReportRow) -> ReportRow:
         """The row with the activation text as a possible trigger, unless the prompt has it, which all variants read."""
         if self.sources.notes_of is None or row.role != "concept" or row.trigger or "trigger" in row.fixed:
+            return row
+        if row.without_lora:
             return row
         words = "" if "lora" in row.wrong else self.sources.notes_of(row.lora).activation
         text = " ".join(self.found.base.text.split())
@@ -120,18 +122,19 @@ def _uncertain_row(tag: LoraTag) -> ReportRow:
     place = tag.region.text if tag.region else ""
     return ReportRow(
         tag.name, tag.te, tag.unet, role, tag.words or "", tag.trigger or "", (), place,
-        fixed=_fixed_fields(tag), why=IN_ALTERNATIVE, by_block=bool(tag.blocks),
+        fixed=_fixed_fields(tag), why=IN_ALTERNATIVE, by_block=bool(tag.blocks), say=tag.say or "",
+        without_lora=tag.without_lora,
     )  # fmt: skip
 
 
 def _corrected(given: WordsOverride) -> tuple[str, ...]:
-    values = {"words": given.words, "trigger": given.trigger, "role": given.role, "place": given.place or given.painted}
-    return tuple(key for key, value in values.items() if value)
+    values = {key: getattr(given, key) for key in ("words", "trigger", "role", "place", "say")}
+    return tuple(key for key, value in values.items() if value or (key == "place" and given.painted))
 
 
 def _fixed_fields(tag: LoraTag) -> tuple[str, ...]:
     given = {"words": tag.words, "trigger": tag.trigger_given, "role": tag.role_given, "place": tag.region}
-    return tuple(key for key, value in given.items() if value)
+    return tuple(key for key, value in {**given, "say": tag.say is not None}.items() if value)
 
 
 def _fixed_by_tags(prompt: str) -> dict[str, tuple[str, ...]]:

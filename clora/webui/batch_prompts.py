@@ -15,6 +15,7 @@ from ..fusion import variants_of
 from ..lora.use import LoraUse
 from ..prompt import Composition, Variant, read_tags
 from ..prompt.diagnostics import AND, ignored_arguments
+from ..prompt.own_words import readable_by_host
 from ..settings import Settings
 
 _EXTRA_NETWORK = re.compile(r"<\w+:[^>]+>")  # modules/extra_networks.py of AUTOMATIC1111 1.10
@@ -44,7 +45,7 @@ class BatchPrompts:
     @property
     def host_texts(self) -> list[str]:
         """What the host continues with."""
-        texts = [one.host_text if own else one.source for one, own in self._images()]
+        texts = [one.host_text if own else readable_by_host(one.source) for one, own in self._images()]
         return [_LORA.sub("", text) for text in texts] if self.row_wise else texts
 
     def variants(self, settings: Settings, *, base_only: bool = False) -> list[tuple[Variant, ...]]:

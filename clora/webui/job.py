@@ -21,6 +21,7 @@ from ..models import family_of
 from ..pictures import masks_overlay
 from ..prompt import Composition, analyze
 from ..prompt.evidence import evidence_of_files
+from ..prompt.own_words import readable_by_host
 from ..prompt.region import Region
 from ..settings import Settings
 from ..ui.request import Request
@@ -100,15 +101,15 @@ class Generation:
         of_hires = [self._read(text, n, loras) for text, n in zip(own, negatives, strict=False)]
         self.prompts, self.hires_prompts, notes = batch_prompts(compositions, of_hires)
         self.notes += [note for note in notes if note not in self.notes]
-        if not self.composes:
-            return
-        if self.request.settings.hires:
+        if self.composes and self.request.settings.hires:
             whys = [other.note for other, one in zip(of_hires, self.prompts.composed, strict=False) if one]
             self.notes += [ONLY_FIRST_PASS.format(why=why) for why in whys if why]
         prompts[:] = self.prompts.host_texts
-        if self.hires_prompts.drawn_by_clora:
+        drawn = self.hires_prompts.drawn_by_clora
+        texts = self.hires_prompts.host_texts if drawn else list(map(readable_by_host, own))
+        if drawn or texts != own:
             self._hires_prompts = (start, own)
-            p.all_hr_prompts[start : start + len(own)] = self.hires_prompts.host_texts
+            p.all_hr_prompts[start : start + len(own)] = texts
 
     def leave(self, why: str) -> None:
         """Leave this batch to the host."""

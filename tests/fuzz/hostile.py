@@ -22,7 +22,10 @@ _NUMBERS = (
     "0", "1", "-1", "0.8", "1e308", "-1e308", "1e309", "1e6", "1e-320", "nan", "inf", "-inf", "1_000", "0x10", "٣", "½",
     "9" * 400, "9" * 5000, "1.3.3", "", " ", "1,5", "+1", "--1", "1001", "1000000", "1000000000", "\ud800", "1\x00",
 )  # fmt: skip
-_KEYS = ("te", "unet", "dyn", "words", "nth", "trigger", "role", "place", "lbw", "start", "trigge", "\ud800", "x" * 300)
+_KEYS = (
+    "te", "unet", "dyn", "words", "nth", "trigger", "role", "place", "say", "lbw", "start", "trigge", "\ud800",
+    "x" * 300,
+)  # fmt: skip
 _ROLES = (*(role.value for role in Role), "style@cat", "style@", "STYLE", "villain")
 _PLACES = (
     "left",
@@ -61,7 +64,7 @@ def tag(rng: random.Random) -> str:
         key = rng.choice(_KEYS)
         value = rng.choice((rng.choice(_ROLES), rng.choice(_PLACES), "cat", "ball", "cat#2", number(rng), text(rng, 4)))
         parts.append(f"{key}={value}" if rng.random() < 0.9 else value)
-    return f"<lora:{':'.join(parts)}>"
+    return f"<{'clora' if rng.random() < 0.15 else 'lora'}:{':'.join(parts)}>"
 
 
 def prompt(rng: random.Random) -> str:

@@ -419,3 +419,26 @@ def test_warnings_of_the_run_reach_the_user(loras: Path) -> None:
     write_lora(loras / "cat.safetensors", pipe, 0, strength=0.0)
     write_lora(loras / "dog.safetensors", pipe, 1, strength=0.0)
     assert any("constant" in warning for warning in run(pipe, PROMPT, loras).warnings)
+
+
+def test_own_words_and_a_subject_without_a_lora(sd: Any, loras: Path) -> None:
+    tagged = run(sd, "a <lora:cat:1:say=(red scarf:1.2), x> cat and a <lora:dog:0.8> dog", loras)
+    plain = "a <lora:cat:1> cat and a <lora:dog:0.8> dog"
+    rows = {"cat": WordsOverride(say="(red scarf:1.2), x")}
+    assert torch.equal(run(sd, plain, loras, corrections=rows).latents, tagged.latents)
+    assert not torch.equal(run(sd, plain, loras).latents, tagged.latents)
+    third = run(sd, f"{plain} and a <clora:bird:place=left:say=green> bird", loras)
+    assert third.masks[0].shape[0] == 4
+    assert [concept.label for concept in third.compositions[0].concepts] == ["cat (cat)", "dog (dog)", "bird"]
+    assert third.warnings == ()
+
+
+def test_own_words_change_their_own_variant_only(sd: Any, loras: Path) -> None:
+    texts = [f"a <lora:cat:1{say}> cat and a <lora:dog:0.8> dog" for say in ("", ":say=red scarf")]
+    settings = Settings("exact", update_until=0.0, refine_updates=0)
+    seen: list[Any] = []
+    for text in texts:
+        run(sd, text, loras, steps=1, settings=settings, observer=seen.append)
+    first, second = (event.prediction.rows for event in seen)
+    same = {row.variant: torch.allclose(first[row], second[row], atol=1e-5) for row in first if row.conditional}
+    assert same == {0: True, 1: False, 2: True}

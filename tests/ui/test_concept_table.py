@@ -49,6 +49,7 @@ def test_what_may_be_changed() -> None:
     assert cells == {
         ("black cat", "role"): "concept", ("black cat", "words"): "cat", ("black cat", "trigger"): "",
         ("black cat", "place"): "", ("dog", "role"): "concept", ("dog", "place"): "",
+        ("black cat", "say"): "", ("dog", "say"): "",
     }  # fmt: skip
 
 
@@ -209,3 +210,38 @@ def test_warnings_are_shown_beside_the_note_of_an_inactive_prompt() -> None:
     assert any("inactive" in note for note in read.notes)
     assert any("negative prompt are ignored" in note for note in read.notes)
     assert len(set(read.notes)) == len(read.notes)
+
+
+def test_own_words_are_a_cell_and_a_subject_without_a_lora_has_a_row() -> None:
+    def check(name: str) -> None:
+        if name not in ("cat", "dog"):
+            raise CLoRAError(f'There is no LoRA "{name}".')
+
+    prompt = "a <lora:cat:1:say=red scarf> cat, a <lora:dog:1> dog and a <clora:hat:place=left> hat"
+    rows = read_corrections("dog: say=(big:1.2), smiling\nhat: say=green")
+    found = report(prompt, corrections=rows, sources=Sources(check=check, notes_of=notes_of))
+    assert not found.problem
+    assert [(row.lora, row.say, row.why) for row in found.rows] == [
+        ("cat", "red scarf", "from the text after its tag"),
+        ("dog", "(big:1.2), smiling", "from the text after its tag"),
+        ("hat", "green", "no LoRA"),
+    ]
+    assert [row.fixed for row in found.rows] == [("say",), (), ("words", "role", "place")]
+    assert (found.rows[2].weight, found.rows[2].concept, found.rows[2].corrected) == ("", 2, ("say",))
+    cells = Cells(table_html(found.rows)).values
+    assert cells["dog", "say"] == "(big:1.2), smiling"
+    assert [key for name, key in cells if name == "hat"] == ["trigger", "say"]
+    assert ("cat", "say") not in cells
+    assert found.as_json()["rows"][2]["without_lora"]
+
+
+@pytest.mark.parametrize("say", ["red scarf, smiling", "(red scarf:1.2), [a:b:0.5] x", "x=y"])
+def test_own_words_move_into_the_prompt(say: str) -> None:
+    prompt = "a <lora:one:1> ball and a <clora:dog:place=left> dog"
+    rows = {"one": WordsOverride(say=say), "dog": WordsOverride(say=say)}
+    text, rest = move_into_prompt(prompt, rows)
+    assert text == f"a <lora:one:1:say={say}> ball and a <clora:dog:place=left:say={say}> dog"
+    assert rest == {}
+    assert report(text).variants == report(prompt, corrections=rows).variants
+    with pytest.raises(CLoRAError, match="not allowed in a tag"):
+        move_into_prompt(prompt, {"one": WordsOverride(say="a: b")})

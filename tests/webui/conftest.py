@@ -21,3 +21,12 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 def host(request: pytest.FixtureRequest, both: Host) -> Host:
     both.use(request.param)
     return both
+
+
+@pytest.fixture
+def nothing_is_left(host: Host) -> Iterator[None]:
+    """After the test a job without CLoRA leaves the host as it was before."""
+    before = host.traces()
+    yield
+    host.draw("a cat", {"enabled": False}, steps=1, width=64, height=64)
+    assert host.traces() == before

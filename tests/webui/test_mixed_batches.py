@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,13 +15,7 @@ STYLED = f"{PROMPT}, in ink <lora:horse:0.5:role=style>"
 SAME = 1e-6
 """Tolerance of latents in double precision: rounding differs with the rows of a batch."""
 
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(host: Host) -> Iterator[None]:
-    before = host.traces()
-    yield
-    host.draw("a cat", {"enabled": False}, steps=1, width=64, height=64)
-    assert host.traces() == before
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 def notes(job: Job) -> list[str]:

@@ -45,8 +45,15 @@ def list_available_networks() -> None:
 
 def take_tags(prompts: list[str]) -> tuple[list[str], list[tuple[str, float]]]:
     """The prompts without `<...>` tags, and the (name, weight) pairs of the first one."""
-    found = re.findall(r"<lora:([^:>]+):?([\d.]*)[^>]*>", prompts[0]) if prompts else []
-    return [re.sub(r"<\w+:[^>]+>", "", text) for text in prompts], [(name, float(w or 1)) for name, w in found]
+    found = [inside.split(":") for inside in re.findall(r"<lora:([^>]+)>", prompts[0])] if prompts else []
+    return [re.sub(r"<\w+:[^>]+>", "", text) for text in prompts], [_name_and_weight(items) for items in found]
+
+
+def _name_and_weight(items: list[str]) -> tuple[str, float]:
+    """What a tag's items say; the third without one "=" is the UNet's strength, a number, as in AUTOMATIC1111."""
+    name, *weights = (item for item in items if len(item.split("=", 2)) != 2)
+    numbers = [float(weight) for weight in weights[:2]]
+    return name, numbers[0] if numbers else 1.0
 
 
 def activate(p: Any, wanted: list[tuple[str, float]]) -> None:
