@@ -8,6 +8,8 @@ from dataclasses import replace
 from ..engine.record import NO_LOSS
 from ..hosts.diffusers.display import concept_labels, overlay_of, parameters
 from ..pictures import loss_curve, map_strip
+from ..settings.infotext import CORRECTIONS
+from ..ui.corrections import write_corrections
 from .engine import Drawn, Job
 from .markup import Figure, result_html
 
@@ -37,7 +39,8 @@ def _text(job: Job, drawn: Drawn) -> str:
     composed = drawn.composed
     if drawn.merged:
         composed = replace(composed, settings=composed.settings.replace(method="merge"))
-    return parameters(composed, job.session.model)
+    corrections = write_corrections(job.painted)
+    return parameters(composed, job.session.model, more={CORRECTIONS: corrections} if corrections else {})
 
 
 def _picture(job: Job, drawn: Drawn) -> Figure:

@@ -12,9 +12,8 @@ from typing import Any
 from ..errors import CLoRAError, cut
 from ..hosts.diffusers.sampling import MAX_SIDE
 from ..settings import SETTINGS
-from ..settings.infotext import PREFIX, field_name, read_infotext, read_setting
+from ..settings.infotext import CORRECTIONS, PREFIX, field_name, read_infotext, read_setting
 
-CORRECTIONS = f"{PREFIX} corrections"
 _NUMBERS = {"Steps": ("steps", 1, 100), "CFG scale": ("guidance", 1, 20), "Seed": ("seed", 0, 2**53)}
 """Numeric fields: the control's name and its range."""
 MAX_NAMED = 40

@@ -11,6 +11,8 @@ from typing import Any
 from . import SETTINGS, Setting, Settings
 
 PREFIX = "CLoRA"
+CORRECTIONS = f"{PREFIX} corrections"
+"""The field with the user's corrections, one line for each LoRA."""
 NEGATIVE = "Negative prompt:"
 _FIELD = re.compile(r'\s*(\w[\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 

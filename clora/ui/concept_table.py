@@ -85,10 +85,10 @@ def _text_cell(row: ReportRow, key: str) -> str:
         return html.escape(value)
     if key in row.fixed:
         return f'<span title="Set in the tag.">{html.escape(value)}</span>'
-    shown = html.escape(row.typed_words if key == "words" else value, quote=True)
+    shown = row.typed_words if key == "words" else row.shown_place if key == "place" else value
     # Also as the title, because the cell is narrow.
     hint = f' placeholder="{_ANYWHERE}" title="{_PLACES}"' if key == "place" else ""
-    cell = f'<input type="text" value="{shown}"{hint} {_attributes(row, key)}>'
+    cell = f'<input type="text" value="{html.escape(shown, quote=True)}"{hint} {_attributes(row, key)}>'
     return cell + _offer_button(row) if key == "trigger" and row.offered else cell
 
 

@@ -17,7 +17,8 @@ CORRECTION_FIELDS = ("words", "trigger", "role", "place")
 def read_corrections(given: Any) -> dict[str, WordsOverride]:
     """Corrections from JSON ({"name": {"words": ...}}) or from lines `name: words=cat, trigger=sks, role=style`.
 
-    In JSON, `place` may be a painted region as a data URL. Raises: CLoRAError if they cannot be read.
+    `place` may be a painted region: its run-length text, or in JSON an image as a data URL.
+    Raises: CLoRAError if they cannot be read.
     """
     if isinstance(given, str):
         text = printable(given).strip()
@@ -83,7 +84,7 @@ def _correction(name: str, given: Any) -> WordsOverride:
     values: dict[str, str] = {str(key): printable(value) for key, value in given.items() if value}
     if is_painted(values.get("place", "")):
         painted = read_painted(values.pop("place"), name)
-        return replace(_override(values), painted=painted)
+        return replace(_override(values), painted=painted, nothing_painted=painted is None)
     return _override(values)
 
 
@@ -92,10 +93,13 @@ def _override(values: Mapping[str, str]) -> WordsOverride:
 
 
 def write_corrections(corrections: Mapping[str, WordsOverride]) -> str:
-    """Corrections as lines that `read_corrections` reads back. Painted regions are left out."""
+    """Corrections as lines that `read_corrections` reads back."""
     lines = []
     for name, one in corrections.items():
-        parts = [f"{key}={getattr(one, key)}" for key in CORRECTION_FIELDS if getattr(one, key)]
+        values = {key: getattr(one, key) for key in CORRECTION_FIELDS}
+        if one.painted is not None:
+            values["place"] = one.painted.typed
+        parts = [f"{key}={value}" for key, value in values.items() if value]
         if parts:
             lines.append(f"{name}: {', '.join(parts)}")
     return "\n".join(lines)
@@ -116,6 +120,9 @@ def with_changed_cell(change: str, corrections: str) -> str:
         raise CLoRAError(f"The cell {shown(key)} cannot be edited.")
     known: Mapping[str, WordsOverride] = read_corrections(corrections)
     changes: dict[str, Any] = {key: value or None}
+    if key == "place":
+        region = _correction(name, {"place": value})
+        changes = {"place": region.place, "painted": region.painted}
     if key == "words" and value:  # a subject's words make the LoRA a concept
         changes["role"] = None
     return write_corrections({**known, name: replace(known.get(name, WordsOverride()), **changes)})

@@ -10,7 +10,7 @@ import gradio as gr
 
 from ..errors import CLoRAError, printable
 from ..settings import SETTINGS, Setting
-from ..settings.infotext import PREFIX, read_setting
+from ..settings.infotext import CORRECTIONS, PREFIX, read_setting
 from .concept_table import EMPTY_TABLE
 from .controls import IMMEDIATE, build_controls, control_value
 from .corrected_prompt import move_into_prompt
@@ -177,8 +177,7 @@ def _infotext_fields(enabled: Any, components: Mapping[str, Any], corrections: A
 
     fields: list[tuple[Any, Any]] = [(enabled, lambda infotext: infotext.get(PREFIX) == "on")]
     fields += [(components[setting.name], reader(setting)) for setting in SETTINGS]
-    lines = f"{PREFIX} corrections"
-    fields.append((corrections, lambda infotext: infotext.get(lines, "") if PREFIX in infotext else None))
+    fields.append((corrections, lambda infotext: infotext.get(CORRECTIONS, "") if PREFIX in infotext else None))
     return fields
 
 

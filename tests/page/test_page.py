@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from clora.cli.main import main
@@ -38,8 +41,10 @@ from clora.page.serve import assets
 from clora.page.session import Session, composition_of, lora_folders, path_of, read_prompt
 from clora.pictures import concept_color
 from clora.prompt import WordsOverride, analyze
+from clora.prompt.region import Painted
 from clora.settings import Settings
 from clora.ui.corrected_prompt import corrected_prompt
+from clora.ui.corrections import write_corrections
 from tests.hosts.tiny import tiny_sd, write_lora
 from tests.page import page_browser
 
@@ -327,6 +332,24 @@ def test_a_model_that_cannot_be_loaded_leaves_the_old_one(engine: Engine, tiny: 
     with pytest.raises(CLoRAError, match="does not exist"):
         engine.load(tmp_path / "none")
     assert engine.layout(tiny.model) is not None
+
+
+def test_a_painted_place_is_drawn_and_in_the_settings(engine: Engine, tiny: Session) -> None:
+    mask = torch.zeros(8, 8)
+    mask[1:6, :3] = 1
+    row = WordsOverride(painted=Painted(mask))
+    lines = write_corrections({"cat": row})
+    painted = job(tiny, painted={"cat": row})
+    (first, merge), _ = drawn_of(engine, painted)
+    masks = first.composed.masks[0]
+    assert masks is not None
+    assert torch.equal(masks[1], row.painted.grid(*masks.shape[1:]))
+    for one in (first, merge):
+        settings = re.search(r"<pre>(.*)</pre>", result_of(painted, [one]), re.S)
+        assert settings is not None
+        pasted = read_pasted(unescape(settings[1]), None)
+        assert pasted is not None
+        assert pasted.values["corrections"] == lines
 
 
 def test_never_two_jobs_at_once(engine: Engine, tiny: Session) -> None:

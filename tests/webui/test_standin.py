@@ -341,7 +341,13 @@ def test_a_painted_place_is_the_same_as_a_box(host: Host) -> None:
     painted = host.draw(clora={**FEW, "corrections": {"cat": {"place": data_url(left_half())}}})
     assert torch.equal(painted.latent, boxed.latent)
     assert not torch.equal(boxed.latent, host.draw(clora=FEW).latent)
-    assert "data:image" not in painted.processed.infotexts[0]
+    text = painted.processed.infotexts[0]
+    assert "data:image" not in text
+    lines = re.search(r'CLoRA corrections: "(cat: place=painted 64x32 [^"]+)"', text)
+    assert lines is not None, text
+    # What the infotext restores makes the same picture.
+    again = host.draw(clora={**FEW, "corrections": lines[1]})
+    assert torch.equal(again.latent, painted.latent)
 
 
 COMPARED = {
