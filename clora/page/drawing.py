@@ -9,7 +9,7 @@ from ..engine.record import NO_LOSS
 from ..hosts.diffusers.display import concept_labels, overlay_of, parameters
 from ..pictures import loss_curve, map_strip
 from ..settings.infotext import CORRECTIONS
-from ..ui.corrections import write_corrections
+from ..ui.corrections import masks_field, write_corrections
 from .engine import Drawn, Job
 from .markup import Figure, result_html
 
@@ -58,7 +58,11 @@ def _figures(job: Job, drawn: Drawn) -> list[Figure]:
     figures = [picture]
     overlay = overlay_of(composed)
     if settings.show_masks and overlay is not None:
-        figures.append(Figure(overlay, "where each LoRA drew", f"{stem}-masks.png", picture.text))
+        names = [concept.loras[0].name for concept in composed.compositions[0].concepts]
+        masks = composed.masks[0]
+        assert masks is not None
+        text = picture.text + masks_field(names, masks)
+        figures.append(Figure(overlay, "where each LoRA drew", f"{stem}-masks.png", text))
     maps = record.strip(0)
     if settings.show_maps and maps and overlay is not None:
         strip = map_strip(maps, concept_labels(composed), composed.compositions[0].variant_names, image.size)

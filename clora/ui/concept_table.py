@@ -8,6 +8,7 @@ import html
 from collections.abc import Sequence
 
 from ..pictures import concept_color
+from .canvas import subjects_attribute
 from .messages import notes_html, problem_html
 from .report_data import COLUMNS, Report, ReportChoice, ReportRow
 
@@ -43,8 +44,8 @@ def table_html(rows: Sequence[ReportRow], choices: Sequence[ReportChoice] = (), 
     table = f'<table class="clora-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     sideways = '<p class="clora-sideways">Scroll the table sideways to see all columns.</p>'
     scroll = f'{sideways}<div class="clora-scroll">{table}</div>'
-    read = html.escape(corrections, quote=True)
-    return f'<div class="clora-wide" data-corrections="{read}">{scroll}</div>{_choices_html(choices)}'
+    read = f'data-corrections="{html.escape(corrections, quote=True)}" {subjects_attribute(rows)}'
+    return f'<div class="clora-wide" {read}>{scroll}</div>{_choices_html(choices)}'
 
 
 def _row_html(row: ReportRow) -> str:

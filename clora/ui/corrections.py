@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from ..errors import CLoRAError, cut, printable, shown
 from ..prompt import WordsOverride
+from ..prompt.region import Painted
+from ..settings.infotext import MASKS, quote
 from .painted_region import is_painted, read_painted
 
 CORRECTION_FIELDS = ("words", "trigger", "role", "place")
@@ -103,6 +107,17 @@ def write_corrections(corrections: Mapping[str, WordsOverride]) -> str:
         if parts:
             lines.append(f"{name}: {', '.join(parts)}")
     return "\n".join(lines)
+
+
+def masks_field(loras: Sequence[str], masks: Tensor) -> str:
+    """The masks (V, h, w), the base first, as ", CLoRA masks: ..." for the end of an infotext; "" if all are empty.
+
+    Its lines are corrections that make each mask the place of its concept's LoRA in `loras`; the canvas can start from
+    them.
+    """
+    named = zip(loras, masks[1:], strict=True)
+    rows = {name: WordsOverride(painted=Painted((mask > 0).float().cpu())) for name, mask in named if bool(mask.any())}
+    return f", {MASKS}: {quote(write_corrections(rows))}" if rows else ""
 
 
 def with_changed_cell(change: str, corrections: str) -> str:

@@ -37,8 +37,8 @@ ONLY_FIRST_PASS = (
 class Shown:
     """What there is to show for one picture: final masks (V, h, w), attention maps, losses, and the concepts' names.
 
-    `refined` are the numbers of the updates that were refine steps; `localized` (V, h, w) is where subjects with a
-    region were localized.
+    `refined` are the numbers of the updates that were refine steps; `loras` has the first LoRA of each concept;
+    `localized` (V, h, w) is where subjects with a region were localized.
     """
 
     masks: Tensor | None
@@ -47,6 +47,7 @@ class Shown:
     variants: tuple[str, ...]
     losses: tuple[float, ...]
     refined: tuple[int, ...]
+    loras: tuple[str, ...] = ()
     regions: tuple[Region | None, ...] = ()
     localized: Tensor | None = None
 
@@ -248,7 +249,7 @@ def _shown(outcome: Outcome, image: int, composition: Composition) -> Shown:
     return Shown(
         None if masks is None else masks.float().cpu(), record.strip(image) if record else [],
         tuple(concept.label for concept in composition.concepts), composition.variant_names,
-        tuple(curve.losses), tuple(curve.refined),
+        tuple(curve.losses), tuple(curve.refined), tuple(concept.loras[0].name for concept in composition.concepts),
         tuple(concept.region for concept in composition.concepts),
         None if localized is None else localized.float().cpu(),
     )  # fmt: skip
