@@ -17,13 +17,23 @@
         return {x: part(event.clientX, place.left, place.width), y: part(event.clientY, place.top, place.height)};
     }
 
+    // Which edge of a side a press is near: ["low"], ["high"], [""] between them, null outside. On the inside an edge has
+    // at most a quarter of a small box, whose rest moves it.
+    function edge(at, start, size, near) {
+        const inside = Math.min(near, size / 4);
+        if (at < start - near || at > start + size + near) return null;
+        return [at < start + inside ? "low" : at > start + size - inside ? "high" : ""];
+    }
+
     // What a press with the box tool begins: resize or move a shape, or draw a new box.
     function grasp(state, at, near) {
         const {clientWidth, clientHeight} = state.canvas, own = shapes().frame(state.current(state.chosen));
-        const distance = ([x, y]) => Math.hypot((x - at.x) * clientWidth, (y - at.y) * clientHeight);
-        const handles = own ? window.CLoRA.canvasHandles(own) : [];
-        const [handle] = handles.sort((a, b) => distance(a) - distance(b));
-        if (handle && distance(handle) <= near) return {frame: own, edges: handle[2]};
+        const across = own && edge(at.x * clientWidth, own.x * clientWidth, own.width * clientWidth, near);
+        const down = own && edge(at.y * clientHeight, own.y * clientHeight, own.height * clientHeight, near);
+        if (across && down && (across[0] || down[0])) {
+            const edges = [{low: "left", high: "right"}[across[0]], {low: "top", high: "bottom"}[down[0]]];
+            return {frame: own, edges: edges.filter(Boolean)};
+        }
         if (shapes().contains(own, at.x, at.y)) return {frame: own, edges: EDGES};
         const hit = (one) => !one.fixed && shapes().contains(state.current(one.lora), at.x, at.y);
         const other = own && [...state.subjects].reverse().find(hit);

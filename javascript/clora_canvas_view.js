@@ -6,12 +6,11 @@
     const RIM = "rgba(0, 0, 0, 0.7)";
     const channels = (colour) => colour.match(/\d+/g).slice(0, 3).map(Number);
 
-    // The eight handles of a frame: [x, y, edges that it moves], in parts of the picture.
+    // The eight handles of a frame, [x, y] in parts of the picture: where its edges can be seen to move.
     function handles(frame) {
-        const across = [[frame.x, "left"], [frame.x + frame.width / 2, ""], [frame.x + frame.width, "right"]];
-        const down = [[frame.y, "top"], [frame.y + frame.height / 2, ""], [frame.y + frame.height, "bottom"]];
-        const all = across.flatMap(([x, h]) => down.map(([y, v]) => [x, y, [h, v].filter(Boolean)]));
-        return all.filter(([, , edges]) => edges.length);
+        const parts = [0, 0.5, 1], all = parts.flatMap((x) => parts.map((y) => [x, y]));
+        const rim = all.filter(([x, y]) => x !== 0.5 || y !== 0.5);
+        return rim.map(([x, y]) => [frame.x + x * frame.width, frame.y + y * frame.height]);
     }
 
     // A mask as a small picture, without the cells where a later mask is in front.
@@ -113,5 +112,5 @@
         outlined(context, "#fff", 1.5, round);
     }
 
-    window.CLoRA = Object.assign(window.CLoRA || {}, {drawCanvas: draw, canvasHandles: handles});
+    window.CLoRA = Object.assign(window.CLoRA || {}, {drawCanvas: draw});
 })();

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +14,7 @@ from ..engine.record import ConceptMaps, Curve
 from ..fusion import strategy_class
 from ..hosts import host_api
 from ..hosts.model_factory import loaded_model
-from ..hosts.preview import draw_over
+from ..hosts.preview import PreviewOverlay
 from ..hosts.protocol import WebUIModel
 from ..hosts.text_encoding import WebUITextEncoder
 from ..lora.library import LoraLibrary
@@ -169,7 +170,8 @@ class Generation:
         model.check(settings)
         conditioning = self._condition(p, model, latent, settings, hires=hires, plain=plain)
         self.notes.extend(conditioning.warnings)
-        preview = self._preview if settings.preview_masks and masked and self.prompts.composed[0] else None
+        shows = settings.preview_masks and masked and self.prompts.composed[0]
+        preview = partial(self._preview, PreviewOverlay()) if shows else None
         self._pass = SamplingPass(
             model, conditioning, settings, p.sampler.model_wrap_cfg, masks=masks, watch=self._watch, preview=preview,
             failed=self.release, guidance_scale=float(p.cfg_scale),
@@ -190,13 +192,13 @@ class Generation:
             self._library, settings, host_api.prompt_steps(p, hires), prompts.left,
         )  # fmt: skip
 
-    def _preview(self, outcome: Outcome) -> None:
+    def _preview(self, overlay: PreviewOverlay, outcome: Outcome) -> None:
         """Draw the masks of the batch's first picture over the host's live preview."""
         if outcome.masks and outcome.masks[0] is not None:
             localized = outcome.localized or (self.first_pass.localized if self.first_pass else ())
             # Made only if the host previews this evaluation: masks are copied from the GPU.
             first = self.prompts.compositions[0]
-            draw_over(lambda image: _shown(replace(outcome, localized=localized), 0, first).over(image))
+            overlay.draw(lambda image: _shown(replace(outcome, localized=localized), 0, first).over(image))
 
     @staticmethod
     def _watch(text: str) -> None:

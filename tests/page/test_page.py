@@ -41,12 +41,13 @@ from clora.page.serve import assets
 from clora.page.session import Session, composition_of, lora_folders, path_of, read_prompt
 from clora.pictures import concept_color
 from clora.prompt import WordsOverride, analyze
-from clora.prompt.region import Painted
+from clora.prompt.region import Box, Painted
 from clora.settings import Settings
 from clora.ui.corrected_prompt import corrected_prompt
-from clora.ui.corrections import write_corrections
+from clora.ui.corrections import read_corrections, write_corrections
 from tests.hosts.tiny import tiny_sd, write_lora
 from tests.page import page_browser
+from tests.ui.canvas_browser import Canvas
 
 PROMPT = "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on grass"
 EVIL = "<img src=x onerror=alert(1)>\"'"
@@ -660,6 +661,41 @@ def test_pasted_parameters_fill_the_controls(tab: page_browser.Tab) -> None:
     assert value(tab, "#clora_seed input") == "77"
     tab.run(paste, tab.all(PROMPT_BOX)[0], text)
     tab.wait(lambda: "Ignored: Sampler" in tab.text("#clora_taken"), "the note")
+
+
+def test_places_drawn_on_the_canvas_are_in_the_picture_and_pasted(tab: page_browser.Tab) -> None:
+    canvas = Canvas(tab)
+    canvas.drag((0.1, 0.1), (0.3, 0.4), (0.4, 0.9))
+    canvas.choose("moonball")
+    canvas.take("paint")
+    canvas.drag((0.6, 0.3), (0.8, 0.5), (0.7, 0.8))
+    lines = "return document.querySelector('#txt2img_clora_corrections textarea').value"
+    tab.wait(lambda: "moonball: place=painted" in tab.run(lines), "both places")
+    drawn = tab.run(lines)
+    assert drawn.startswith("sunball: place=10 10 30 80\nmoonball: place=painted 128x128 ")
+    generate(tab)
+    settings = tab.text(".clora-settings pre")
+    assert "<lora:sunball:1:place=10 10 30 80>" in settings
+    assert drawn.partition("\n")[2] in settings
+    found = read_corrections(tab.run("return document.querySelector('[data-masks]').dataset.masks"))
+    painted = read_corrections(drawn)["moonball"].painted
+    for name, region in {"sunball": Box(0.1, 0.1, 0.3, 0.8), "moonball": painted}.items():
+        mask = found[name].painted
+        assert mask is not None
+        assert region is not None
+        assert torch.equal(mask.mask, region.grid(32, 32))
+    # The picture and its masks go underneath.
+    tab.click(".clora-canvas-last input")
+    opaque = "return document.querySelector('.clora-canvas canvas').getContext('2d').getImageData(9, 9, 1, 1).data[3]"
+    tab.wait(lambda: tab.run(opaque) == 255, "the picture")
+    # Pasted settings restore what was painted.
+    tab.type("#txt2img_clora_corrections textarea", "")
+    tab.wait(lambda: canvas.place().endswith("anywhere"), "no place")
+    paste = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))"
+    tab.run(paste, tab.all(PROMPT_BOX)[0], settings)
+    tab.wait(lambda: tab.run(lines) == drawn.partition("\n")[2], "the painted place")
+    canvas.choose("moonball")
+    tab.wait(lambda: canvas.place().endswith("painted"), "the painted place on the canvas")
 
 
 def test_generate_does_not_move_when_the_prompt_is_read(tab: page_browser.Tab) -> None:
