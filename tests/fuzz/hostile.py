@@ -136,7 +136,8 @@ def corrections(rng: random.Random) -> Any:
     keys = ("words", "trigger", "role", "place", "nonsense")
     table = {
         rng.choice(names): {
-            rng.choice(keys): rng.choice((text(rng, 3), rng.choice(_PLACES), image_url(rng), painted(rng))) for _ in "ab"
+            rng.choice(keys): rng.choice((text(rng, 3), rng.choice(_PLACES), image_url(rng), painted(rng)))
+            for _ in "ab"
         }
         for _ in range(rng.randrange(3))
     }
