@@ -75,6 +75,15 @@
         return button;
     }
 
+    // The buttons of the subjects stay while only places change: one of them may have the focus.
+    function showSubjects(state) {
+        const group = state.element.querySelector(".clora-canvas-subjects");
+        const names = JSON.stringify(state.subjects.map(({lora, words, colour}) => [lora, words, colour]));
+        if (group.dataset.names === names) return;
+        group.dataset.names = names;
+        group.replaceChildren(...state.subjects.map(chip));
+    }
+
     // ------------------------------------------------------------------ the table's places
 
     // Takes the subjects and their places from the table; what was sent a moment ago is not there yet.
@@ -89,7 +98,7 @@
             const there = (lora) => state.subjects.some((one) => one.lora === lora);
             state.undo = state.undo.filter((one) => there(one.lora));
             if (!there(state.chosen)) state.chosen = state.subjects.length ? state.subjects[0].lora : null;
-            state.element.querySelector(".clora-canvas-subjects").replaceChildren(...state.subjects.map(chip));
+            showSubjects(state);
         }
         for (const {lora, place} of state.subjects) {
             if (Date.now() < (state.sent[lora] || 0)) continue;

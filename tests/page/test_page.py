@@ -413,7 +413,9 @@ def test_without_gradio_the_error_says_what_to_do(capsys: Any, monkeypatch: pyte
 
 def test_the_pages_files_are_there() -> None:
     head, css = assets()
-    assert head.count("<script>") == head.count("</script>") == 2
+    scripts = [*(page_browser.ROOT / "javascript").glob("*.js")]
+    assert head.count("<script>") == head.count("</script>") == 1 + len(scripts)
+    assert all(path.read_text("utf-8") in head for path in scripts)
     assert ".clora-table" in css
     assert ".clora-card" in css
 

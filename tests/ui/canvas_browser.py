@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,9 +45,13 @@ class Canvas:
         self.tab.click(f".clora-canvas [data-tool={tool}]")
 
     def drag(self, *points: Point) -> None:
-        """Drag with the mouse."""
+        """Drag with the mouse, once the canvas has stopped moving: what comes and goes above it may push it."""
         from selenium.webdriver.common.action_chains import ActionChains
 
+        place, last = "const {x, y} = arguments[0].getBoundingClientRect(); return [x, y]", None
+        while (now := self.tab.run(place, self.element)) != last:
+            last = now
+            time.sleep(0.2)
         width, height = self.element.size["width"], self.element.size["height"]
         actions = ActionChains(self.tab.driver, duration=20)
         for number, (x, y) in enumerate(points):
@@ -60,6 +65,12 @@ class Canvas:
         for number, (x, y) in enumerate(points):
             self.tab.run(_POINTER, "pointermove" if number else "pointerdown", "touch", x, y)
         self.tab.run(_POINTER, ends, "touch", *points[-1])
+
+    def chord(self, modifier: str, *keys: str) -> None:
+        """Keys while another one is held, to whatever has the focus."""
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        ActionChains(self.tab.driver).key_down(modifier).send_keys(*keys).key_up(modifier).perform()
 
     def place(self) -> str:
         """What the line below the canvas says about the chosen subject."""

@@ -200,16 +200,16 @@ def test_by_the_keyboard(tab: PanelTab, canvas: Canvas) -> None:
     said(tab, "cat: place=25 25 50 50")
     tab.keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_UP)
     said(tab, "cat: place=29 23 50 50")
-    tab.keys(Keys.SHIFT, Keys.ARROW_RIGHT, Keys.ARROW_DOWN, Keys.SHIFT)
+    canvas.chord(Keys.SHIFT, Keys.ARROW_RIGHT, Keys.ARROW_DOWN)
     said(tab, "cat: place=29 23 52 52")
-    tab.keys(Keys.CONTROL, "z", Keys.CONTROL)
+    canvas.chord(Keys.CONTROL, "z")
     said(tab, "cat: place=29 23 50 50")
     tab.keys(Keys.DELETE)
     said(tab, "")
     canvas.take("paint")
     tab.tab_to(".clora-canvas canvas")
     tab.keys(Keys.SPACE)
-    tab.keys(Keys.SHIFT, *[Keys.ARROW_RIGHT] * 5, Keys.SHIFT)
+    canvas.chord(Keys.SHIFT, *[Keys.ARROW_RIGHT] * 5)
     mask = painted(tab, "cat")
     tab.wait(lambda: painted(tab, "cat")[64, 76], "the painted way")
     assert mask[64, 64]
@@ -241,8 +241,8 @@ def test_a_place_in_the_tag_is_shown_and_stays(tab: PanelTab) -> None:
 
 
 def test_the_canvas_has_the_pictures_shape(tab: PanelTab, canvas: Canvas) -> None:
-    tab.type("#txt2img_width input", "768")
-    tab.type("#txt2img_height input", "1024")
+    tab.type("#txt2img_width input[type=number]", "768")
+    tab.type("#txt2img_height input[type=number]", "1024")
     tab.wait(lambda: abs(canvas.element.size["width"] / canvas.element.size["height"] - 0.75) < 0.02, "the shape")
     canvas.take("paint")
     canvas.drag((0.5, 0.2), (0.5, 0.5), (0.5, 0.8))
