@@ -47,8 +47,8 @@ def build(gr: Any, script: Any, tab: str) -> list[Any]:
         "prompt": gr.Textbox(elem_id=f"{tab}_prompt"),
         "neg_prompt": gr.Textbox(elem_id=f"{tab}_neg_prompt"),
         "steps": gr.Slider(1, 150, value=20, step=1, elem_id=f"{tab}_steps"),
-        "width": gr.Slider(64, 2048, value=512, step=8, elem_id=f"{tab}_width"),
-        "height": gr.Slider(64, 2048, value=512, step=8, elem_id=f"{tab}_height"),
+        "width": gr.Slider(64, 2048, value=512, step=8, interactive=True, elem_id=f"{tab}_width"),
+        "height": gr.Slider(64, 2048, value=512, step=8, interactive=True, elem_id=f"{tab}_height"),
         "generate": gr.Button("Generate", elem_id=f"{tab}_generate"),
     }
     for box in boxes.values():
