@@ -159,7 +159,8 @@ def in_front(regions: Sequence[Region | None]) -> tuple[Region | None, ...]:
     """
     result = list(regions)
     for number, own in enumerate(regions):
-        later = [one for one in regions[number + 1 :] if isinstance(one, Painted)]
+        # One region of two concepts, from two tags of one LoRA, is shared.
+        later = [one for one in regions[number + 1 :] if isinstance(one, Painted) and one is not own]
         if isinstance(own, Painted) and later:
             result[number] = own.without(later)
     return tuple(result)

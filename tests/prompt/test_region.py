@@ -212,6 +212,12 @@ def test_painted_places_that_do_not_meet_and_boxes_stay() -> None:
     assert [one.region for one in analyze(TWO, overrides=boxed).concepts] == [LEFT, boxed["dog"].painted]
 
 
+def test_two_tags_of_one_lora_share_its_painted_place() -> None:
+    row = painted(slice(0, 2))
+    found = analyze("a <lora:cat:1> black cat and a <lora:cat:1> gray cat", overrides={"cat": row})
+    assert [one.region for one in found.concepts] == [row.painted] * 2
+
+
 def test_a_painted_place_that_is_hidden_is_ignored_with_a_note() -> None:
     found = analyze(TWO, overrides={"cat": painted(slice(1, 3)), "dog": painted(slice(0, 4))})
     assert found.concepts[0].region is None
