@@ -29,7 +29,7 @@ def canvas_html(tab: str) -> str:
         f'<button type="button" data-tool="{tool}" aria-pressed="{str(tool == "box").lower()}">{name}</button>'
         for tool, name in _TOOLS
     )
-    hints = "".join(f'<p class="clora-canvas-{name}">{text}</p>' for name, text in _HINTS.items())
+    hints = "".join(f'<p class="clora-canvas-hint clora-canvas-{name}">{text}</p>' for name, text in _HINTS.items())
     return (
         f'<details class="clora-canvas" data-tab="{tab}" data-state="none" data-tool="box">'
         "<summary>Draw where each subject belongs</summary>"

@@ -667,9 +667,12 @@ def test_pasted_parameters_fill_the_controls(tab: page_browser.Tab) -> None:
 
 def test_places_drawn_on_the_canvas_are_in_the_picture_and_pasted(tab: page_browser.Tab) -> None:
     canvas = Canvas(tab)
+    hints = "return [...document.querySelectorAll('.clora-canvas-hint')].map((one) => one.offsetParent !== null)"
+    assert tab.run(hints) == [False, False, True, False]
     canvas.drag((0.1, 0.1), (0.3, 0.4), (0.4, 0.9))
     canvas.choose("moonball")
     canvas.take("paint")
+    assert tab.run(hints) == [False, False, False, True]
     canvas.drag((0.6, 0.3), (0.8, 0.5), (0.7, 0.8))
     lines = "return document.querySelector('#txt2img_clora_corrections textarea').value"
     tab.wait(lambda: "moonball: place=painted" in tab.run(lines), "both places")
