@@ -94,10 +94,19 @@
 
     // gradio 3 drops an event while the one before it is answered, so changes are sent one after the other.
     function send(element, lora, key, value) {
-        const tab = tabOf(element);
-        pending += 1;
-        queue = queue.then(() => sendNow(tab, element, {lora, key, value})).then(() => { pending -= 1; });
+        enqueue(tabOf(element), element, {lora, key, value});
     }
+
+    function enqueue(tab, element, change) {
+        pending += 1;
+        queue = queue.then(() => sendNow(tab, element, change)).then(() => { pending -= 1; });
+    }
+
+    // A place that was drawn on the canvas, see clora_canvas.js.
+    document.addEventListener("clora-correct", (event) => {
+        const {tab, ...change} = event.detail;
+        enqueue(tab, null, change);
+    });
 
     // The new corrections come from the server. Until then Generate would send the old ones, so it waits.
     function sendNow(tab, element, change) {
@@ -113,7 +122,7 @@
                 const same = shown() === before;
                 if (same && Date.now() < until) return;
                 clearInterval(poll);
-                if (same && element.matches("input")) element.value = element.defaultValue; // CLoRA's choice again
+                if (same && element && element.matches("input")) element.value = element.defaultValue; // CLoRA's choice again
                 readAgain(tab, 5);
                 setTimeout(done, 60);
             }, 30);

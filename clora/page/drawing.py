@@ -8,6 +8,8 @@ from dataclasses import replace
 from ..engine.record import NO_LOSS
 from ..hosts.diffusers.display import concept_labels, overlay_of, parameters
 from ..pictures import loss_curve, map_strip
+from ..settings.infotext import CORRECTIONS
+from ..ui.corrections import masks_field, write_corrections
 from .engine import Drawn, Job
 from .markup import Figure, result_html
 
@@ -37,7 +39,8 @@ def _text(job: Job, drawn: Drawn) -> str:
     composed = drawn.composed
     if drawn.merged:
         composed = replace(composed, settings=composed.settings.replace(method="merge"))
-    return parameters(composed, job.session.model)
+    corrections = write_corrections(job.painted)
+    return parameters(composed, job.session.model, more={CORRECTIONS: corrections} if corrections else {})
 
 
 def _picture(job: Job, drawn: Drawn) -> Figure:
@@ -55,7 +58,11 @@ def _figures(job: Job, drawn: Drawn) -> list[Figure]:
     figures = [picture]
     overlay = overlay_of(composed)
     if settings.show_masks and overlay is not None:
-        figures.append(Figure(overlay, "where each LoRA drew", f"{stem}-masks.png", picture.text))
+        names = [concept.loras[0].name for concept in composed.compositions[0].concepts]
+        masks = composed.masks[0]
+        assert masks is not None
+        text = picture.text + masks_field(names, masks)
+        figures.append(Figure(overlay, "where each LoRA drew", f"{stem}-masks.png", text))
     maps = record.strip(0)
     if settings.show_maps and maps and overlay is not None:
         strip = map_strip(maps, concept_labels(composed), composed.compositions[0].variant_names, image.size)

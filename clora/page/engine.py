@@ -6,8 +6,8 @@ import copy
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,17 @@ from ..engine.composer import Event, Updated
 from ..engine.record import Record
 from ..hosts.diffusers import Composed, Sampling, TextEncoding, compose
 from ..hosts.diffusers.checkpoint import load_pipeline
-from ..prompt import PromptTokens, ResolvedText
+from ..prompt import PromptTokens, ResolvedText, WordsOverride
 from ..settings import Settings
 from .session import Session, composition_of
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture that a tab asks for. A `seed` below 0 is random; a size of 0 is the model's default."""
+    """One picture that a tab asks for. A `seed` below 0 is random; a size of 0 is the model's default.
+
+    `painted` are the corrections that no tag can hold, painted places, by LoRA name.
+    """
 
     prompt: str
     negative: str
@@ -33,6 +36,7 @@ class Job:
     seed: int = -1
     width: int = 0
     height: int = 0
+    painted: Mapping[str, WordsOverride] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,7 @@ class Engine:
             composed = compose(
                 pipe, job.prompt, loras=job.session.loras, negative_prompt=job.negative, seed=seed, steps=job.steps,
                 guidance=job.guidance, width=job.width, height=job.height, settings=settings, observer=watch,
+                corrections=job.painted,
             )  # fmt: skip
             send(Drawn(composed, merged, record))
 

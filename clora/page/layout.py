@@ -17,7 +17,7 @@ from ..errors import CLoRAError, printable, shown
 from ..settings import BY_NAME, SETTINGS, Settings
 from ..ui import panel
 from ..ui.controls import IMMEDIATE, control_value
-from ..ui.corrected_prompt import corrected_prompt
+from ..ui.corrected_prompt import move_into_prompt, painted_only
 from ..ui.corrections import read_corrections
 from ..ui.messages import note_html
 from ..ui.preset_bar import PresetSource
@@ -176,10 +176,10 @@ class Page:
                 raise CLoRAError(report.problem)
             settings = Settings(**dict(zip([s.name for s in SETTINGS], values, strict=False)))
             size = (_number(width, "width"), _number(height, "height"))
-            text = corrected_prompt(printable(prompt), read_corrections(values[-1]))
+            text, rest = move_into_prompt(printable(prompt), read_corrections(values[-1]))
             seed = _number(-1 if seed is None else seed, "seed")
             scale, count = _number(guidance, "guidance", float), _number(steps, "number of steps")
-            job = Job(text, printable(negative), session, settings, count, scale, seed, *size)
+            job = Job(text, printable(negative), session, settings, count, scale, seed, *size, painted_only(rest))
             for event in self.engine.draw(job, stop):
                 if isinstance(event, Drawn):
                     drawn.append(event)

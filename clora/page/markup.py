@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..pictures import concept_color
 from ..prompt import Composition
+from ..settings.infotext import MASKS, read_infotext
 from .cards import Card
 from .engine import Progress
 
@@ -119,8 +120,11 @@ def result_html(figures: Sequence[Figure], settings: str, compared: tuple[Figure
 
 def _figure_html(figure: Figure) -> str:
     source, caption = png_uri(figure.image, figure.text), escape(figure.caption)
+    found = read_infotext(figure.text)
+    masks = found.fields.get(MASKS, "") if found else ""
+    data = f' data-masks="{escape(masks)}"' if masks else ""  # for the canvas
     return (
-        f'<figure><img src="{source}" alt="{caption}"><figcaption>{caption} '
+        f'<figure{data}><img src="{source}" alt="{caption}"><figcaption>{caption} '
         f'<a href="{source}" download="{escape(figure.name)}" aria-label="Save {caption}">save</a>'
         "</figcaption></figure>"
     )

@@ -12,9 +12,8 @@ from typing import Any
 from ..errors import CLoRAError, cut
 from ..hosts.diffusers.sampling import MAX_SIDE
 from ..settings import SETTINGS
-from ..settings.infotext import PREFIX, field_name, read_infotext, read_setting
+from ..settings.infotext import CORRECTIONS, MASKS, PREFIX, field_name, read_infotext, read_setting
 
-CORRECTIONS = f"{PREFIX} corrections"
 _NUMBERS = {"Steps": ("steps", 1, 100), "CFG scale": ("guidance", 1, 20), "Seed": ("seed", 0, 2**53)}
 """Numeric fields: the control's name and its range."""
 MAX_NAMED = 40
@@ -71,7 +70,7 @@ def _settings_into(values: dict[str, Any], fields: Mapping[str, str]) -> list[st
             values[setting.name] = read_setting(setting, fields)
         except CLoRAError:
             wrong.append(field_name(setting))
-    known = {PREFIX, CORRECTIONS, *map(field_name, SETTINGS)}
+    known = {PREFIX, CORRECTIONS, MASKS, *map(field_name, SETTINGS)}
     return [*wrong, *(name for name in fields if name.startswith(f"{PREFIX} ") and name not in known)]
 
 

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 def assets() -> tuple[str, str]:
     """The scripts for the page's head, and its style sheet: the extension's files and the page's own."""
     try:
-        scripts = [HERE / "page.js", ROOT / "javascript" / "clora.js"]
+        scripts = [HERE / "page.js", *sorted((ROOT / "javascript").glob("*.js"))]
         head = "".join(f"<script>{path.read_text('utf-8')}</script>" for path in scripts)
         return head, "".join(path.read_text("utf-8") for path in (ROOT / "style.css", HERE / "page.css"))
     except OSError as error:

@@ -12,6 +12,7 @@ from .composition import Composition, Concept, Variant, WordsOverride
 from .diagnostics import (
     AND,
     foreign_syntax,
+    hidden_note,
     ignored_parts,
     left_note,
     left_out_warning,
@@ -20,7 +21,7 @@ from .diagnostics import (
 )
 from .evidence import Evidence, EvidenceSource
 from .own_words import OwnWords, own_words, readable_by_host, said_by
-from .region import Region
+from .region import Region, in_front
 from .render import Edit, Rendered, render
 from .roles import trigger_items
 from .subjects import Subject
@@ -72,7 +73,17 @@ def compose(
         _refuse_long(base.text)
         texts = _texts_of(known)
         composition = reader.compose(found.groups, triggers_at_words(base, reader.tags, found.groups, texts))
-    return replace(composition, warnings=(*composition.warnings, *unused_corrections(rows, found.tags)))
+    warnings = (*composition.warnings, *unused_corrections(rows, found.tags))
+    return _arranged(replace(composition, warnings=warnings))
+
+
+def _arranged(composition: Composition) -> Composition:
+    """The composition with painted regions cut where those of later concepts are in front of them."""
+    before = [one.region for one in composition.concepts]
+    pairs = list(zip(composition.concepts, in_front(before), strict=True))
+    hidden = [hidden_note(one.quoted) for one, region in pairs if one.region and region is None]
+    concepts = tuple(replace(one, region=region) for one, region in pairs)
+    return replace(composition, concepts=concepts, warnings=(*composition.warnings, *hidden))
 
 
 class _Reader:

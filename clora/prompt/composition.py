@@ -14,7 +14,8 @@ from .text import Span
 class WordsOverride:
     """The panel's row for one LoRA. What its tag says comes first.
 
-    All values are written as in the tag, except `painted`, a region that no tag can describe.
+    All values are written as in the tag, except `painted`, a region that no tag can describe. `nothing_painted` is
+    true if it was given without anything painted, which is ignored with a note.
     """
 
     words: str | None = None
@@ -23,6 +24,7 @@ class WordsOverride:
     place: str | None = None
     painted: Painted | None = None
     say: str | None = None
+    nothing_painted: bool = False
 
 
 @dataclass(frozen=True)

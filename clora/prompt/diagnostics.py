@@ -105,7 +105,19 @@ def _block_weights_hint(tags: Sequence[LoraTag]) -> str:
 
 
 def unused_corrections(rows: Mapping[str, WordsOverride], tags: Sequence[LoraTag]) -> tuple[str, ...]:
-    """A warning about corrections of LoRAs that have no tag in the prompt."""
+    """Warnings about corrections of LoRAs that have no tag in the prompt, and about painted places that are empty."""
     named = {tag.name for tag in tags}
     rest = ", ".join(f'"{name}"' for name, row in rows.items() if name not in named and row != WordsOverride())
-    return (f"The corrections for {rest} are ignored: the prompt has no LoRA tag of that name.",) if rest else ()
+    empty = ", ".join(f'"{name}"' for name, row in rows.items() if name in named and row.nothing_painted)
+    return (
+        *((f"The corrections for {rest} are ignored: the prompt has no LoRA tag of that name.",) if rest else ()),
+        *((f"Nothing is painted in the place of {empty}, so it is ignored.",) if empty else ()),
+    )
+
+
+def hidden_note(quoted: str) -> str:
+    """The note about a concept whose painted place is covered by those of later ones."""
+    return (
+        f"The painted place of {quoted} is ignored, because later subjects are painted over all of it: paint it beside "
+        "them, or put its tag after theirs."
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import CLoRAError
+from .painted_text import MAX_CELLS, painted_text
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class Box:
         """As `parse_region` reads it."""
         named = next((name for name, box in NAMED.items() if box == self), None)
         return named or " ".join(f"{100 * part:g}" for part in (self.left, self.top, self.width, self.height))
+
+    @property
+    def typed(self) -> str:
+        """As a correction writes it."""
+        return self.text
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +76,28 @@ class Painted:
         """For tables; no tag can say it."""
         return "painted"
 
+    @property
+    def typed(self) -> str:
+        """As a correction writes it, with at most `MAX_CELLS` on a side."""
+        return painted_text(self.cells().mask)
+
+    def cells(self) -> Painted:
+        """The mask of 0 and 1 that its text can write; itself if it is one."""
+        height, width = self.mask.shape
+        scale = min(1.0, MAX_CELLS / max(height, width))
+        grid = self.grid(max(1, round(height * scale)), max(1, round(width * scale)))
+        return self if torch.equal(grid, self.mask) else Painted(grid)
+
+    def without(self, others: Sequence[Painted]) -> Painted | None:
+        """What is left of it where none of `others` is painted, None for nothing; itself if they do not meet."""
+        masks = [one.mask for one in (self, *others)]
+        size = (max(mask.shape[0] for mask in masks), max(mask.shape[1] for mask in masks))
+        own, *rest = (F.interpolate(mask[None, None], size, mode="nearest")[0, 0] for mask in masks)
+        left = own * (torch.stack(rest).amax(dim=0) < 0.5)
+        if torch.equal(left, own):
+            return self
+        return Painted(left) if bool(left.any()) else None
+
 
 Region = Box | Painted
 
@@ -91,7 +121,8 @@ def _inside(start: float, size: float, cells: int) -> Tensor:
 def parse_region(text: str, where: str) -> Box:
     """A box from a name, or from x y width height in percent. `where` says for the message where the text was written.
 
-    Raises: CLoRAError for anything else, and for a box that is empty or extends beyond the image.
+    A box that extends beyond the image is cut. Raises: CLoRAError for anything else, and for a box that is empty or
+    outside the image.
     """
     if text.strip().lower() in NAMED:
         return NAMED[text.strip().lower()]
@@ -102,10 +133,34 @@ def parse_region(text: str, where: str) -> Box:
         raise CLoRAError(
             f'Unknown place "{text}" in {where}: write {", ".join(NAMED)}, or four percentages: x y width height.'
         ) from None
-    slack = 1e-9
-    if not (width > 0 and height > 0 and x >= 0 and y >= 0 and x + width <= 1 + slack and y + height <= 1 + slack):
+    (x, width), (y, height) = _inside_image(x, width), _inside_image(y, height)
+    if not (width > 0 and height > 0):
         raise CLoRAError(
-            f'The place "{text}" in {where} is empty or extends beyond the image: x and y are its top left corner, and '
-            "x + width and y + height must be at most 100."
+            f'The place "{text}" in {where} is empty or outside the image: x and y are its top left corner in percent, '
+            "then follow its width and height."
         )
     return Box(x, y, width, height)
+
+
+def _inside_image(start: float, size: float) -> tuple[float, float]:
+    """Start and size of the part of a side that is inside the image, (0, 0) if there is none."""
+    if not (math.isfinite(start) and math.isfinite(size)):
+        return 0.0, 0.0
+    if start < 0:
+        start, size = 0.0, start + size
+    slack = 1e-9
+    return start, size if start + size <= 1 + slack else 1 - start
+
+
+def in_front(regions: Sequence[Region | None]) -> tuple[Region | None, ...]:
+    """The regions with each painted one cut where a later one is painted, so that the later subject is in front.
+
+    None for a region of which nothing is left. Boxes may overlap: they say roughly where a subject belongs.
+    """
+    result = list(regions)
+    for number, own in enumerate(regions):
+        # One region of two concepts, from two tags of one LoRA, is shared.
+        later = [one for one in regions[number + 1 :] if isinstance(one, Painted) and one is not own]
+        if isinstance(own, Painted) and later:
+            result[number] = own.without(later)
+    return tuple(result)

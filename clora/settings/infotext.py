@@ -11,6 +11,10 @@ from typing import Any
 from . import SETTINGS, Setting, Settings
 
 PREFIX = "CLoRA"
+CORRECTIONS = f"{PREFIX} corrections"
+"""The field with the user's corrections, one line for each LoRA."""
+MASKS = f"{PREFIX} masks"
+"""The field of a picture of masks with the masks, as corrections that set them as places."""
 NEGATIVE = "Negative prompt:"
 _FIELD = re.compile(r'\s*(\w[\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 

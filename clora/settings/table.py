@@ -174,9 +174,9 @@ class Settings:
         webui_only=True,
     )
     preview_masks: bool = setting(
-        False,
+        True,
         "Masks in preview",
-        "Show the masks in the WebUI's live preview, whenever it is refreshed.",
+        "Show the masks in the WebUI's live preview, in at most 3 % of the time.",
         webui_only=True,
     )
 

@@ -8,6 +8,7 @@ import html
 from collections.abc import Sequence
 
 from ..pictures import concept_color
+from .canvas import subjects_attribute
 from .messages import notes_html, problem_html
 from .report_data import COLUMNS, Report, ReportChoice, ReportRow
 
@@ -44,8 +45,8 @@ def table_html(rows: Sequence[ReportRow], choices: Sequence[ReportChoice] = (), 
     table = f'<table class="clora-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     sideways = '<p class="clora-sideways">Scroll the table sideways to see all columns.</p>'
     scroll = f'{sideways}<div class="clora-scroll">{table}</div>'
-    read = html.escape(corrections, quote=True)
-    return f'<div class="clora-wide" data-corrections="{read}">{scroll}</div>{_choices_html(choices)}'
+    read = f'data-corrections="{html.escape(corrections, quote=True)}" {subjects_attribute(rows)}'
+    return f'<div class="clora-wide" {read}>{scroll}</div>{_choices_html(choices)}'
 
 
 def _row_html(row: ReportRow) -> str:
@@ -86,10 +87,10 @@ def _text_cell(row: ReportRow, key: str) -> str:
         return html.escape(value)
     if key in row.fixed:
         return f'<span title="Set in the tag.">{html.escape(value)}</span>'
-    shown = html.escape(row.typed_words if key == "words" else value, quote=True)
+    shown = row.typed_words if key == "words" else row.shown_place if key == "place" else value
     # Also as the title, because the cell is narrow.
     hint = {"place": f' placeholder="{_ANYWHERE}" title="{_PLACES}"', "say": f' title="{_SAID}"'}.get(key, "")
-    cell = f'<input type="text" value="{shown}"{hint} {_attributes(row, key)}>'
+    cell = f'<input type="text" value="{html.escape(shown, quote=True)}"{hint} {_attributes(row, key)}>'
     return cell + _offer_button(row) if key == "trigger" and row.offered else cell
 
 

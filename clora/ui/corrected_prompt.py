@@ -63,5 +63,9 @@ def move_into_prompt(
     """
     present = {tag.name for tag in parse_tags(prompt)}
     rest = {name: row for name, row in corrections.items() if name not in present}
-    rest |= {name: WordsOverride(painted=row.painted) for name, row in corrections.items() if row.painted}
-    return corrected_prompt(prompt, corrections), rest
+    return corrected_prompt(prompt, corrections), {**rest, **painted_only(corrections)}
+
+
+def painted_only(corrections: Mapping[str, WordsOverride]) -> dict[str, WordsOverride]:
+    """The corrections that no tag can hold: painted regions."""
+    return {name: WordsOverride(painted=row.painted) for name, row in corrections.items() if row.painted}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from ..errors import CLoRAError, cut, printable, shown
 from ..prompt import WordsOverride
+from ..prompt.region import Painted
+from ..settings.infotext import MASKS, quote
 from .painted_region import is_painted, read_painted
 
 CORRECTION_FIELDS = ("words", "trigger", "role", "place", "say")
@@ -17,7 +21,8 @@ CORRECTION_FIELDS = ("words", "trigger", "role", "place", "say")
 def read_corrections(given: Any) -> dict[str, WordsOverride]:
     """Corrections from JSON ({"name": {"words": ...}}) or from lines `name: words=cat, trigger=sks, role=style`.
 
-    In JSON, `place` may be a painted region as a data URL. Raises: CLoRAError if they cannot be read.
+    `place` may be a painted region: its run-length text, or in JSON an image as a data URL.
+    Raises: CLoRAError if they cannot be read.
     """
     if isinstance(given, str):
         text = printable(given).strip()
@@ -84,7 +89,7 @@ def _correction(name: str, given: Any) -> WordsOverride:
     values = {str(key): " ".join(printable(value).splitlines()) for key, value in given.items() if value}
     if is_painted(values.get("place", "")):
         painted = read_painted(values.pop("place"), name)
-        return replace(_override(values), painted=painted)
+        return replace(_override(values), painted=painted, nothing_painted=painted is None)
     return _override(values)
 
 
@@ -94,13 +99,27 @@ def _override(values: Mapping[str, str]) -> WordsOverride:
 
 
 def write_corrections(corrections: Mapping[str, WordsOverride]) -> str:
-    """Corrections as lines that `read_corrections` reads back. Painted regions are left out."""
+    """Corrections as lines that `read_corrections` reads back."""
     lines = []
     for name, one in corrections.items():
-        parts = [f"{key}={getattr(one, key)}" for key in CORRECTION_FIELDS if getattr(one, key)]
+        values = {key: getattr(one, key) for key in CORRECTION_FIELDS}
+        if one.painted is not None:
+            values["place"] = one.painted.typed
+        parts = [f"{key}={value}" for key, value in values.items() if value]
         if parts:
             lines.append(f"{name}: {', '.join(parts)}")
     return "\n".join(lines)
+
+
+def masks_field(loras: Sequence[str], masks: Tensor) -> str:
+    """The masks (V, h, w), the base first, as ", CLoRA masks: ..." for the end of an infotext; "" if all are empty.
+
+    Its lines are corrections that make each mask the place of its concept's LoRA in `loras`; the canvas can start from
+    them.
+    """
+    named = zip(loras, masks[1:], strict=True)
+    rows = {name: WordsOverride(painted=Painted((mask > 0).float().cpu())) for name, mask in named if bool(mask.any())}
+    return f", {MASKS}: {quote(write_corrections(rows))}" if rows else ""
 
 
 def with_changed_cell(change: str, corrections: str) -> str:
@@ -118,6 +137,9 @@ def with_changed_cell(change: str, corrections: str) -> str:
         raise CLoRAError(f"The cell {shown(key)} cannot be edited.")
     known: Mapping[str, WordsOverride] = read_corrections(corrections)
     changes: dict[str, Any] = {key: value or None}
+    if key == "place":
+        region = _correction(name, {"place": value})
+        changes = {"place": region.place, "painted": region.painted}
     if key == "words" and value:  # a subject's words make the LoRA a concept
         changes["role"] = None
     return write_corrections({**known, name: replace(known.get(name, WordsOverride()), **changes)})

@@ -10,7 +10,8 @@ import gradio as gr
 
 from ..errors import CLoRAError, printable
 from ..settings import SETTINGS, Setting
-from ..settings.infotext import PREFIX, read_setting
+from ..settings.infotext import CORRECTIONS, PREFIX, read_setting
+from .canvas import canvas_html
 from .concept_table import EMPTY_TABLE
 from .controls import IMMEDIATE, build_controls, control_value
 from .corrected_prompt import move_into_prompt
@@ -103,6 +104,7 @@ def _create(tab: str, accordion: Callable[..., Any], presets: PresetSource) -> _
         cost = gr.HTML("", elem_id=f"{tab}_clora_cost", elem_classes=["clora-message"])
         message = gr.HTML("", elem_id=f"{tab}_clora_message", elem_classes=["clora-message"])
         table = gr.HTML(EMPTY_TABLE, elem_id=f"{tab}_clora_table")
+        gr.HTML(canvas_html(tab), elem_id=f"{tab}_clora_canvas")
         write = gr.Button("Write the table into the prompt", elem_id=f"{tab}_clora_write", size="sm")
         corrections = gr.Textbox(
             "", label="Corrections", lines=2, elem_id=f"{tab}_clora_corrections",
@@ -177,8 +179,7 @@ def _infotext_fields(enabled: Any, components: Mapping[str, Any], corrections: A
 
     fields: list[tuple[Any, Any]] = [(enabled, lambda infotext: infotext.get(PREFIX) == "on")]
     fields += [(components[setting.name], reader(setting)) for setting in SETTINGS]
-    lines = f"{PREFIX} corrections"
-    fields.append((corrections, lambda infotext: infotext.get(lines, "") if PREFIX in infotext else None))
+    fields.append((corrections, lambda infotext: infotext.get(CORRECTIONS, "") if PREFIX in infotext else None))
     return fields
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ..lora.user_metadata import LoraNotes
 from ..prompt import PromptTokens, ResolvedText
 from ..prompt.evidence import EvidenceSource
+from .painted_region import PAINTED, is_painted
 
 COLUMNS = ("LoRA", "Weight", "Role", "Subject words", "Trigger words", "Own words", "Place", "Tokens")
 Layout = Callable[[ResolvedText], PromptTokens]
@@ -60,6 +61,11 @@ class ReportRow:
     def typed_words(self) -> str:
         """The subject words as a correction takes them: "cat#2" for the second cat."""
         return re.sub(r" \((\d+)\.\)$", r"#\1", self.words)
+
+    @property
+    def shown_place(self) -> str:
+        """The place for tables, where a painted one has no room."""
+        return PAINTED if is_painted(self.place) else self.place
 
 
 @dataclass(frozen=True)

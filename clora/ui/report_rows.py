@@ -72,7 +72,7 @@ class ReportRows:
             tag.name, tag.te, tag.unet, role, words if tag.role.value == "concept" else reading.words,
             ", ".join(concept.triggers) if concept and not tag.role_words else tag.trigger or "",
             tokens[reading.concept] if reading.concept is not None and tokens else (),
-            tag.region.text if tag.region else "", fixed=self._fixed.get(tag.name, ()),
+            tag.region.typed if tag.region else "", fixed=self._fixed.get(tag.name, ()),
             corrected=_corrected(given), why=reading.problem or reading.why, problem=reading.problem,
             wrong=reading.wrong,
             concept=reading.concept, by_block=bool(tag.blocks), say=tag.say or "", without_lora=tag.without_lora,
@@ -119,7 +119,7 @@ def with_uncertain(prompt: str, text: str, rows: Sequence[ReportRow]) -> tuple[R
 
 def _uncertain_row(tag: LoraTag) -> ReportRow:
     role = tag.role.value + (tag.role_words or "")
-    place = tag.region.text if tag.region else ""
+    place = tag.region.typed if tag.region else ""
     return ReportRow(
         tag.name, tag.te, tag.unet, role, tag.words or "", tag.trigger or "", (), place,
         fixed=_fixed_fields(tag), why=IN_ALTERNATIVE, by_block=bool(tag.blocks), say=tag.say or "",

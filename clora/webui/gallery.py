@@ -11,6 +11,7 @@ from ..engine.record import NO_LOSS
 from ..hosts.selectable import save_beside, saves_pictures
 from ..pictures import loss_curve, map_strip, side_by_side
 from ..settings import Settings
+from ..ui.corrections import masks_field
 from .job import Generation, Shown
 
 
@@ -48,15 +49,19 @@ def _extras(processed: Any, generation: Generation, baseline: Sequence[Any]) -> 
             continue
         text = processed.infotexts[min(first + number, len(processed.infotexts) - 1)]
         plain = baseline[number] if number < len(baseline) else None
-        for extra in _of_picture(processed.images[first + number], shown, settings, plain):
+        overlay = shown.over(processed.images[first + number])
+        if settings.show_masks and overlay is not None:
+            assert shown.masks is not None
+            yield number, overlay, text + masks_field(shown.loras, shown.masks)
+        for extra in _of_picture(processed.images[first + number], shown, settings, plain, overlay):
             yield number, extra, text
 
 
-def _of_picture(picture: Any, shown: Shown, settings: Settings, plain: Any | None) -> list[Image.Image]:
+def _of_picture(
+    picture: Any, shown: Shown, settings: Settings, plain: Any | None, overlay: Any | None
+) -> list[Image.Image]:  # fmt: skip
+    """The pictures besides the masks."""
     pictures = []
-    overlay = shown.over(picture)
-    if settings.show_masks and overlay is not None:
-        pictures.append(overlay)
     if plain is not None:
         columns = [("without CLoRA", plain), ("CLoRA" if overlay else settings.method, picture)]
         pictures.append(side_by_side([*columns, *([("where each LoRA drew", overlay)] if overlay else [])]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +14,7 @@ from ..engine.record import ConceptMaps, Curve
 from ..fusion import strategy_class
 from ..hosts import host_api
 from ..hosts.model_factory import loaded_model
-from ..hosts.preview import draw_over
+from ..hosts.preview import PreviewOverlay
 from ..hosts.protocol import WebUIModel
 from ..hosts.text_encoding import WebUITextEncoder
 from ..lora.library import LoraLibrary
@@ -38,8 +39,8 @@ ONLY_FIRST_PASS = (
 class Shown:
     """What there is to show for one picture: final masks (V, h, w), attention maps, losses, and the concepts' names.
 
-    `refined` are the numbers of the updates that were refine steps; `localized` (V, h, w) is where subjects with a
-    region were localized.
+    `refined` are the numbers of the updates that were refine steps; `loras` has the first LoRA of each concept;
+    `localized` (V, h, w) is where subjects with a region were localized.
     """
 
     masks: Tensor | None
@@ -48,6 +49,7 @@ class Shown:
     variants: tuple[str, ...]
     losses: tuple[float, ...]
     refined: tuple[int, ...]
+    loras: tuple[str, ...] = ()
     regions: tuple[Region | None, ...] = ()
     localized: Tensor | None = None
 
@@ -169,7 +171,8 @@ class Generation:
         model.check(settings)
         conditioning = self._condition(p, model, latent, settings, hires=hires, plain=plain)
         self.notes.extend(conditioning.warnings)
-        preview = self._preview if settings.preview_masks and masked and self.prompts.composed[0] else None
+        shows = settings.preview_masks and masked and self.prompts.composed[0]
+        preview = partial(self._preview, PreviewOverlay()) if shows else None
         self._pass = SamplingPass(
             model, conditioning, settings, p.sampler.model_wrap_cfg, masks=masks, watch=self._watch, preview=preview,
             failed=self.release, guidance_scale=float(p.cfg_scale),
@@ -190,13 +193,13 @@ class Generation:
             self._library, settings, host_api.prompt_steps(p, hires), prompts.left,
         )  # fmt: skip
 
-    def _preview(self, outcome: Outcome) -> None:
+    def _preview(self, overlay: PreviewOverlay, outcome: Outcome) -> None:
         """Draw the masks of the batch's first picture over the host's live preview."""
         if outcome.masks and outcome.masks[0] is not None:
             localized = outcome.localized or (self.first_pass.localized if self.first_pass else ())
             # Made only if the host previews this evaluation: masks are copied from the GPU.
             first = self.prompts.compositions[0]
-            draw_over(lambda image: _shown(replace(outcome, localized=localized), 0, first).over(image))
+            overlay.draw(lambda image: _shown(replace(outcome, localized=localized), 0, first).over(image))
 
     @staticmethod
     def _watch(text: str) -> None:
@@ -249,7 +252,7 @@ def _shown(outcome: Outcome, image: int, composition: Composition) -> Shown:
     return Shown(
         None if masks is None else masks.float().cpu(), record.strip(image) if record else [],
         tuple(concept.label for concept in composition.concepts), composition.variant_names,
-        tuple(curve.losses), tuple(curve.refined),
+        tuple(curve.losses), tuple(curve.refined), tuple(concept.loras[0].name for concept in composition.concepts),
         tuple(concept.region for concept in composition.concepts),
         None if localized is None else localized.float().cpu(),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from ..hosts import host_api
 from ..hosts.baseline_render import BASELINE, baseline_images
 from ..hosts.selectable import saves_pictures, script_at_work
 from ..settings import Settings
-from ..settings.infotext import PREFIX, infotext_fields
+from ..settings.infotext import CORRECTIONS, PREFIX, infotext_fields
 from ..ui import panel
 from ..ui.corrections import write_corrections
 from ..ui.preset_bar import PresetSource
@@ -202,7 +202,7 @@ def _request(p: Any, args: tuple[Any, ...]) -> tuple[Request | None, list[str]]:
 def _infotext(request: Request) -> dict[str, str]:
     fields = infotext_fields(request.settings)
     corrections = write_corrections(request.corrections)
-    return {**fields, f"{PREFIX} corrections": corrections} if corrections else fields
+    return {**fields, CORRECTIONS: corrections} if corrections else fields
 
 
 def _show_notes(p: Any, generation: Generation) -> None:

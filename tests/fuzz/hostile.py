@@ -139,7 +139,8 @@ def corrections(rng: random.Random) -> Any:
     keys = ("words", "trigger", "role", "place", "nonsense")
     table = {
         rng.choice(names): {
-            rng.choice(keys): rng.choice((text(rng, 3), rng.choice(_PLACES), image_url(rng))) for _ in "ab"
+            rng.choice(keys): rng.choice((text(rng, 3), rng.choice(_PLACES), image_url(rng), painted(rng)))
+            for _ in "ab"
         }
         for _ in range(rng.randrange(3))
     }
@@ -161,6 +162,13 @@ def image_url(rng: random.Random) -> str:
     )
     data = base64.b64encode(rng.choice(starts) + rng.randbytes(rng.randrange(60))).decode()
     return f"data:image/{rng.choice(('png', 'jpeg', 'svg+xml'))};base64,{data[: rng.randrange(len(data) + 1)]}"
+
+
+def painted(rng: random.Random) -> str:
+    """The text of a painted mask, most often damaged."""
+    size = f"{rng.choice((0, 1, 6, 256, 999))}x{rng.choice((1, 4, 256))}"
+    digits = rng.choice(("4A", "HDDAF", "", "".join(rng.choices("ABCZaz09-_!é", k=rng.randrange(40)))))
+    return " ".join(("painted", size, digits))[rng.randrange(3) :]
 
 
 def infotext(rng: random.Random) -> str:

@@ -185,6 +185,21 @@ class Tab:
         self.driver.save_screenshot(str(path))
 
 
+def _draw_on_canvas(tab: Tab) -> Any:
+    """The canvas's part of the page, with a box, a painted place and the last picture underneath."""
+    from tests.ui.canvas_browser import Canvas
+
+    canvas = Canvas(tab)
+    tab.click(".clora-canvas-last input")
+    canvas.drag((0.04, 0.3), (0.3, 0.6), (0.44, 0.96))
+    canvas.choose("moonball")
+    canvas.take("paint")
+    canvas.drag((0.66, 0.55), (0.8, 0.55), (0.72, 0.7), (0.66, 0.55))
+    tab.wait(lambda: "painted" in tab.text(".clora-canvas-place"), "the painted place")
+    time.sleep(4)  # until the table has it
+    return tab.all(".clora-canvas")[0].rect
+
+
 _TABLE = """
 const parts = [".clora-wide", ".clora-choices"].map((one) => document.querySelector(one));
 const [table, words] = parts.map((one) => one.getBoundingClientRect());
@@ -193,7 +208,7 @@ return [table.left, table.top + scrollY, table.right, words.bottom + scrollY].ma
 
 
 def main() -> None:
-    """Write the picture of the page with the README's prompt, and beside it that of the table (panel.png)."""
+    """Write the picture of the page with the README's prompt, beside it table and canvas (panel.png, canvas.png)."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "figures" / "page.png")
     parser.add_argument("--width", type=int, default=1280)
@@ -210,6 +225,14 @@ def main() -> None:
         tab.click(".clora-row[data-lora=moonball]")
         tab.screenshot(options.out)
         left, top, right, bottom = tab.run(_TABLE)
+        tab.resize(options.width, 1400)
+        place = _draw_on_canvas(tab)
+        tab.screenshot(options.out.with_name("canvas.png"))
+    with Image.open(options.out.with_name("canvas.png")) as whole:
+        x, y, width = round(place["x"]), round(place["y"]), min(700, round(place["width"]))
+        canvas = whole.convert("RGB").crop((x - 8, y - 8, x + width, y + round(place["height"])))
+    canvas.quantize(256, method=Image.Quantize.MEDIANCUT).save(options.out.with_name("canvas.png"), optimize=True)
+    print(options.out.with_name("canvas.png"))
     # Down to the table's end, in few colours: the documents' pictures are to be small.
     with Image.open(options.out) as whole:
         page = whole.convert("RGB")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from clora.cli.main import main
@@ -38,10 +41,13 @@ from clora.page.serve import assets
 from clora.page.session import Session, composition_of, lora_folders, path_of, read_prompt
 from clora.pictures import concept_color
 from clora.prompt import WordsOverride, analyze
+from clora.prompt.region import Box, Painted
 from clora.settings import Settings
 from clora.ui.corrected_prompt import corrected_prompt
+from clora.ui.corrections import read_corrections, write_corrections
 from tests.hosts.tiny import tiny_sd, write_lora
 from tests.page import page_browser
+from tests.ui.canvas_browser import Canvas
 
 PROMPT = "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on grass"
 EVIL = "<img src=x onerror=alert(1)>\"'"
@@ -329,6 +335,24 @@ def test_a_model_that_cannot_be_loaded_leaves_the_old_one(engine: Engine, tiny: 
     assert engine.layout(tiny.model) is not None
 
 
+def test_a_painted_place_is_drawn_and_in_the_settings(engine: Engine, tiny: Session) -> None:
+    mask = torch.zeros(8, 8)
+    mask[1:6, :3] = 1
+    row = WordsOverride(painted=Painted(mask))
+    lines = write_corrections({"cat": row})
+    painted = job(tiny, painted={"cat": row})
+    (first, merge), _ = drawn_of(engine, painted)
+    masks = first.composed.masks[0]
+    assert masks is not None
+    assert torch.equal(masks[1], row.painted.grid(*masks.shape[1:]))
+    for one in (first, merge):
+        settings = re.search(r"<pre>(.*)</pre>", result_of(painted, [one]), re.S)
+        assert settings is not None
+        pasted = read_pasted(unescape(settings[1]), None)
+        assert pasted is not None
+        assert pasted.values["corrections"] == lines
+
+
 def test_never_two_jobs_at_once(engine: Engine, tiny: Session) -> None:
     first = engine.draw(job(tiny), threading.Event())
     next(first)
@@ -389,7 +413,9 @@ def test_without_gradio_the_error_says_what_to_do(capsys: Any, monkeypatch: pyte
 
 def test_the_pages_files_are_there() -> None:
     head, css = assets()
-    assert head.count("<script>") == head.count("</script>") == 2
+    scripts = [*(page_browser.ROOT / "javascript").glob("*.js")]
+    assert head.count("<script>") == head.count("</script>") == 1 + len(scripts)
+    assert all(path.read_text("utf-8") in head for path in scripts)
     assert ".clora-table" in css
     assert ".clora-card" in css
 
@@ -637,6 +663,44 @@ def test_pasted_parameters_fill_the_controls(tab: page_browser.Tab) -> None:
     assert value(tab, "#clora_seed input") == "77"
     tab.run(paste, tab.all(PROMPT_BOX)[0], text)
     tab.wait(lambda: "Ignored: Sampler" in tab.text("#clora_taken"), "the note")
+
+
+def test_places_drawn_on_the_canvas_are_in_the_picture_and_pasted(tab: page_browser.Tab) -> None:
+    canvas = Canvas(tab)
+    hints = "return [...document.querySelectorAll('.clora-canvas-hint')].map((one) => one.offsetParent !== null)"
+    assert tab.run(hints) == [False, False, True, False]
+    canvas.drag((0.1, 0.1), (0.3, 0.4), (0.4, 0.9))
+    canvas.choose("moonball")
+    canvas.take("paint")
+    assert tab.run(hints) == [False, False, False, True]
+    canvas.drag((0.6, 0.3), (0.8, 0.5), (0.7, 0.8))
+    lines = "return document.querySelector('#txt2img_clora_corrections textarea').value"
+    tab.wait(lambda: "moonball: place=painted" in tab.run(lines), "both places")
+    drawn = tab.run(lines)
+    assert drawn.startswith("sunball: place=10 10 30 80\nmoonball: place=painted 128x128 ")
+    generate(tab)
+    settings = tab.text(".clora-settings pre")
+    assert "<lora:sunball:1:place=10 10 30 80>" in settings
+    assert drawn.partition("\n")[2] in settings
+    found = read_corrections(tab.run("return document.querySelector('[data-masks]').dataset.masks"))
+    painted = read_corrections(drawn)["moonball"].painted
+    for name, region in {"sunball": Box(0.1, 0.1, 0.3, 0.8), "moonball": painted}.items():
+        mask = found[name].painted
+        assert mask is not None
+        assert region is not None
+        assert torch.equal(mask.mask, region.grid(32, 32))
+    # The picture and its masks go underneath.
+    tab.click(".clora-canvas-last input")
+    opaque = "return document.querySelector('.clora-canvas canvas').getContext('2d').getImageData(9, 9, 1, 1).data[3]"
+    tab.wait(lambda: tab.run(opaque) == 255, "the picture")
+    # Pasted settings restore what was painted.
+    tab.type("#txt2img_clora_corrections textarea", "")
+    tab.wait(lambda: canvas.place().endswith("anywhere"), "no place")
+    paste = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))"
+    tab.run(paste, tab.all(PROMPT_BOX)[0], settings)
+    tab.wait(lambda: tab.run(lines) == drawn.partition("\n")[2], "the painted place")
+    canvas.choose("moonball")
+    tab.wait(lambda: canvas.place().endswith("painted"), "the painted place on the canvas")
 
 
 def test_generate_does_not_move_when_the_prompt_is_read(tab: page_browser.Tab) -> None:

@@ -28,6 +28,9 @@ SUBJECTS = [[(2,), (5,)]] * 3
         (" Right ", RIGHT),
         ("10 20 40 60", Box(0.1, 0.2, 0.4, 0.6)),
         ("0% 0% 100% 100%", Box(0, 0, 1, 1)),
+        # What lies outside the picture is cut.
+        ("50 0 60 50", Box(0.5, 0, 0.5, 0.5)),
+        ("-25 75 50 50", Box(0, 0.75, 0.25, 0.25)),
     ],
 )
 def test_places_are_read_and_written(text: str, box: Box) -> None:
@@ -37,7 +40,7 @@ def test_places_are_read_and_written(text: str, box: Box) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "behind", "1 2 3", "0 0 10 10 10", "0 0 0 50", "60 0 50 50", "-1 0 10 10", "nan 0 1 1"]
+    "text", ["", "behind", "1 2 3", "0 0 10 10 10", "0 0 0 50", "100 0 50 50", "-10 0 10 10", "nan 0 1 1", "0 0 inf 50"]
 )
 def test_what_is_no_place_is_a_sentence(text: str) -> None:
     with pytest.raises(CLoRAError, match="the tag"):
@@ -180,3 +183,48 @@ def test_the_same_painted_region_twice_on_one_subject_is_one_region() -> None:
     other = WordsOverride(painted=Painted(torch.ones(4, 4)))
     with pytest.raises(CLoRAError, match="different place= values"):
         analyze(prompt, overrides={"knight": painted(), "armor": other})
+
+
+def painted(rows: slice, size: int = 4) -> WordsOverride:
+    """All columns of some rows are painted."""
+    mask = torch.zeros(size, size)
+    mask[rows] = 1
+    return WordsOverride(painted=Painted(mask))
+
+
+TWO = "a <lora:cat:1> cat and a <lora:dog:1> dog"
+
+
+def test_where_two_are_painted_the_later_one_is_in_front() -> None:
+    rows = {"cat": painted(slice(0, 3)), "dog": painted(slice(1, 4))}
+    cat, dog = (one.region for one in analyze(TWO, overrides=rows).concepts)
+    assert cat == painted(slice(0, 1)).painted
+    assert dog is rows["dog"].painted
+    # Masks of two sizes, too.
+    found = analyze(TWO, overrides={**rows, "dog": painted(slice(2, 8), 8)}).concepts
+    assert found[0].region == painted(slice(0, 2), 8).painted
+
+
+def test_painted_places_that_do_not_meet_and_boxes_stay() -> None:
+    rows = {"cat": painted(slice(0, 2)), "dog": painted(slice(2, 4))}
+    assert [one.region for one in analyze(TWO, overrides=rows).concepts] == [row.painted for row in rows.values()]
+    boxed = {"cat": WordsOverride(place="left"), "dog": painted(slice(0, 4))}
+    assert [one.region for one in analyze(TWO, overrides=boxed).concepts] == [LEFT, boxed["dog"].painted]
+
+
+def test_two_tags_of_one_lora_share_its_painted_place() -> None:
+    row = painted(slice(0, 2))
+    found = analyze("a <lora:cat:1> black cat and a <lora:cat:1> gray cat", overrides={"cat": row})
+    assert [one.region for one in found.concepts] == [row.painted] * 2
+
+
+def test_a_painted_place_that_is_hidden_is_ignored_with_a_note() -> None:
+    found = analyze(TWO, overrides={"cat": painted(slice(1, 3)), "dog": painted(slice(0, 4))})
+    assert found.concepts[0].region is None
+    assert any('"cat" (cat) is ignored' in warning for warning in found.warnings)
+
+
+def test_a_painted_place_with_nothing_in_it_is_ignored_with_a_note() -> None:
+    found = analyze(TWO, overrides={"cat": WordsOverride(nothing_painted=True)})
+    assert found.concepts[0].region is None
+    assert 'Nothing is painted in the place of "cat", so it is ignored.' in found.warnings

@@ -47,6 +47,8 @@ def build(gr: Any, script: Any, tab: str) -> list[Any]:
         "prompt": gr.Textbox(elem_id=f"{tab}_prompt"),
         "neg_prompt": gr.Textbox(elem_id=f"{tab}_neg_prompt"),
         "steps": gr.Slider(1, 150, value=20, step=1, elem_id=f"{tab}_steps"),
+        "width": gr.Slider(64, 2048, value=512, step=8, interactive=True, elem_id=f"{tab}_width"),
+        "height": gr.Slider(64, 2048, value=512, step=8, interactive=True, elem_id=f"{tab}_height"),
         "generate": gr.Button("Generate", elem_id=f"{tab}_generate"),
     }
     for box in boxes.values():
@@ -241,11 +243,15 @@ def asking(config: dict[str, Any], by_id: dict[int, Any]) -> list[str]:
 
 
 class _Texts(HTMLParser):
-    """What of an HTML text a WebUI's translation replaces: text, titles, placeholders; no code, no option."""
+    """What of an HTML text a WebUI's translation replaces: text, titles, placeholders; no code, no option.
 
-    def __init__(self, text: str) -> None:
+    In the table, the texts of buttons and spans are names; with `no_names` they count.
+    """
+
+    def __init__(self, text: str, no_names: bool = False) -> None:
         super().__init__()
         self.found: set[str] = set()
+        self._names = () if no_names else ("td", "button", "span", "small")
         self._inside = [""]
         self.feed(text)
 
@@ -258,7 +264,7 @@ class _Texts(HTMLParser):
         self._inside.pop()
 
     def handle_data(self, data: str) -> None:
-        if self._inside[-1] not in ("code", "option", "td", "button", "span", "small") and data.strip():
+        if self._inside[-1] not in ("code", "option", *self._names) and data.strip():
             self.found.add(data.strip())
 
 
@@ -277,7 +283,7 @@ def page_texts(config: dict[str, Any], before: int, after: int) -> list[str]:
         if component["type"] == "button":
             found.add(props["value"])
         elif component["type"] == "html":
-            found |= _Texts(props["value"]).found
+            found |= _Texts(props["value"], no_names=props.get("elem_id", "").endswith("_clora_canvas")).found
     read = report(PROMPT.replace("dog:1", "dog:1:words=dog"), sources=Sources(notes_of=lambda name: LoraNotes("7")))
     found |= _Texts(table_html(read.rows, read.choices)).found
     return sorted(text for text in found if text)

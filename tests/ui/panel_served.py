@@ -39,8 +39,8 @@ def page_style() -> str:
 
 
 def page_script() -> str:
-    """The panel's script, to be run once the page is built."""
-    return SHIM + (ROOT / "javascript" / "clora.js").read_text("utf-8")
+    """The panel's scripts, to be run once the page is built."""
+    return SHIM + "".join(path.read_text("utf-8") for path in sorted((ROOT / "javascript").glob("*.js")))
 
 
 def serve(host: str, folder: Path, port: int) -> None:

@@ -98,8 +98,10 @@ def test_a_place_is_shown_as_it_is_written() -> None:
     assert [row.place for row in rows] == ["left", "10 20 40 60"]
     fixed = report("a <lora:one:1:place=left> cat and a <lora:two:1> dog").rows
     assert ("one", "place") not in Cells(table_html(fixed)).values
-    wrong = report("a <lora:one:1> cat and a <lora:two:1> dog", corrections=read_corrections("one: place=50 0 60 50"))
-    assert "beyond the image" in wrong.problem
+    wrong = report("a <lora:one:1> cat and a <lora:two:1> dog", corrections=read_corrections("one: place=0 0 0 50"))
+    assert "empty or outside the image" in wrong.problem
+    cut = report("a <lora:one:1> cat and a <lora:two:1> dog", corrections=read_corrections("one: place=50 0 60 50"))
+    assert cut.rows[0].place == "50 0 50 50"
 
 
 def notes_of(name: str) -> LoraNotes:

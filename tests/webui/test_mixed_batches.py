@@ -135,5 +135,5 @@ def test_masks_and_curves_belong_to_the_composed_picture(host: Host, batch_size:
 
 
 def test_the_preview_shows_no_masks_of_a_picture_without_any(host: Host) -> None:
-    assert host.draw([ONE, PROMPT], {**FEW, "preview_masks": True, "fuse_from": 0.0}).processed.images
+    assert host.draw([ONE, PROMPT], {**FEW, "fuse_from": 0.0}).processed.images
     assert host.shared.state.previews == []

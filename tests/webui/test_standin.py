@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from tests.webui.standin_host import FEW, KINDS, PROMPT, Host, near
@@ -324,7 +325,7 @@ def test_places_and_what_was_found_in_them_are_shown(host: Host, monkeypatch: py
 
     monkeypatch.setattr("clora.webui.job.masks_overlay", overlay)
     monkeypatch.setattr(host.shared.opts, "show_progress_every_n_steps", 1)
-    asked = {**FEW, "show_masks": True, "preview_masks": True, "corrections": {"cat": {"place": "left"}}}
+    asked = {**FEW, "show_masks": True, "corrections": {"cat": {"place": "left"}}}
     host.draw(clora=asked, enable_hr=hires)
     assert len(seen) > 2, "in the preview and in the gallery"
     for masks, labels, places, found in seen:
@@ -341,7 +342,13 @@ def test_a_painted_place_is_the_same_as_a_box(host: Host) -> None:
     painted = host.draw(clora={**FEW, "corrections": {"cat": {"place": data_url(left_half())}}})
     assert torch.equal(painted.latent, boxed.latent)
     assert not torch.equal(boxed.latent, host.draw(clora=FEW).latent)
-    assert "data:image" not in painted.processed.infotexts[0]
+    text = painted.processed.infotexts[0]
+    assert "data:image" not in text
+    lines = re.search(r"CLoRA corrections: \W*(cat: place=painted 64x32 [\w-]+)", text)
+    assert lines is not None, text
+    # What the infotext restores makes the same picture.
+    again = host.draw(clora={**FEW, "corrections": lines[1]})
+    assert torch.equal(again.latent, painted.latent)
 
 
 COMPARED = {
@@ -402,23 +409,48 @@ def test_the_live_preview_shows_the_masks(host: Host, monkeypatch: pytest.Monkey
 
     state = host.shared.state
     monkeypatch.setattr(host.shared.opts, "show_progress_every_n_steps", every)
+    monkeypatch.setattr("clora.hosts.preview.SHARE", float("inf"))
     early: dict[str, Any] = {**FEW, "fuse_from": 0.0}  # there are masks from the first step on
+    off = {"preview_masks": False}
     left: list[bool] = []
-    p = host.job(clora={**early, "preview_masks": True}, steps=6)
+    p = host.job(clora=early, steps=6)
     p.watch = lambda number, x: left.append(state.current_latent is not None)
     composed = host.run(p)
-    assert torch.equal(composed.latent, host.draw(clora=early, steps=6).latent)
+    assert torch.equal(composed.latent, host.draw(clora={**early, **off}, steps=6).latent)
     assert not any(left), "the host would draw its own preview over ours"
-    host.run(host.job(clora={**early, "preview_masks": True}, steps=6))
+    host.run(host.job(clora=early, steps=6))
     assert len(state.previews) == {1: 6, 3: 3}[every]  # the counted step lags: 0, 0, 1, 2, 3, 4
     colours = {colour for _, colour in state.previews[-1].getcolors(1 << 20)}
     assert {concept_color(0), concept_color(1)} & colours
-    host.draw(clora=FEW)
+    host.draw(clora={**FEW, **off})
     assert state.previews == []
     assert state.current_latent is not None
     monkeypatch.setattr(host.shared.opts, "live_previews_enable", False)
-    host.draw(clora={**early, "preview_masks": True})
+    host.draw(clora=early)
     assert state.previews == []
+
+
+def test_the_live_preview_takes_little_of_the_time(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preview takes a second, a step ten: of 15 steps, those are drawn over that leave 97 % for the rest."""
+    from clora.hosts import preview
+
+    clock = [0.0]
+
+    def decoded(latent: Any) -> Any:
+        clock[0] += 1.0
+        return Image.new("RGB", (64, 64))
+
+    def step(number: int, x: Any) -> None:
+        clock[0] += 10.0
+
+    monkeypatch.setattr(preview, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("modules.sd_samplers_common.sample_to_image", decoded)
+    p = host.job(clora={**FEW, "fuse_from": 0.0}, steps=15)
+    p.watch = step
+    host.run(p)
+    drawn = len(host.shared.state.previews)
+    assert 3 <= drawn <= 0.03 * clock[0]
+    assert host.shared.state.current_latent is not None, "the host's own previews go on"
 
 
 def test_a_preview_that_fails_does_not_end_the_job(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,10 +459,12 @@ def test_a_preview_that_fails_does_not_end_the_job(host: Host, monkeypatch: pyte
     def fail(latent: Any) -> Any:
         raise RuntimeError("no VAE")
 
+    wanted = host.first(composed=True)
     monkeypatch.setattr(sd_samplers_common, "sample_to_image", fail)
     host.shared.state.begin()
-    processed = host.processing.process_images(host.job(clora={**FEW, "preview_masks": True}))
-    assert torch.equal(processed.latents[0], host.first(composed=True))
+    processed = host.processing.process_images(host.job(clora=FEW))
+    assert len(host.errors.reports) == 1
+    assert torch.equal(processed.latents[0], wanted)
     host.errors.reports.clear()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image
@@ -30,10 +31,12 @@ def overlay_of(composed: Composed, image: int = 0, *, named: bool = True) -> Ima
     return masks_overlay(composed.images[image], masks, labels, regions, localized, 1.0 if named else 2.2)
 
 
-def parameters(composed: Composed, model: Path | None, image: int = 0) -> str:
-    """The run's parameters as the WebUI writes them; CLoRA's settings only if the image was composed."""
+def parameters(
+    composed: Composed, model: Path | None, image: int = 0, more: Mapping[str, str] | None = None
+) -> str:  # fmt: skip
+    """The run's parameters as the WebUI writes them; CLoRA's settings and `more` only if the image was composed."""
     s, composition = composed.sampling, composed.compositions[image]
-    settings = infotext_fields(composed.settings) if composition.composes else {}
+    settings = {**infotext_fields(composed.settings), **(more or {})} if composition.composes else {}
     fields = {
         "Steps": s.steps, "CFG scale": f"{s.guidance:g}", "Seed": composed.seeds[image],
         "Size": f"{s.width}x{s.height}", "Model": model.stem if model else "clora-world",
