@@ -49,7 +49,7 @@
         });
         element.querySelector("[data-do=undo]").disabled = !state.undo.length;
         element.querySelector("[data-do=clear]").disabled = !own || subject.fixed;
-        const text = subject ? `${subject.words} (${subject.lora}): ` : "", place = own ? shapes().write(own) : "";
+        const text = subject ? `${window.CLoRA.labelOf(subject)}: ` : "", place = own ? shapes().write(own) : "";
         const [name, anywhere, painted, box] = element.querySelectorAll(".clora-canvas-place > span");
         set(name, text);
         anywhere.hidden = !subject || Boolean(own);
@@ -71,7 +71,7 @@
         button.style.setProperty("--clora-colour", subject.colour);
         button.textContent = subject.words;
         name.textContent = subject.lora;
-        button.append(name);
+        if (!subject.without_lora) button.append(name);
         return button;
     }
 

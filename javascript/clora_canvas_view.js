@@ -38,9 +38,11 @@
         }
     }
 
+    const labelOf = ({words, lora, without_lora: plain}) => (plain ? words : `${words} (${lora})`);
+
     function label(context, subject, frame, width, height) {
         context.font = "600 13px system-ui, sans-serif";
-        const text = `${subject.words} (${subject.lora})`, most = Math.max(40, width - 8);
+        const text = labelOf(subject), most = Math.max(40, width - 8);
         const wide = Math.min(most, context.measureText(text).width + 10);
         const x = Math.min(Math.max(0, frame.x * width), width - wide);
         const y = Math.min(Math.max(0, frame.y * height), height - 20);
@@ -112,5 +114,5 @@
         outlined(context, "#fff", 1.5, round);
     }
 
-    window.CLoRA = Object.assign(window.CLoRA || {}, {drawCanvas: draw});
+    window.CLoRA = Object.assign(window.CLoRA || {}, {drawCanvas: draw, labelOf});
 })();

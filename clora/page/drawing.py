@@ -58,7 +58,7 @@ def _figures(job: Job, drawn: Drawn) -> list[Figure]:
     figures = [picture]
     overlay = overlay_of(composed)
     if settings.show_masks and overlay is not None:
-        names = [concept.loras[0].name for concept in composed.compositions[0].concepts]
+        names = [concept.corrected_as for concept in composed.compositions[0].concepts]
         masks = composed.masks[0]
         assert masks is not None
         text = picture.text + masks_field(names, masks)

@@ -46,6 +46,11 @@ class Concept:
     say: str = ""
 
     @property
+    def corrected_as(self) -> str:
+        """The name that corrections give it: its first LoRA, or its words without one."""
+        return self.loras[0].name if self.loras else self.words
+
+    @property
     def label(self) -> str:
         """Words and LoRA names, for labels on images: "sks ball (sunball)"."""
         return f"{self.words} ({self.names})" if self.loras else self.words

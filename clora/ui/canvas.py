@@ -62,7 +62,8 @@ def subjects_json(rows: Sequence[ReportRow]) -> str:
     names = [row.lora for row in concepts.values()]
     return json.dumps([
         {
-            "lora": row.lora, "words": row.words, "colour": "rgb({}, {}, {})".format(*concept_color(number)),
+            "lora": row.lora, "words": row.words, "without_lora": row.without_lora,
+            "colour": "rgb({}, {}, {})".format(*concept_color(number)),
             "place": "" if "place" in row.wrong else row.place,
             "fixed": "place" in row.fixed or names.count(row.lora) > 1,
         }

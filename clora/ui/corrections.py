@@ -111,13 +111,13 @@ def write_corrections(corrections: Mapping[str, WordsOverride]) -> str:
     return "\n".join(lines)
 
 
-def masks_field(loras: Sequence[str], masks: Tensor) -> str:
+def masks_field(names: Sequence[str], masks: Tensor) -> str:
     """The masks (V, h, w), the base first, as ", CLoRA masks: ..." for the end of an infotext; "" if all are empty.
 
-    Its lines are corrections that make each mask the place of its concept's LoRA in `loras`; the canvas can start from
-    them.
+    Its lines are corrections that make each mask the place of its concept, by its name in `names`; the canvas can start
+    from them.
     """
-    named = zip(loras, masks[1:], strict=True)
+    named = zip(names, masks[1:], strict=True)
     rows = {name: WordsOverride(painted=Painted((mask > 0).float().cpu())) for name, mask in named if bool(mask.any())}
     return f", {MASKS}: {quote(write_corrections(rows))}" if rows else ""
 

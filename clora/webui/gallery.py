@@ -52,7 +52,7 @@ def _extras(processed: Any, generation: Generation, baseline: Sequence[Any]) -> 
         overlay = shown.over(processed.images[first + number])
         if settings.show_masks and overlay is not None:
             assert shown.masks is not None
-            yield number, overlay, text + masks_field(shown.loras, shown.masks)
+            yield number, overlay, text + masks_field(shown.names, shown.masks)
         for extra in _of_picture(processed.images[first + number], shown, settings, plain, overlay):
             yield number, extra, text
 

@@ -39,7 +39,7 @@ ONLY_FIRST_PASS = (
 class Shown:
     """What there is to show for one picture: final masks (V, h, w), attention maps, losses, and the concepts' names.
 
-    `refined` are the numbers of the updates that were refine steps; `loras` has the first LoRA of each concept;
+    `refined` are the numbers of the updates that were refine steps, `names` the names that corrections give concepts;
     `localized` (V, h, w) is where subjects with a region were localized.
     """
 
@@ -49,7 +49,7 @@ class Shown:
     variants: tuple[str, ...]
     losses: tuple[float, ...]
     refined: tuple[int, ...]
-    loras: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     regions: tuple[Region | None, ...] = ()
     localized: Tensor | None = None
 
@@ -252,7 +252,7 @@ def _shown(outcome: Outcome, image: int, composition: Composition) -> Shown:
     return Shown(
         None if masks is None else masks.float().cpu(), record.strip(image) if record else [],
         tuple(concept.label for concept in composition.concepts), composition.variant_names,
-        tuple(curve.losses), tuple(curve.refined), tuple(concept.loras[0].name for concept in composition.concepts),
+        tuple(curve.losses), tuple(curve.refined), tuple(concept.corrected_as for concept in composition.concepts),
         tuple(concept.region for concept in composition.concepts),
         None if localized is None else localized.float().cpu(),
     )  # fmt: skip

@@ -353,6 +353,14 @@ def test_a_painted_place_is_drawn_and_in_the_settings(engine: Engine, tiny: Sess
         assert pasted.values["corrections"] == lines
 
 
+def test_masks_of_a_subject_without_a_lora_are_named_by_its_words(engine: Engine, tiny: Session) -> None:
+    wanted = job(tiny, "a <lora:cat:1:place=left> cat and a <clora:bird:place=right> bird")
+    drawn, _ = drawn_of(engine, wanted)
+    masks = re.search('data-masks="([^"]*)"', result_of(wanted, drawn))
+    assert masks is not None
+    assert list(read_corrections(unescape(masks[1]))) == ["cat", "bird"]
+
+
 def test_never_two_jobs_at_once(engine: Engine, tiny: Session) -> None:
     first = engine.draw(job(tiny), threading.Event())
     next(first)

@@ -10,6 +10,7 @@ import pytest
 from clora.errors import CLoRAError
 from clora.lora.user_metadata import LoraNotes
 from clora.prompt import WordsOverride
+from clora.ui.canvas import subjects_json
 from clora.ui.concept_table import message_html, table_html
 from clora.ui.corrected_prompt import move_into_prompt
 from clora.ui.corrections import read_corrections, with_changed_cell
@@ -247,3 +248,16 @@ def test_own_words_move_into_the_prompt(say: str) -> None:
     assert report(text).variants == report(prompt, corrections=rows).variants
     with pytest.raises(CLoRAError, match="not allowed in a tag"):
         move_into_prompt(prompt, {"one": WordsOverride(say="a: b")})
+
+
+def test_the_canvas_gets_each_subject_once() -> None:
+    prompt = "<lora:ann:1><lora:hat:1:place=left> girl, a <clora:bird> bird, <lora:cat:1> cat, <lora:inkstyle:1>"
+    subjects = json.loads(subjects_json(report(prompt, corrections=read_corrections("cat: place=0 0 0 9")).rows))
+    found = [tuple(one[name] for name in ("lora", "words", "place", "fixed", "without_lora")) for one in subjects]
+    assert found == [
+        ("hat", "girl", "left", True, False),  # of a subject's LoRAs the one with a place
+        ("bird", "bird", "", False, True),
+        ("cat", "cat", "", False, False),
+    ]
+    twice = report("a <lora:cat:1> black cat and a <lora:cat:1> gray cat").rows
+    assert [one["fixed"] for one in json.loads(subjects_json(twice))] == [True, True]
