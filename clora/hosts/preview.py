@@ -21,7 +21,7 @@ class PreviewOverlay:
     """
 
     def __init__(self) -> None:
-        self._begun, self._spent, self._last = time.monotonic(), 0.0, 0.0
+        self._begun, self._spent, self._last, self._failed = time.monotonic(), 0.0, 0.0, False
 
     def draw(self, over: Callable[[Any], Any]) -> None:
         """Show `over(picture)` of the batch's first latent as the live preview, as often as the host is set to.
@@ -34,7 +34,7 @@ class PreviewOverlay:
         every = host_api.option("show_progress_every_n_steps", 10)
         if latent is None or every <= 0 or not host_api.option("live_previews_enable", True):
             return
-        if self._spent + self._last > SHARE * (started - self._begun):
+        if self._failed or self._spent + self._last > SHARE * (started - self._begun):
             return
         shared.state.current_latent = None
         if shared.state.sampling_step % every:
@@ -42,6 +42,7 @@ class PreviewOverlay:
         try:
             picture = over(sd_samplers_common.sample_to_image(latent))
         except Exception:  # as with the host's own preview, a picture that cannot be decoded does not end the job
+            self._failed = True
             host_api.log_error("CLoRA's live preview failed")
             return
         finally:
