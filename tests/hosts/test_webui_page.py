@@ -148,7 +148,7 @@ def test_a_cell_of_the_table_is_a_correction(page: Page, prompt: str) -> None:
     page.write("#txt2img_prompt textarea", prompt)
     page.click("#txt2img_clora_refresh")
     cells = "#txt2img_clora_table tbody tr:last-child [data-key]"
-    page.wait(lambda: len(page.all(cells)) == 4, "the cells")
+    page.wait(lambda: len(page.all(cells)) == 5, "the cells")
     name, corrections = re.findall("<lora:([^:>]+)", prompt)[1], "#txt2img_clora_corrections textarea"
 
     def type_words(text: str) -> None:
