@@ -54,6 +54,6 @@ def unreachable(settings: Settings, plan: Schedule) -> tuple[str, ...]:
     later = f" or raise {end}" if settings.compose_until < 1.0 else ""
     if settings.updates and min(plan.update_before, plan.compose_until) == 0:
         warnings.append(f"No step is left to update the latent: raise {until}{later}, or use more steps.")
-    if plan.fuse_from >= plan.compose_until:
+    if plan.fuse_from >= plan.compose_until and not (plan.look_ahead and plan.compose_until):
         warnings.append(f"No step is left to fuse the LoRAs by masks: lower {begin}{later}.")
     return tuple(warnings)

@@ -31,7 +31,6 @@ from .batches import Batch, crops, stream
 from .common import add_bfloat16, mixed_precision, options, plain_attention
 from .latents import load_data
 from .model import CHANNELS, new_text_encoder, new_tokenizer, new_unet
-from .resume import take
 from .vae import load_vae
 
 # After so much of the training the words' vectors, a third of all parameters, stay as they are: it saves time on a CPU.
@@ -138,15 +137,11 @@ class Trainer:
         self.step, self.seconds = state["step"], state.get("seconds", 0.0)
 
     @torch.no_grad()
-    def start_from(self, path: Path) -> None:
-        """Take the weights of an exported model or of a file of `resume`, and no optimizer's state."""
-        if path.is_dir():
-            pipe = load(path, "cpu")
-            unet, text_encoder = pipe.unet, pipe.text_encoder
-        else:
-            unet, text_encoder = take(path, self.args.size)
-        self.unet.load_state_dict(unet.state_dict())
-        self.text_encoder.load_state_dict(text_encoder.state_dict())
+    def start_from(self, folder: Path) -> None:
+        """Take the weights of an exported model, and no optimizer's state."""
+        pipe = load(folder, "cpu")
+        self.unet.load_state_dict(pipe.unet.state_dict())
+        self.text_encoder.load_state_dict(pipe.text_encoder.state_dict())
         self.average = Average(self.parameters, self.args.decay)
 
     def export(self, folder: Path) -> None:
@@ -168,7 +163,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.0, help="end after this time instead")
     parser.add_argument("--crops", type=float, default=0.4, help="first share of the training: crops")
     parser.add_argument("--fall", type=float, default=0.5, help="last share of the training: the rate falls")
-    parser.add_argument("--warm", type=Path, help="folder of a model, or file of `resume`, to start from")
+    parser.add_argument("--warm", type=Path, help="folder of a model to start from")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, default=0, help="processes that make batches; 6 for a GPU")
     parser.add_argument("--lr", type=float, default=8e-3)

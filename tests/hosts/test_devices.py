@@ -28,6 +28,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "exact": {"fusion": "exact", "fuse_from": 0.0, "mask_grid": "latent", "mask_smooth": True, "refine_at": ()},
     "exact, overlapping": {"fusion": "exact", "fuse_from": 0.0, "refine_at": (), "mask_overlap": "average"},
     "few rows": {"rows_per_forward": 2, "refine_at": (), "update_cap": 0.1, "refine_tolerance": 0.1},
+    "look ahead": {"look_ahead": 0.4, "refine_updates": 1},
     "merge": {"method": "merge"},
     "switch": {"method": "switch"},
 }

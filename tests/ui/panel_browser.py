@@ -18,6 +18,7 @@ from tests.page.page_browser import ROOT, Tab, chromium, free_port, running
 from tests.ui.panel_served import STYLE, page_script, page_style
 
 HOSTS = {"3.41.2": "a1111", "4.40.0": "forge"}
+PROMPT = "a <lora:cat:1> black cat and a <lora:dog:1> dog on a red sofa"
 PROMPT_BOX = "#txt2img_prompt textarea"
 
 

@@ -49,6 +49,8 @@ JOBS: dict[str, dict[str, Any]] = {
     "DPM adaptive": {"sampler_name": "DPM adaptive"},
     "DDIM": {"sampler_name": "DDIM", "steps": 4},
     "hires": {"enable_hr": True, "hr_scale": 1.5},
+    "look ahead": {"clora": {**FEW, "look_ahead": 0.4}},
+    "look ahead, DDIM": {"clora": {**FEW, "look_ahead": 0.4}, "sampler_name": "DDIM", "steps": 4},
 }
 
 

@@ -149,7 +149,7 @@ def hinted(forge: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[f
             seen.append([float(hint) for hint in kwargs["control"]["middle"][0][:, 0, 3, 3]])
 
     patcher = forge.model.forge_objects_after_applying_lora.unet
-    monkeypatch.setattr(patcher, "controlnet", hints)
+    monkeypatch.setattr(patcher, "controlnet_linked_list", hints)
     handle = forge.model.unet_module.register_forward_pre_hook(note, with_kwargs=True)
     yield seen
     handle.remove()
@@ -168,6 +168,13 @@ def test_controlnets_hints_stay_with_their_halves_in_forge(forge: Host, hinted: 
     assert len(hinted) == 4
     for rows in hinted:
         assert rows == pytest.approx(halves * 3)
+
+
+def test_a_picture_with_forges_controlnet_is_drawn_without_look_ahead(forge: Host, hinted: list[list[float]]) -> None:
+    ahead, plain = (forge.draw(clora={**FEW, **more}) for more in ({"look_ahead": 0.4}, {}))
+    assert torch.equal(ahead.latent, plain.latent)
+    assert "Look ahead: off for this picture" in ahead.processed.comments
+    assert "Look ahead" not in plain.processed.comments
 
 
 @pytest.mark.parametrize("kind", ["forge", "reforge", "a1111"])

@@ -86,7 +86,7 @@ class UnetPatcher:
         self.extra_concat_condition = None
         self.extra_preserved_memory_during_sampling = 0
         self.load_device = devices.device
-        self.controlnet: Callable[[Tensor, list[int]], dict[str, list[Any]]] | None = None
+        self.controlnet_linked_list: Callable[[Tensor, list[int]], dict[str, list[Any]]] | None = None
 
     def clone(self) -> UnetPatcher:
         """With a deep copy of the options: bound methods in them are copied with their instances."""
@@ -95,7 +95,7 @@ class UnetPatcher:
         new.load_device = self.load_device
         new.extra_concat_condition = self.extra_concat_condition
         new.extra_preserved_memory_during_sampling = self.extra_preserved_memory_during_sampling
-        new.controlnet = self.controlnet
+        new.controlnet_linked_list = self.controlnet_linked_list
         return new
 
     def add_extra_preserved_memory_during_sampling(self, memory_in_bytes: int) -> None:
@@ -155,8 +155,8 @@ def sampling_function(
             "transformer_options": {**patcher.model_options["transformer_options"], "cond_or_uncond": marks},
         }
         given, timestep = torch.cat([x] * len(group)), torch.cat([sigma] * len(group))
-        if patcher.controlnet is not None:
-            c["control"] = patcher.controlnet(given, marks)
+        if patcher.controlnet_linked_list is not None:
+            c["control"] = patcher.controlnet_linked_list(given, marks)
         if "model_function_wrapper" in patcher.model_options:
             wrapper = patcher.model_options["model_function_wrapper"]
             asked = {"input": given, "timestep": timestep, "c": c, "cond_or_uncond": marks}
