@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 
 import torch
+from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor, nn
 from torch.nn import functional
 
 from research.shared.diffusion import load, new_scheduler, pipeline, save, silence_fine_attention
 from research.shared.muon import Muon
+from research.shared.recorder import Plain
 from research.shared.training import (
     Average,
     Noising,
@@ -28,7 +30,7 @@ from research.shared.training import (
 
 from . import grounding
 from .batches import Batch, crops, stream
-from .common import add_bfloat16, mixed_precision, options, plain_attention
+from .common import add_bfloat16, mixed_precision, options
 from .latents import load_data
 from .model import CHANNELS, new_text_encoder, new_tokenizer, new_unet
 from .vae import load_vae
@@ -52,7 +54,7 @@ class Loss(nn.Module):
         data = data.to(self.args.device)
         times = self.noising.times(len(data.latents)).to(self.args.device)
         noised, target = self.noising.pair(data.latents, times)
-        with mixed_precision(self.args.device, self.args.bf16), plain_attention(self.args.device):
+        with mixed_precision(self.args.device, self.args.bf16):
             context = self.text_encoder(data.ids).last_hidden_state
             out = self.unet(noised, times, context).sample
         self.off = grounding.loss(self.maps.take(), data.rows, data.positions, data.shapes)
@@ -78,13 +80,17 @@ class Trainer:
         for parameter in inner:
             del others[id(parameter)]
         adam = torch.optim.AdamW(others.values(), 0.0, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
-        self.optimizers = [Muon(inner, 0.0), adam]
+        self.optimizers = [Muon(inner, 0.0, args.bf16 or args.device != "cpu"), adam]
 
     def prepare(self) -> None:
-        """Leave out the self-attention of the finest level, in the averages as well."""
+        """Leave out the self-attention of the finest level, in the averages as well; make the rest fast."""
         for _ in range(2):
             silence_fine_attention(self.unet)
             self.average.swap()
+        if self.args.device == "cpu":
+            processors = self.unet.attn_processors
+            plain = {name: Plain() if isinstance(kept, AttnProcessor2_0) else kept for name, kept in processors.items()}
+            self.unet.set_attn_processor(plain)
         self.loss = Loss(self.unet, self.text_encoder, self.args)
 
     @property

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 def options(description: str) -> argparse.ArgumentParser:
@@ -29,13 +27,3 @@ def mixed_precision(device: str, bf16: bool = False) -> AbstractContextManager[N
     """bfloat16 for convolutions and linear layers on a GPU, on a CPU on demand only."""
     kind = torch.device(device).type
     return torch.autocast(kind, torch.bfloat16, enabled=bf16 or kind != "cpu")
-
-
-@contextmanager
-def plain_attention(device: str) -> Iterator[None]:
-    """On a CPU torch's fused attention takes a third of a step's time; plain products take half of that."""
-    if torch.device(device).type != "cpu":
-        yield
-        return
-    with sdpa_kernel(SDPBackend.MATH):
-        yield

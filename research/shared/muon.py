@@ -14,22 +14,24 @@ import torch
 from torch import Tensor, distributed, nn
 
 
-def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
+def orthogonal(matrices: Tensor, bf16: bool = False, steps: int = 5) -> Tensor:
     """Nearly the nearest orthogonal matrices to a stack (n, rows, columns) of them, by Newton and Schulz.
 
-    On a CPU the steps are done on the small squares x x^T, with which all factors commute: fewer operations.
+    In float32 the steps are done on the small squares x x^T, with which all factors commute: fewer operations. In
+    bfloat16 that would diverge.
     """
-    x = matrices.bfloat16() if matrices.is_cuda else matrices.float()
+    x = matrices.float()
     wide = x.shape[-2] <= x.shape[-1]
     x = x if wide else x.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    square = x @ x.mT
-    if matrices.is_cuda:
+    if bf16:
+        x = x.bfloat16().contiguous()
         for _ in range(steps):
-            x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
             square = x @ x.mT
+            factor = torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
+            x = torch.baddbmm(x, factor, x, beta=3.4445)
     else:
-        x = _product(square, steps) @ x
+        x = _product(x @ x.mT, steps) @ x
     found: Tensor = (x if wide else x.mT).float()
     return found
 
@@ -58,17 +60,17 @@ def own_share(stacks: list[Tensor], rank: int, processes: int) -> list[list[int]
     return chosen
 
 
-def orthogonal_together(stacks: list[Tensor]) -> list[Tensor]:
+def orthogonal_together(stacks: list[Tensor], bf16: bool = False) -> list[Tensor]:
     """`orthogonal` of several stacks, the work split among all processes."""
     if not distributed.is_initialized():
-        return [orthogonal(stack) for stack in stacks]
+        return [orthogonal(stack, bf16) for stack in stacks]
     shares = own_share(stacks, distributed.get_rank(), distributed.get_world_size())
     flat = torch.zeros(sum(stack.numel() for stack in stacks))
     parts = [part.view_as(stack) for part, stack in
              zip(torch.split_with_sizes(flat, [stack.numel() for stack in stacks]), stacks, strict=True)]  # fmt: skip
     for part, stack, share in zip(parts, stacks, shares, strict=True):
         if share:
-            part[share] = orthogonal(stack[share])
+            part[share] = orthogonal(stack[share], bf16)
     distributed.all_reduce(flat)
     return parts
 
@@ -76,8 +78,9 @@ def orthogonal_together(stacks: list[Tensor]) -> list[Tensor]:
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum; parameters of one shape are done together."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
-        super().__init__(list(parameters), {"lr": lr, "momentum": momentum, "weight_decay": 0.01})
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, bf16: bool = False) -> None:
+        self._bf16 = bf16
+        super().__init__(list(parameters), {"lr": lr, "momentum": 0.95, "weight_decay": 0.01})
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
@@ -87,7 +90,8 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     shapes[parameter.shape].append(parameter)
-            updates = orthogonal_together([self._directions(alike, group["momentum"]) for alike in shapes.values()])
+            stacks = [self._directions(alike, group["momentum"]) for alike in shapes.values()]
+            updates = orthogonal_together(stacks, self._bf16)
             for alike, found in zip(shapes.values(), updates, strict=True):
                 size = group["lr"] * 0.2 * math.sqrt(max(found.shape[-2:]))
                 for parameter, update in zip(alike, found, strict=True):

@@ -137,6 +137,7 @@ def test_muon_makes_the_steps_of_newton_and_schulz() -> None:
             square = x @ x.mT
             x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
         assert torch.allclose(orthogonal(given), x.float(), atol=1e-4)
+        assert torch.allclose(orthogonal(given, bf16=True), x.float(), atol=0.03)
         lengths = torch.linalg.svdvals(orthogonal(given))
         assert lengths.min() > 0.5
         assert lengths.max() < 1.3
