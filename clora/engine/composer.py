@@ -24,7 +24,8 @@ from ..regions.vanishing import VanishingSubjects
 from ..settings import Settings
 from ..settings.schedule import schedule, unreachable
 from .events import Event, Observer, Step, Updated
-from .look_ahead import look_ahead
+from .first_masks import FirstMasks
+from .plans import PlanUse
 
 __all__ = ["Composer", "Event", "Observer", "Step", "Updated"]
 
@@ -45,12 +46,13 @@ class Composer:
         self, model: nn.Module, settings: Settings, steps: int, *, loras: RowLoras | None = None,
         family: ModelFamily | None = None, strategy: type[Strategy] | None = None, observer: Observer | None = None,
         record_columns: Sequence[int] = (), grid_order: str = "row-major", warnings: list[str] | None = None,
-        guidance_scale: float = 7.5,
+        guidance_scale: float = 7.5, plan: PlanUse | None = None,
     ) -> None:  # fmt: skip
         """`loras`, the row-wise LoRAs of the denoiser, are needed for single-pass fusion only.
 
         `family` and `strategy` are found by the model's structure and the settings where they are not given.
-        `guidance_scale` is that of the host's guidance, for the steps of a look-ahead.
+        `guidance_scale` is that of the host's guidance, for the steps of a look-ahead. `plan` says what the job does
+        with a plan.
         """
         self.settings, self.schedule = settings, schedule(settings, steps)
         self.probe = AttentionProbe(model, family)
@@ -63,7 +65,7 @@ class Composer:
         own = strategy(settings, forwards) if strategy else None
         self.strategy: Strategy = own or new_strategy(settings, forwards, loras)
         self._base_only = Merge(settings, forwards)
-        self._guidance_scale = guidance_scale
+        self._first_masks = FirstMasks(settings, self.schedule, self.strategy, guidance_scale, plan, self._warn)
         self._masks = MaskCache(settings, self.schedule)
         self._vanishing = VanishingSubjects(settings, self.schedule)
         self._observer = observer or (lambda event: None)
@@ -108,8 +110,8 @@ class Composer:
                 "use a full-precision VAE and model (--no-half) or another sampler."
             )
         updates, moving = self._updates(index, update), self._composed(plans, latent)
-        if update and self.schedule.look_ahead and self._masks.latest is None:
-            self._look_ahead(latent, plans, denoiser)
+        if update and self._masks.latest is None and self._first_masks.needed:
+            self._first_masks.begin(latent, plans, denoiser, self._masks)
         if updates and bool(moving.any()):
             size = (latent.shape[-2], latent.shape[-1])
             first = rows_of(plans[:1], (True,))[:1]
@@ -124,19 +126,6 @@ class Composer:
                 moving = moving & ~(known - losses < tolerance * known)
             known = losses
         return latent
-
-    def _look_ahead(self, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser) -> None:
-        """Begin with masks of where the base alone would draw the subjects."""
-        if not self.strategy.needs_masks or not any(plan.concepts for plan in plans):
-            return
-        if not denoiser.complete:
-            self._warn("Look ahead: off for this picture, because ControlNet acts in the sampler's own steps only.")
-            return
-        layouts = look_ahead(
-            latent, plans, denoiser, self.strategy.forwards, reach=self.settings.look_ahead,
-            count=self.schedule.look_ahead, guidance=self._guidance_scale,
-        )  # fmt: skip
-        self._masks.start(layouts, plans, (latent.shape[-2], latent.shape[-1]))
 
     @torch.no_grad()
     def after(self, step: Step, denoiser: Denoiser, *, update: bool = True) -> Step:

@@ -60,14 +60,14 @@ class _At:
 def look_ahead(
     latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser, forwards: Forwards, *, reach: float, count: int,
     guidance: float,
-) -> list[Layout | None]:  # fmt: skip
-    """Each image's layout after `count` plain steps over the part `reach` of the noise, from `latent` (B, C, h, w).
+) -> tuple[list[Layout | None], Tensor]:  # fmt: skip
+    """Each image's layout after `count` plain steps over the part `reach` of the noise, and x0 (B, C, h, w) there.
 
     `guidance` is the scale of the host's guidance. Images without concepts have no layout.
     """
     z = latent / denoiser.latent_scale
     rows = base_rows(rows_of(plans, (True, False) if guidance != 1.0 else (True,)))
-    levels, maps = signals(denoiser.signal, reach, count), None
+    levels, maps, x0 = signals(denoiser.signal, reach, count), None, z
     for now, after in pairwise(levels):
         with forwards.probe.queries() as queries:
             values, maps = forwards.rows(z, rows, plans, _At(denoiser, now), read_maps=True)
@@ -80,7 +80,7 @@ def look_ahead(
     # Where memory ran out, the rows of attempts that failed come first.
     features = torch.cat([torch.cat(pieces)[-len(rows) :] for pieces in queries.values()], dim=-1)
     of_rows = {row: features[index] for index, row in enumerate(rows)}
-    return [_layout(maps, image, plan, of_rows[Row(image, 0, True)]) for image, plan in enumerate(plans)]
+    return [_layout(maps, image, plan, of_rows[Row(image, 0, True)]) for image, plan in enumerate(plans)], x0
 
 
 def _layout(maps: AttentionMaps, image: int, plan: ImagePlan, features: Tensor) -> Layout | None:

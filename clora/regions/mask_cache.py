@@ -10,7 +10,6 @@ from ..attention.maps import AttentionMaps
 from ..conditioning.plan import ImagePlan
 from ..settings import Settings
 from ..settings.schedule import Schedule
-from .balanced import Layout, balanced_masks
 from .localization import localize
 from .masks import MaskOptions, confine_masks, cut_masks, even_masks, resize_masks
 
@@ -58,15 +57,15 @@ class MaskCache:
         self.latest, self.localized = tuple(masks), tuple(localized)
         return self.latest
 
-    def start(self, layouts: Sequence[Layout | None], plans: Sequence[ImagePlan], size: tuple[int, int]) -> None:
-        """Begin with the masks of a look-ahead, at the latent's `size`."""
+    def start(self, found: Sequence[Tensor | None], plans: Sequence[ImagePlan], size: tuple[int, int]) -> None:
+        """Begin with the masks (1 + N, h, w) that a look-ahead found, None for an image without concepts."""
         masks = []
-        for layout, plan in zip(layouts, plans, strict=True):
-            if layout is None:
+        for own, plan in zip(found, plans, strict=True):
+            if own is None:
                 masks.append(even_masks(plan.variants, size, (), self._how))
             else:
-                masks.append(confine_masks(balanced_masks(layout, size), plan.regions, self._how))
-        device = next((layout.maps for layout in layouts if layout is not None), masks[0])
+                masks.append(confine_masks(own, plan.regions, self._how))
+        device = next((own for own in found if own is not None), masks[0])
         self.latest, self.localized = tuple(mask.to(device) for mask in masks), (None,) * len(masks)
         self.begun = True
 
