@@ -99,8 +99,10 @@ class PlanUse:
     `about` says by name what the plan depends on besides the model's inputs, for the reason why it is not used.
     """
 
-    def __init__(self, request: PlanRequest, store: PlanStore, about: Mapping[str, str], done: Done) -> None:
-        self.request, self.notes = request, list[str]()
+    def __init__(
+        self, request: PlanRequest, store: PlanStore, about: Mapping[str, str], done: Done, notes: list[str]
+    ) -> None:  # fmt: skip
+        self.request, self.notes = request, notes
         self._store, self._about, self._done = store, about, done
 
     def recall(self, inputs: str) -> Plan | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import __version__
+from ..engine.plans import MAX_NAME
 from ..errors import CLoRAError, printable, shown
 from ..hosts import host_api
 from ..settings import PRESETS, SETTINGS, Setting
@@ -44,7 +45,16 @@ def settings_schema() -> dict[str, Any]:
         },
         "preset": {"type": "string", "enum": list(PRESETS), "default": "default"},
         "corrections": {"type": "object", "additionalProperties": correction, "default": {}},
-    }
+        "plan": {
+            "type": "string", "maxLength": MAX_NAME, "default": "",
+            "description": "The name of a plan: one to go on from, or with plan_only the one to make.",
+        },
+        "plan_only": {
+            "type": "boolean",
+            "default": False,
+            "description": "True ends the job after its look-ahead, with the rough picture and the masks.",
+        },
+    }  # fmt: skip
     properties |= {setting.name: setting_schema(setting) for setting in SETTINGS}
     return {"title": "CLoRA", "type": "object", "additionalProperties": False, "properties": properties}
 

@@ -10,7 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from ..conditioning.batch import BatchConditioning, condition_batch
+from ..engine.plans import Plan, PlanUse
 from ..engine.record import ConceptMaps, Curve
+from ..errors import CLoRAError
 from ..fusion import strategy_class
 from ..hosts import host_api
 from ..hosts.model_factory import loaded_model
@@ -25,7 +27,9 @@ from ..prompt.evidence import evidence_of_files
 from ..prompt.own_words import readable_by_host
 from ..prompt.region import Region
 from ..settings import Settings
+from ..settings.schedule import schedule
 from ..ui.request import Request
+from . import planning
 from .batch_prompts import BatchPrompts, batch_prompts
 from .sampling_pass import Outcome, SamplingPass
 
@@ -102,6 +106,8 @@ class Generation:
         own = hires[start : start + len(prompts)]
         of_hires = [self._read(text, n, loras) for text, n in zip(own, negatives, strict=False)]
         self.prompts, self.hires_prompts, notes = batch_prompts(compositions, of_hires)
+        if planning.only_plans(self.request):
+            planning.check_active(self.composes, [one.note for one in compositions])
         self.notes += [note for note in notes if note not in self.notes]
         if self.composes and self.request.settings.hires:
             whys = [other.note for other, one in zip(of_hires, self.prompts.composed, strict=False) if one]
@@ -114,7 +120,9 @@ class Generation:
             p.all_hr_prompts[start : start + len(own)] = texts
 
     def leave(self, why: str) -> None:
-        """Leave this batch to the host."""
+        """Leave this batch to the host. Raises: CLoRAError for a job that only plans."""
+        if planning.only_plans(self.request):
+            raise CLoRAError(f"Plan: there is nothing to plan. {why}")
         self.end_pass()
         self.prompts = self.hires_prompts = BatchPrompts()
         self.first_pass, self._drawn = None, False
@@ -175,9 +183,25 @@ class Generation:
         preview = partial(self._preview, PreviewOverlay()) if shows else None
         self._pass = SamplingPass(
             model, conditioning, settings, p.sampler.model_wrap_cfg, masks=masks, watch=self._watch, preview=preview,
-            failed=self.release, guidance_scale=float(p.cfg_scale),
+            failed=self.release, guidance_scale=float(p.cfg_scale), plan=None if hires else self._plan_of(p),
         )  # fmt: skip
         self._detach = model.attach(p, self._pass, self._pass.denoiser)
+
+    def _plan_of(self, p: Any) -> PlanUse | None:
+        """What this job does with a plan; one that only plans ends with it."""
+        if self.request.plan is None:
+            return None
+        settings = self.request.settings
+
+        def done(plan: Plan, masks: tuple[Tensor, ...]) -> None:
+            assert self._pass is not None
+            self._pass.outcome.masks = masks
+            count = schedule(settings, p.steps).look_ahead
+            self.notes.append(planning.MADE.format(count=count, steps=p.steps))
+            planning.end_with(p, plan)
+
+        about = planning.about(p, self.prompts.host_texts, settings.look_ahead)
+        return PlanUse(self.request.plan, planning.PLANS, about, done, self.notes)
 
     def _condition(
         self, p: Any, model: WebUIModel, latent: Tensor | None, settings: Settings, *, hires: bool, plain: bool

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..conditioning.batch import BatchConditioning
 from ..engine.composer import Composer, Step, Updated
+from ..engine.plans import PlanUse
 from ..engine.record import Record
 from ..errors import CLoRAError
 from ..hosts.protocol import Evaluation, HostDenoiser, SamplerPosition, WebUIModel
@@ -69,14 +70,15 @@ class SamplingPass:
 
     `masks` are those of an earlier pass, which this pass uses as they are and without updates (hires).
     `watch` is called after each update with the phase in words; an exception it raises ends the pass. `preview` is
-    called after each evaluation, `failed` once an evaluation has failed or was interrupted.
+    called after each evaluation, `failed` once an evaluation has failed or was interrupted. `plan` says what the job
+    does with a plan.
     """
 
     def __init__(
         self, model: WebUIModel, conditioning: BatchConditioning, settings: Settings, host_denoiser: object, *,
         masks: Sequence[Tensor] | None = None, watch: Callable[[str], None] | None = None,
         preview: Callable[[Outcome], None] | None = None, failed: Callable[[], None] | None = None,
-        guidance_scale: float = 7.5,
+        guidance_scale: float = 7.5, plan: PlanUse | None = None,
     ) -> None:  # fmt: skip
         self.model, self.conditioning, self.settings = model, conditioning, settings
         self.loras = RowLoras("unet", model.unet, conditioning.sets)
@@ -85,7 +87,7 @@ class SamplingPass:
         self.progress = Progress()
         self._masks, self._watch = masks, watch or (lambda text: None)
         self._preview, self._failed = preview, failed or (lambda: None)
-        self._guidance_scale = guidance_scale
+        self._guidance_scale, self._plan = guidance_scale, plan
         self._composer: Composer | None = None
         self._index, self._updating = 0, True
         self._plans = conditioning.at(0).plans
@@ -107,7 +109,7 @@ class SamplingPass:
             self.outcome.record = Record(self.settings, position.steps)
             self._composer = Composer(
                 self.model.unet, self.settings, position.steps, loras=self.loras, observer=self._observe,
-                warnings=self.outcome.warnings, guidance_scale=self._guidance_scale,
+                warnings=self.outcome.warnings, guidance_scale=self._guidance_scale, plan=self._plan,
             )  # fmt: skip
         index, first = self.progress.next(float(sigma[0]), position)
         self._index, self._updating = index, first and self._masks is None

@@ -16,6 +16,7 @@ from ..ui.request import Request, read_request
 from . import adetailer, api, gallery, options, xyz
 from .job import Generation
 from .other_extensions import rival
+from .planning import keep_from_saving, only_plans, prepared
 from .prompt_report import read_prompt
 from .refusal import caught, refuse_at_prompts, refuse_at_sampling, watch_sampling, without_blanks
 
@@ -72,7 +73,9 @@ class Script(host_api.Script):  # type: ignore[misc]
         def begin() -> None:
             request, notes = _request(p, args)
             if request is not None and not getattr(p, adetailer.INNER, False) and not getattr(p, BASELINE, False):
-                generation = Generation(request, p, notes=notes)
+                if only_plans(request):
+                    keep_from_saving(p)
+                generation = Generation(prepared(request), p, notes=notes)
                 generation.at_end.append(adetailer.follow(p, generation))
                 setattr(p, _KEY, generation)
 
@@ -87,7 +90,10 @@ class Script(host_api.Script):  # type: ignore[misc]
             return
         other = rival(p)
         if other:
-            generation.leave(other)
+            error = caught(lambda: generation.leave(other))
+            if error is not None:
+                _finish(p)
+                refuse_at_prompts(p, error)
             return
         prompts, number = kwargs.get("prompts", p.prompts), int(kwargs.get("batch_number", 0))
         error = caught(lambda: generation.read_batch(p, prompts, number * p.batch_size))
@@ -196,7 +202,7 @@ def _request(p: Any, args: tuple[Any, ...]) -> tuple[Request | None, list[str]]:
     request = request or read_request(args, even_off=True)
     assert request is not None
     settings = Settings(varied.pop("preset")) if "preset" in varied else request.settings
-    return Request(settings.replace(**varied), request.corrections), notes
+    return Request(settings.replace(**varied), request.corrections, request.plan), notes
 
 
 def _infotext(request: Request) -> dict[str, str]:

@@ -34,7 +34,7 @@ class Job:
         assert request is not None
         self.plan: Plan | None = None
         self.masks: tuple[Tensor, ...] = ()
-        self.use = PlanUse(request, store, about, self._done)
+        self.use = PlanUse(request, store, about, self._done, [])
         self.denoiser = Watched()
         self.denoiser.signal = 0.005
 

@@ -66,7 +66,7 @@ class Processing:
         self.all_negative_prompts = self.all_negative_prompts or [""] * len(self.all_prompts)
         self.all_hr_prompts = list(self.all_prompts)
         self.all_hr_negative_prompts = list(self.all_negative_prompts)
-        self.all_seeds = self.all_subseeds = list[int]()
+        self.all_seeds = self.all_subseeds = self.seeds = list[int]()
         self.extra_generation_params: dict[str, Any] = {}
         self.comments: dict[str, int] = {}
         self.is_hr_pass = False
@@ -131,7 +131,7 @@ class Processing:
         h, w = self.height // 8, self.width // 8
         conds = self._conds(self.prompts, self.sampler_name, self.steps)
         x = self._pass(self.sampler_name, self._noise(first, h, w), conds, self.steps, self.init_latent)
-        if not self.enable_hr:
+        if not self.enable_hr or shared.state.interrupted:
             return x
         self.is_hr_pass = True
         h, w = int(h * self.hr_scale), int(w * self.hr_scale)
@@ -183,6 +183,7 @@ def process_images(p: Processing) -> Processed:
                 break
             own = slice(p.iteration * p.batch_size, (p.iteration + 1) * p.batch_size)
             p.prompts, p.negative_prompts = p.all_prompts[own], p.all_negative_prompts[own]
+            p.seeds = p.all_seeds[own]
             p.scripts.call("before_process_batch", p, batch_number=p.iteration, prompts=p.prompts)
             p.parse_extra_network_prompts()
             networks.activate(p, p.extra_network_data)
