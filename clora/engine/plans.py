@@ -18,11 +18,17 @@ from torch import Tensor
 from ..conditioning.plan import ImagePlan
 from ..errors import CLoRAError, shown
 from ..models.denoiser import Denoiser, Row
+from ..settings import Settings
 
 MAX_NAME = 100
 """Characters of a plan's name."""
 REACH = 0.15
 """Fraction of the steps that a plan looks ahead where the setting is 0: three of twenty steps."""
+MADE = (
+    "This is a plan, after {count} of {steps} steps: draw, move or paint places on it, and press Generate with the "
+    "same seed to go on from it."
+)
+"""A note for the user."""
 _LIMIT = 8
 _ONLY = " only"
 
@@ -47,6 +53,19 @@ class PlanRequest:
         if not name:
             return None
         return cls(name.removesuffix(_ONLY), only=True) if name.endswith(_ONLY) else cls(name)
+
+
+def settings_of_plan(settings: Settings) -> Settings:
+    """A job's settings if it only plans: it looks ahead in any case, and shows its masks and nothing else."""
+    return settings.replace(
+        look_ahead=settings.look_ahead or REACH, show_masks=True, show_maps=False, show_loss=False, show_merge=False
+    )
+
+
+def check_active(note: str) -> None:
+    """Raises: CLoRAError for a plan of a prompt that is not composed; its `note` says why."""
+    if note:
+        raise CLoRAError(f"Plan: there is nothing to plan, because CLoRA is inactive for this prompt. {note}")
 
 
 @dataclass(frozen=True)
@@ -89,6 +108,18 @@ class PlanStore:
             return self._plans.get(name)
 
 
+class PlanMade(Exception):
+    """Ends a run that only plans: the plan, and its masks (V, h, w) after the user's regions, for each image."""
+
+    def __init__(self, plan: Plan, masks: Masks) -> None:
+        super().__init__("the plan is made")
+        self.plan, self.masks = plan, masks
+
+
+def _end(plan: Plan, masks: Masks) -> None:
+    raise PlanMade(plan, masks)
+
+
 Done = Callable[[Plan, Masks], None]
 """Called with a plan, and with its masks after the user's regions; ends the run by an exception."""
 
@@ -100,7 +131,7 @@ class PlanUse:
     """
 
     def __init__(
-        self, request: PlanRequest, store: PlanStore, about: Mapping[str, str], done: Done, notes: list[str]
+        self, request: PlanRequest, store: PlanStore, about: Mapping[str, str], notes: list[str], done: Done = _end
     ) -> None:  # fmt: skip
         self.request, self.notes = request, notes
         self._store, self._about, self._done = store, about, done

@@ -14,6 +14,7 @@ from .engine import Drawn, Job
 from .markup import Figure, result_html
 
 MERGE = "plain merge"
+PLAN = "plan"
 INACTIVE = "without CLoRA"
 
 
@@ -46,7 +47,7 @@ def _text(job: Job, drawn: Drawn) -> str:
 def _picture(job: Job, drawn: Drawn) -> Figure:
     image, text = drawn.composed.images[0], _text(job, drawn)
     method = {"clora": "CLoRA", "merge": MERGE}.get(drawn.composed.settings.method, drawn.composed.settings.method)
-    method = method if drawn.composes else INACTIVE
+    method = PLAN if job.only_plans else method if drawn.composes else INACTIVE
     return Figure(image, method, f"{method.replace(' ', '-').lower()}-{drawn.composed.seeds[0]}.png", text)
 
 
@@ -62,7 +63,8 @@ def _figures(job: Job, drawn: Drawn) -> list[Figure]:
         masks = composed.masks[0]
         assert masks is not None
         text = picture.text + masks_field(names, masks)
-        figures.append(Figure(overlay, "where each LoRA drew", f"{stem}-masks.png", text))
+        caption = "where each LoRA will draw" if job.only_plans else "where each LoRA drew"
+        figures.append(Figure(overlay, caption, f"{stem}-masks.png", text))
     maps = record.strip(0)
     if settings.show_maps and maps and overlay is not None:
         strip = map_strip(maps, concept_labels(composed), composed.compositions[0].variant_names, image.size)

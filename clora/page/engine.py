@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.composer import Event, Updated
+from ..engine.plans import MADE, PlanRequest, PlanStore, PlanUse, check_active, settings_of_plan
 from ..engine.record import Record
 from ..hosts.diffusers import Composed, Sampling, TextEncoding, compose
 from ..hosts.diffusers.checkpoint import load_pipeline
-from ..prompt import PromptTokens, ResolvedText, WordsOverride
+from ..prompt import Composition, PromptTokens, ResolvedText, WordsOverride
 from ..settings import Settings
+from ..settings.schedule import schedule
 from .session import Session, composition_of
 
 
@@ -24,7 +26,8 @@ from .session import Session, composition_of
 class Job:
     """One picture that a tab asks for. A `seed` below 0 is random; a size of 0 is the model's default.
 
-    `painted` are the corrections that no tag can hold, painted places, by LoRA name.
+    `painted` are the corrections that no tag can hold, painted places, by LoRA name. `plan` is what the job wants with
+    a plan.
     """
 
     prompt: str
@@ -37,6 +40,12 @@ class Job:
     width: int = 0
     height: int = 0
     painted: Mapping[str, WordsOverride] = field(default_factory=dict)
+    plan: PlanRequest | None = None
+
+    @property
+    def only_plans(self) -> bool:
+        """Whether the job ends with its plan."""
+        return self.plan is not None and self.plan.only
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,7 @@ class Engine:
         self._device = device
         self._lock = threading.Lock()
         self._models: dict[Path | None, _Loaded] = {}
+        self._plans = PlanStore()
 
     def load(self, source: Path | None) -> Sampling:
         """Load a model; returns its default sampling values. Raises: CLoRAError; the loaded models stay loaded."""
@@ -142,21 +152,44 @@ class Engine:
         pipe = self._model(job.session.model).pipe
         seed = secrets.randbelow(2**32) if job.seed < 0 else job.seed
         composition = composition_of(job.prompt, "", job.session)
+        if job.only_plans and composition is not None:
+            check_active(composition.note)
         # With fewer than two concepts, and for plain merge itself, one picture is enough. Errors come from compose().
         inactive = composition is not None and not composition.composes
-        single = inactive or job.settings.method == "merge"
+        single = inactive or job.only_plans or job.settings.method == "merge"
         total = job.steps * (1 if single else 2)
-        for merged in (True,) if single else (False, True):
+        for merged in (inactive or job.settings.method == "merge",) if single else (False, True):
             settings = job.settings.replace(method="merge") if merged else job.settings
+            settings = settings_of_plan(settings) if job.only_plans else settings
             record = Record(settings, job.steps)
             title = "Without CLoRA" if inactive else _TITLES.get(settings.method, settings.method.capitalize())
             watch = _watch(record, send, stop, job.steps if merged and not single else 0, total, title)
+            plan = None if merged and not job.only_plans else self._plan_of(job, composition, seed, settings)
             composed = compose(
                 pipe, job.prompt, loras=job.session.loras, negative_prompt=job.negative, seed=seed, steps=job.steps,
                 guidance=job.guidance, width=job.width, height=job.height, settings=settings, observer=watch,
-                corrections=job.painted,
+                corrections=job.painted, plan=plan,
             )  # fmt: skip
             send(Drawn(composed, merged, record))
+
+    def _plan_of(self, job: Job, composition: Composition | None, seed: int, settings: Settings) -> PlanUse | None:
+        """What a job does with a plan; one that only plans has a note that says so."""
+        if job.plan is None or composition is None:
+            return None
+        about = {
+            "the prompt": composition.text,
+            "the negative prompt": job.negative,
+            "a LoRA that is on everywhere": str((*composition.styles, *composition.off)),
+            "the seed": str(seed),
+            "the size": f"{job.width} x {job.height}",
+            "the checkpoint": str(job.session.model or "embedded"),
+            "the number of steps": str(job.steps),
+            "the guidance scale": f"{job.guidance:g}",
+            "Look ahead": f"{settings.look_ahead:g}",
+        }
+        count = schedule(settings, job.steps).look_ahead
+        notes = [MADE.format(count=count, steps=job.steps)] if job.only_plans else []
+        return PlanUse(job.plan, self._plans, about, notes)
 
 
 def _next_event(events: queue.Queue[Any]) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from ..embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE
+from ..engine.plans import PlanRequest
 from ..errors import CLoRAError, printable, shown
 from ..settings import BY_NAME, SETTINGS, Settings
 from ..ui import panel
@@ -114,7 +115,7 @@ class Page:
                 self.use = gr.Button("Use this folder", elem_id="clora_use", min_width=120)
 
     def _wire(self) -> None:
-        corrections = self.panel.inputs[-1]
+        corrections = self.panel.corrections
         read, read_inputs, read_outputs = self.panel.read_event
         word_inputs = [self.prompt, corrections, self.session]
         for event in (self.prompt.change, corrections.change, self.session.change):
@@ -125,7 +126,8 @@ class Page:
         self.blocks.load(read, read_inputs, read_outputs, **IMMEDIATE)
         self.blocks.load(*self.panel.start_event, **IMMEDIATE)
         numbers = [self.steps, self.guidance, self.seed, self.width, self.height]
-        fields = [self.prompt, self.negative, *numbers, corrections, *self.panel.inputs[1:-1]]
+        settings = self.panel.inputs[1 : 1 + len(SETTINGS)]
+        fields = [self.prompt, self.negative, *numbers, corrections, *settings]
         self.paste.click(
             self._paste, [self.prompt, self.session], [self.paste_note, *fields], **IMMEDIATE
         ).then(read, read_inputs, read_outputs, **IMMEDIATE)  # fmt: skip
@@ -171,15 +173,17 @@ class Page:
         stop = self.running[str(request.session_hash)] = threading.Event()
         started, drawn, same = time.monotonic(), list[Drawn](), gr.update()
         try:
-            report = self._read(prompt, negative, values[-1], session)
+            *settings_given, corrections, planned = values
+            report = self._read(prompt, negative, corrections, session)
             if report.problem:
                 raise CLoRAError(report.problem)
-            settings = Settings(**dict(zip([s.name for s in SETTINGS], values, strict=False)))
+            settings = Settings(**dict(zip([s.name for s in SETTINGS], settings_given, strict=True)))
             size = (_number(width, "width"), _number(height, "height"))
-            text, rest = move_into_prompt(printable(prompt), read_corrections(values[-1]))
+            text, rest = move_into_prompt(printable(prompt), read_corrections(corrections))
             seed = _number(-1 if seed is None else seed, "seed")
             scale, count = _number(guidance, "guidance", float), _number(steps, "number of steps")
-            job = Job(text, printable(negative), session, settings, count, scale, seed, *size, painted_only(rest))
+            plan = PlanRequest.of_text(planned or "")
+            job = Job(text, printable(negative), session, settings, count, scale, seed, *size, painted_only(rest), plan)
             for event in self.engine.draw(job, stop):
                 if isinstance(event, Drawn):
                     drawn.append(event)

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from ..engine.plans import REACH
 from ..errors import CLoRAError, printable
 from ..settings import SETTINGS, Setting
 from ..settings.infotext import CORRECTIONS, PREFIX, read_setting
@@ -39,13 +40,14 @@ class TabComponents:
 
 @dataclass
 class Panel:
-    """The inputs of the script, and the functions that restore each of them from an infotext.
+    """The inputs of the script, `corrections` among them, and the functions that restore each from an infotext.
 
     `read_event` and `start_event` are the function, inputs and outputs that read the prompt into the table, and that
     start a tab with the user's presets, for pages with further events of their own.
     """
 
     inputs: list[Any]
+    corrections: Any
     infotext_fields: list[tuple[Any, Any]] = field(default_factory=list)
     read_event: tuple[Any, ...] = ()
     start_event: tuple[Any, ...] = ()
@@ -57,11 +59,13 @@ class _Components:
 
     enabled: Any
     refresh: Any
+    plan: Any
     cost: Any
     message: Any
     table: Any
     write: Any
     corrections: Any
+    planned: Any
     cell: Any
     controls: dict[str, Any]
     preset: Any
@@ -83,11 +87,13 @@ def build(
     for name in page.hidden if page else ():
         ours.controls[name].visible = False
     settings = [ours.controls[setting.name] for setting in SETTINGS]
-    for component in (*ours.controls.values(), ours.corrections, ours.preset, ours.cell, ours.touched):
+    ours_alone = (ours.corrections, ours.planned, ours.preset, ours.cell, ours.touched)
+    for component in (*ours.controls.values(), *ours_alone):
         component.do_not_save_to_config = True
     ours.cell.change(_edit, [ours.cell, ours.corrections], [ours.corrections, ours.message], **IMMEDIATE)
     panel = Panel(
-        [ours.enabled, *settings, ours.corrections],
+        [ours.enabled, *settings, ours.corrections, ours.planned],
+        ours.corrections,
         _infotext_fields(ours.enabled, ours.controls, ours.corrections),
         start_event=ours.bar.wire(ours.enabled, ours.preset, settings),
     )
@@ -100,7 +106,9 @@ def _create(tab: str, accordion: Callable[..., Any], presets: PresetSource) -> _
     """The components in the order in which they are shown."""
     with accordion(False, label="CLoRA", elem_id=f"{tab}_clora") as enabled:
         gr.HTML(_intro(), elem_classes=["clora-intro"])
-        refresh = gr.Button("Read the prompt", elem_id=f"{tab}_clora_refresh", size="sm")
+        with gr.Row():
+            refresh = gr.Button("Read the prompt", elem_id=f"{tab}_clora_refresh", size="sm", min_width=120)
+            plan = gr.Button("Plan", elem_id=f"{tab}_clora_plan", size="sm", min_width=120)
         cost = gr.HTML("", elem_id=f"{tab}_clora_cost", elem_classes=["clora-message"])
         message = gr.HTML("", elem_id=f"{tab}_clora_message", elem_classes=["clora-message"])
         table = gr.HTML(EMPTY_TABLE, elem_id=f"{tab}_clora_table")
@@ -111,6 +119,8 @@ def _create(tab: str, accordion: Callable[..., Any], presets: PresetSource) -> _
             placeholder="blackcat: words=cat, trigger=sks, place=left, say=red scarf",
             info="Your changes to the table: one line per LoRA with words=, trigger=, role=, place= or say=.",
         )  # fmt: skip
+        # Set by javascript/clora_plan.js: the tab's plan.
+        planned = gr.Textbox("", show_label=False, elem_id=f"{tab}_clora_planned", elem_classes=["clora-hidden"])
         # Set by javascript/clora.js when a cell of the table changes; hidden by style.css.
         cell = gr.Textbox("", show_label=False, elem_id=f"{tab}_clora_cell", elem_classes=["clora-hidden"])
         controls, preset = build_controls(tab, presets.file.read().names)
@@ -119,7 +129,8 @@ def _create(tab: str, accordion: Callable[..., Any], presets: PresetSource) -> _
         touched = gr.Button("", elem_id=f"{tab}_clora_touched", elem_classes=["clora-hidden"])
         concepts = gr.State(0)
     return _Components(
-        enabled, refresh, cost, message, table, write, corrections, cell, controls, preset, bar, touched, concepts
+        enabled, refresh, plan, cost, message, table, write, corrections, planned, cell, controls, preset, bar, touched,
+        concepts,
     )  # fmt: skip
 
 
@@ -133,6 +144,7 @@ def _wire(
     panel.read_event = (read_with(reader), read_inputs, [ours.cost, ours.message, ours.table, ours.concepts])
     _wire_reader(panel, reader, page, ours.refresh)
     _notify_script(tab, [page.steps, *settings])
+    _wire_plan(tab, ours.plan, ours.controls["look_ahead"])
     changed_inputs = [ours.concepts, page.steps, ours.preset, *settings]
     ours.touched.click(_on_settings_changed(ours.bar), changed_inputs, [ours.cost, ours.preset], **IMMEDIATE)
 
@@ -140,7 +152,7 @@ def _wire(
 def _wire_reader(panel: Panel, reader: Reader, page: TabComponents, refresh: Any) -> None:
     """Read the prompt at the button, at Generate, and after a correction."""
     read, inputs, outputs = panel.read_event
-    enabled, corrections = panel.inputs[0], panel.inputs[-1]
+    enabled, corrections = panel.inputs[0], panel.corrections
     refresh.click(read, inputs, outputs, **IMMEDIATE)
     page.generate.click(read_if_on(reader), [enabled, *inputs], outputs, **IMMEDIATE)
     corrections.change(read, inputs, outputs, **IMMEDIATE)
@@ -149,9 +161,22 @@ def _wire_reader(panel: Panel, reader: Reader, page: TabComponents, refresh: Any
 def _notify_script(tab: str, controls: Sequence[Any]) -> None:
     """Report every change of a control to the page's script, which asks the server once for several of them."""
     script = f"() => {{ document.dispatchEvent(new CustomEvent('clora-touched', {{detail: '{tab}'}})); }}"
-    keyword = "_js" if gr.__version__.startswith("3.") else "js"
     for control in controls:
-        control.change(None, [], [], **{keyword: script})
+        control.change(None, [], [], **_by_script(script))
+
+
+def _wire_plan(tab: str, plan: Any, look_ahead: Any) -> None:
+    """The Plan button looks ahead, so that the picture can go on from the plan; the page's script starts the job."""
+    script = f"""(reach) => {{
+        document.dispatchEvent(new CustomEvent('clora-plan', {{detail: '{tab}'}}));
+        return reach > 0 ? reach : {REACH};
+    }}"""
+    plan.click(None, [look_ahead], [look_ahead], **_by_script(script))
+
+
+def _by_script(script: str) -> dict[str, str]:
+    """An event that a script of the page answers."""
+    return {"_js" if gr.__version__.startswith("3.") else "js": script}
 
 
 def _on_settings_changed(bar: PresetBar) -> Callable[..., tuple[str, str]]:

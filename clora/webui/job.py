@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ..conditioning.batch import BatchConditioning, condition_batch
-from ..engine.plans import Plan, PlanUse
+from ..engine.plans import MADE, Plan, PlanUse, check_active
 from ..engine.record import ConceptMaps, Curve
 from ..errors import CLoRAError
 from ..fusion import strategy_class
@@ -106,8 +106,8 @@ class Generation:
         own = hires[start : start + len(prompts)]
         of_hires = [self._read(text, n, loras) for text, n in zip(own, negatives, strict=False)]
         self.prompts, self.hires_prompts, notes = batch_prompts(compositions, of_hires)
-        if planning.only_plans(self.request):
-            planning.check_active(self.composes, [one.note for one in compositions])
+        if planning.only_plans(self.request) and not self.composes:
+            check_active(compositions[0].note)
         self.notes += [note for note in notes if note not in self.notes]
         if self.composes and self.request.settings.hires:
             whys = [other.note for other, one in zip(of_hires, self.prompts.composed, strict=False) if one]
@@ -197,11 +197,11 @@ class Generation:
             assert self._pass is not None
             self._pass.outcome.masks = masks
             count = schedule(settings, p.steps).look_ahead
-            self.notes.append(planning.MADE.format(count=count, steps=p.steps))
+            self.notes.append(MADE.format(count=count, steps=p.steps))
             planning.end_with(p, plan)
 
         about = planning.about(p, self.prompts.host_texts, settings.look_ahead)
-        return PlanUse(self.request.plan, planning.PLANS, about, done, self.notes)
+        return PlanUse(self.request.plan, planning.PLANS, about, self.notes, done)
 
     def _condition(
         self, p: Any, model: WebUIModel, latent: Tensor | None, settings: Settings, *, hires: bool, plain: bool

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from ..engine.plans import REACH, Plan, PlanStore
-from ..errors import CLoRAError
+from ..engine.plans import Plan, PlanStore, settings_of_plan
 from ..hosts import host_api
 from ..settings.infotext import PREFIX
 from ..ui.request import Request
 
 PLANS = PlanStore()
 """The plans of all tabs and of the API."""
-MADE = (
-    "This is a plan, after {count} of {steps} steps: draw, move or paint places on it, and press Generate with the "
-    "same seed to go on from it."
-)
 
 
 def only_plans(request: Request) -> bool:
@@ -28,11 +24,7 @@ def prepared(request: Request) -> Request:
     """The request of a job; one that only plans looks ahead in any case, and shows its masks and nothing else."""
     if not only_plans(request):
         return request
-    settings = request.settings.replace(
-        look_ahead=request.settings.look_ahead or REACH, show_masks=True, show_maps=False, show_loss=False,
-        show_merge=False,
-    )  # fmt: skip
-    return Request(settings, request.corrections, request.plan)
+    return replace(request, settings=settings_of_plan(request.settings))
 
 
 def keep_from_saving(p: Any) -> None:
@@ -40,13 +32,6 @@ def keep_from_saving(p: Any) -> None:
     p.do_not_save_samples = p.do_not_save_grid = True
     p.restore_faces = False
     p._ad_disabled = True  # ADetailer's own mark of a job that it leaves alone
-
-
-def check_active(composes: bool, notes: Sequence[str]) -> None:
-    """Raises: CLoRAError for a plan of prompts that are not composed; `notes` say why."""
-    if not composes:
-        why = next((f" {note}" for note in notes if note), "")
-        raise CLoRAError(f"Plan: there is nothing to plan, because CLoRA is inactive for this prompt.{why}")
 
 
 def about(p: Any, texts: Sequence[str], look_ahead: float) -> dict[str, str]:

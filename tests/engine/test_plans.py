@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clora.conditioning.plan import ImagePlan
 from clora.engine.composer import Composer, Step
-from clora.engine.plans import MAX_NAME, Plan, PlanRequest, PlanStore, PlanUse
+from clora.engine.plans import MAX_NAME, Plan, PlanMade, PlanRequest, PlanStore, PlanUse
 from clora.errors import CLoRAError
 from clora.prompt.region import parse_region
 from clora.settings import Settings
@@ -22,25 +22,16 @@ LOOKS = Settings(look_ahead=0.2, update_until=0.0)
 ABOUT = {"the seed": "7", "the checkpoint": "world"}
 
 
-class EndedError(Exception):
-    """Ends a run when its plan is made."""
-
-
 class Job:
     """One run of a toy with a plan."""
 
     def __init__(self, store: PlanStore, text: str, about: Mapping[str, str] = ABOUT) -> None:
         request = PlanRequest.of_text(text)
         assert request is not None
-        self.plan: Plan | None = None
         self.masks: tuple[Tensor, ...] = ()
-        self.use = PlanUse(request, store, about, self._done, [])
+        self.use = PlanUse(request, store, about, [])
         self.denoiser = Watched()
         self.denoiser.signal = 0.005
-
-    def _done(self, plan: Plan, masks: tuple[Tensor, ...]) -> None:
-        self.plan, self.masks = plan, masks
-        raise EndedError
 
     def steps(self, latent: Tensor, plans: list[ImagePlan], settings: Settings = LOOKS, **more: Any) -> list[Step]:
         composer = Composer(self.denoiser.unet, settings, 10, plan=self.use, **more)
@@ -48,10 +39,10 @@ class Job:
             return [composer.step(index, latent, plans, self.denoiser) for index in range(4)]
 
     def make(self, latent: Tensor, plans: list[ImagePlan], **more: Any) -> Plan:
-        with pytest.raises(EndedError):
+        with pytest.raises(PlanMade) as made:
             self.steps(latent, plans, **more)
-        assert self.plan is not None
-        return self.plan
+        self.masks = made.value.masks
+        return made.value.plan
 
 
 @pytest.fixture

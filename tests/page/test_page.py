@@ -774,3 +774,20 @@ def test_nothing_is_wider_than_the_window(page: tuple[Any, str], theme: str, wid
     for part in ("h1", ".clora-card", "figcaption", ".clora-settings pre", ".clora-copy", ".clora-table td"):
         assert tab.run(light_text, part) == dark, part
     assert tab.run(light_text, "#clora_words mark small") is False
+
+
+def test_a_plan_and_the_picture_that_goes_on_from_it(tab: page_browser.Tab) -> None:
+    tab.click("#txt2img_clora_plan")
+    tab.wait(lambda: "This is a plan" in tab.text("#clora_status"), "the plan", 180)
+    assert "plan" in tab.text("#clora_result figcaption")
+    assert len(tab.all("#clora_result figure")) == 2
+    tab.wait(lambda: value(tab, "#clora_seed input") != "-1", "its seed")
+    tab.wait(lambda: tab.run("return document.querySelector('.clora-canvas').open"), "the canvas")
+    canvas = Canvas(tab)
+    canvas.choose("moonball")
+    assert canvas.share(concept_color(1)) > 0.004, "the outline of its mask on the picture"
+    seed = value(tab, "#clora_seed input")
+    generate(tab)
+    assert f"Seed {seed}." in tab.text("#clora_status")
+    assert "The plan is not used" not in tab.text("#clora_status")
+    assert "plain merge" in tab.text("#clora_result figcaption")

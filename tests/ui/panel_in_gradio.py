@@ -212,7 +212,7 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
             run("txt2img_clora_touched", None, 20, "default", *told("")[4:-1]),
         ],
         "asks the page's script": asking(config, by_id),
-        "restored order": [one is two for (one, _), two in zip(fields, inputs["txt2img"], strict=True)],
+        "restored order": [one is two for (one, _), two in zip(fields, inputs["txt2img"][:-1], strict=True)],
         "restored": [read(infotext) for _, read in fields],
         "restored defaults": [read({"CLoRA": "on"}) for _, read in fields],
         "restored wrong": [read({"CLoRA": "on", "CLoRA mask threshold": "seven"}) for _, read in fields],

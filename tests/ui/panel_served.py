@@ -5,6 +5,7 @@ Usage: python -m tests.ui.panel_served a1111|forge LORA_FOLDER PORT
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 import sys
@@ -43,6 +44,18 @@ def page_script() -> str:
     return SHIM + "".join(path.read_text("utf-8") for path in sorted((ROOT / "javascript").glob("*.js")))
 
 
+def add_jobs(gr: Any, generate: Any, inputs: list[Any]) -> None:
+    """What the host adds below: the seed, and Generate, which tells of each job here what it was asked."""
+    seed = gr.Number(-1, precision=0, elem_id="txt2img_seed")
+    told = gr.Textbox(elem_id="generation_info_txt2img")
+
+    def job(seed: float, enabled: bool, *values: Any) -> str:
+        asked = {"enabled": enabled, "plan": values[-1], "count": len(values)}
+        return json.dumps({"seed": 77 if seed < 0 else seed, **asked})
+
+    generate.click(job, [seed, *inputs], told)
+
+
 def serve(host: str, folder: Path, port: int) -> None:
     """Build a txt2img tab with the panel and serve it."""
     import gradio as gr
@@ -58,7 +71,8 @@ def serve(host: str, folder: Path, port: int) -> None:
     script: Any = kind()
     script.is_txt2img = True
     with gr.Blocks(analytics_enabled=False) as page:
-        build(gr, script, "txt2img")
+        inputs = build(gr, script, "txt2img")
+        add_jobs(gr, script.boxes["generate"], inputs)
     page.launch(server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True, show_api=False)
     print("The panel is there:", PROMPT, flush=True)
     while True:

@@ -91,14 +91,14 @@ def test_it_is_the_version_meant(page: dict[str, Any], request: pytest.FixtureRe
 @pytest.mark.parametrize("tab", ["txt2img", "img2img"])
 def test_one_input_for_each_setting(page: dict[str, Any], tab: str) -> None:
     inputs = page["inputs"][tab]
-    assert [label for _, label, *_ in inputs[1:]] == [*page["labels"], "Corrections"]
-    names = ["", *(f"_{setting.name}" for setting in SETTINGS), "_corrections"]
+    assert [label for _, label, *_ in inputs[1:]] == [*page["labels"], "Corrections", None]
+    names = ["", *(f"_{setting.name}" for setting in SETTINGS), "_corrections", "_planned"]
     assert [elem_id for _, _, elem_id, *_ in inputs] == [f"{tab}_clora{name}" for name in names]
-    # The values came here as JSON: off, the defaults of the table, no corrections.
-    assert [value for *_, value, _ in inputs] == [False, *page["defaults"], ""]
+    # The values came here as JSON: off, the defaults of the table, no corrections, no plan.
+    assert [value for *_, value, _ in inputs] == [False, *page["defaults"], "", ""]
     assert all(unsaved for *_, unsaved in inputs[1:])
     kinds = {"bool": "Checkbox", "choice": "Dropdown", "fractions": "Textbox", "int": "Slider", "float": "Slider"}
-    assert [kind for kind, *_ in inputs[1:-1]] == [kinds[setting.kind] for setting in SETTINGS]
+    assert [kind for kind, *_ in inputs[1:-2]] == [kinds[setting.kind] for setting in SETTINGS]
 
 
 def test_building_twice_gives_the_same_inputs(page: dict[str, Any]) -> None:

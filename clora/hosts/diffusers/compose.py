@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...conditioning.batch import BatchConditioning, condition_batch
 from ...conditioning.timetable import PromptSteps
 from ...engine.composer import Observer
+from ...engine.plans import PlanMade, PlanUse
 from ...errors import CLoRAError, printable, shown
 from ...fusion import variants_of
 from ...lora.library import LoraLibrary, Source
@@ -52,12 +53,13 @@ def compose(
     pipe: Any, prompt: str | Sequence[str], *, loras: Source, negative_prompt: str = "", seed: int = 0,
     steps: int = 30, guidance: float = 7.5, guidance_rescale: float = 0.0, width: int = 0, height: int = 0,
     clip_skip: int = 0, settings: Settings | None = None, observer: Observer | None = None,
-    corrections: Mapping[str, WordsOverride] | None = None,
+    corrections: Mapping[str, WordsOverride] | None = None, plan: PlanUse | None = None,
 ) -> Composed:  # fmt: skip
     """Compose the LoRAs of `prompt` (or one prompt per image of a batch) and return the pictures.
 
     `loras` is a folder, several folders, or a mapping of names to files. Image i of a batch has the seed `seed + i`.
     `corrections` give by LoRA name what the tags leave out: words, trigger, role, place, or a painted place.
+    `plan` says what the run does with a plan; if it only plans, the pictures are the plan's rough ones.
     Raises: CLoRAError with a message for the user. All but NaN and a lack of memory are found before sampling.
     """
     settings = settings or Settings()
@@ -78,10 +80,14 @@ def compose(
         latents = initial_latents(pipe, sampling, seeds)
         masks, localized = tuple[Tensor | None, ...](), tuple[Tensor | None, ...]()
         warnings: list[str] = []
-        for step, after in sample(
-            pipe, conditioning, latents, settings, sampling, generators=generators, observer=observer, warnings=warnings
-        ):
-            latents, masks, localized = after, step.masks, step.localized
+        try:
+            for step, after in sample(
+                pipe, conditioning, latents, settings, sampling, generators=generators, observer=observer,
+                warnings=warnings, plan=plan,
+            ):  # fmt: skip
+                latents, masks, localized = after, step.masks, step.localized
+        except PlanMade as made:
+            latents, masks, localized = made.plan.rough, made.masks, ()
         masks = tuple(mask if one.composes else None for mask, one in zip(masks, compositions, strict=True))
         if not bool(torch.isfinite(latents).all()):
             raise CLoRAError(
@@ -91,7 +97,8 @@ def compose(
         images = decode(pipe, latents)
     notes = [note for number, one in enumerate(compositions, start=1) if (note := _note(number, one, compositions))]
     of_prompts = [warning for composition in compositions for warning in composition.warnings]
-    notices = tuple(dict.fromkeys([*notes, *of_prompts, *conditioning.warnings, *warnings]))
+    of_plan = plan.notes if plan else []
+    notices = tuple(dict.fromkeys([*notes, *of_prompts, *conditioning.warnings, *warnings, *of_plan]))
     return Composed(images, masks, compositions, settings, sampling, seeds, notices, latents, localized)
 
 
