@@ -33,6 +33,7 @@ from .batches import Batch, crops, stream
 from .common import add_bfloat16, mixed_precision, options
 from .latents import load_data
 from .model import CHANNELS, new_text_encoder, new_tokenizer, new_unet
+from .parts import Parts
 from .vae import load_vae
 
 # After so much of the training the words' vectors, a third of all parameters, stay as they are: it saves time on a CPU.
@@ -40,26 +41,34 @@ WORD_SHARE = 0.7
 
 
 class Loss(nn.Module):
-    """The loss of a batch: mean squared error of v, and how far the words' maps are from their subjects."""
+    """The loss of a batch: mean squared error of v, how far the words' maps are from their subjects, and with `parts`
+    how far the features are from telling what the cells show."""
 
-    def __init__(self, unet: nn.Module, text_encoder: nn.Module, args: argparse.Namespace) -> None:
+    def __init__(
+        self, unet: nn.Module, text_encoder: nn.Module, args: argparse.Namespace, parts: Parts | None = None
+    ) -> None:
         super().__init__()
-        self.unet, self.text_encoder, self.args = unet, text_encoder, args
+        self.unet, self.text_encoder, self.parts, self.args = unet, text_encoder, parts, args
+        if parts is not None:
+            parts.watch(unet)
         self.maps = grounding.Maps(unet)
         self.noising = Noising(new_scheduler().alphas_cumprod, args.power)
-        self.off = torch.zeros(())
+        self.error = self.off = self.unsure = torch.zeros(())
 
     def forward(self, data: Batch) -> Tensor:
-        """The weighted sum; the part of the maps is left in `off`."""
+        """The weighted sum; its parts are left in `error`, `off` and `unsure`."""
         data = data.to(self.args.device)
         times = self.noising.times(len(data.latents)).to(self.args.device)
         noised, target = self.noising.pair(data.latents, times)
         with mixed_precision(self.args.device, self.args.bf16):
             context = self.text_encoder(data.ids).last_hidden_state
             out = self.unet(noised, times, context).sample
+            if self.parts is not None:
+                self.unsure = self.parts(data.kinds, data.places)
         self.off = grounding.loss(self.maps.take(), data.rows, data.positions, data.shapes)
-        total: Tensor = functional.mse_loss(out.float(), target) + self.args.grounding * self.off
-        return total
+        self.error = functional.mse_loss(out.float(), target)
+        total: Tensor = self.error + self.args.grounding * self.off
+        return total if self.parts is None else total + self.args.parts * self.unsure
 
 
 class Trainer:
@@ -73,9 +82,11 @@ class Trainer:
         decayed = list(self.unet.parameters()) + list(self.text_encoder.text_model.encoder.parameters())
         rest = [*self.text_encoder.text_model.embeddings.parameters()]
         rest += [*self.text_encoder.text_model.final_layer_norm.parameters()]
-        self.parameters: list[nn.Parameter] = decayed + rest
+        self.parts = Parts(self.unet).to(args.device)
+        heads = list(self.parts.parameters())
+        self.parameters: list[nn.Parameter] = decayed + rest + heads
         self.average = Average(self.parameters, args.decay)
-        inner = [p for p in decayed if p.ndim > 1 and min(p.shape[:2]) > 4]
+        inner = [p for p in decayed + heads if p.ndim > 1 and min(p.shape[:2]) > 4]
         others = {id(p): p for p in self.parameters}
         for parameter in inner:
             del others[id(parameter)]
@@ -91,7 +102,7 @@ class Trainer:
             processors = self.unet.attn_processors
             plain = {name: Plain() if isinstance(kept, AttnProcessor2_0) else kept for name, kept in processors.items()}
             self.unet.set_attn_processor(plain)
-        self.loss = Loss(self.unet, self.text_encoder, self.args)
+        self.loss = Loss(self.unet, self.text_encoder, self.args, self.parts)
 
     @property
     def share(self) -> float:
@@ -117,7 +128,7 @@ class Trainer:
                 optimizer.step()
             self.average.update(self.step)
         self.step += 1
-        return float(loss.item())
+        return float(self.loss.error.item())
 
     def save(self, path: Path) -> None:
         """Write a checkpoint."""
@@ -175,6 +186,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=8e-3)
     parser.add_argument("--decay", type=float, default=0.998)
     parser.add_argument("--grounding", type=float, default=0.2, help="weight of the maps' loss")
+    parser.add_argument("--parts", type=float, default=0.2, help="weight of what the cells show")
     parser.add_argument("--power", type=float, default=1.5, help="the larger, the more of the noisy steps")
     parser.add_argument("--every", type=int, default=500, help="steps between checkpoints")
     parser.add_argument("--name", default="base", help="name of the checkpoint and of the exported model's folder")
@@ -204,8 +216,9 @@ def main() -> None:
         trainer.seconds = same_everywhere(before + time.time() - start)
         mean = loss if trainer.step == first + 1 else mean + 0.02 * (loss - mean)
         if rank == 0 and trainer.step % 50 == 0:
-            pace, off = (time.time() - start) / (trainer.step - first), trainer.loss.off.item()
-            print(f"{trainer.step} loss {mean:.4f} grounding {off:.3f} {pace:.3f} s/step", flush=True)
+            pace, of = (time.time() - start) / (trainer.step - first), trainer.loss
+            told = f"grounding {of.off.item():.3f} parts {of.unsure.item():.3f}"
+            print(f"{trainer.step} loss {mean:.4f} {told} {pace:.3f} s/step", flush=True)
         if rank == 0 and (trainer.step % args.every == 0 or trainer.step == last or trainer.share >= 1):
             trainer.save(checkpoint)
             trainer.export(args.work / (args.name if args.name != "base" else "model"))

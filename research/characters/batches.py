@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from . import grounding
+from . import grounding, parts
 from .captions import Caption, Writer
 from .latents import Data
 from .model import Tokens, new_tokenizer
@@ -22,26 +22,34 @@ CLOSE = "close up"  # the words that tell the model that a picture is a crop
 
 @dataclass
 class Examples:
-    """Latents (n, 4, h, w), their captions, and for each its subjects' silhouettes (subjects, h/2, w/2)."""
+    """Latents (n, 4, h, w), their captions, and for each its subjects' silhouettes (subjects, h/2, w/2).
+
+    `labels` are what each cell shows, (h/2, w/2) and (2, h/2, w/2), for each picture (`parts.labels`); they may be
+    left out.
+    """
 
     latents: Tensor
     captions: list[Caption]
     silhouettes: list[Tensor]
+    labels: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def __add__(self, other: Examples) -> Examples:
-        latents = torch.cat([self.latents, other.latents])
-        return Examples(latents, self.captions + other.captions, self.silhouettes + other.silhouettes)
+        latents, shapes = torch.cat([self.latents, other.latents]), self.silhouettes + other.silhouettes
+        return Examples(latents, self.captions + other.captions, shapes, self.labels + other.labels)
 
 
 @dataclass
 class Batch:
-    """Latents (n, 4, h, w), tokens (n, 77), and words to ground: row, position (words), shapes (words, h/2, w/2)."""
+    """Latents (n, 4, h, w), tokens (n, 77), words to ground (row, position: (words), shapes: (words, h/2, w/2)), and
+    what the cells show, if it is known: kinds (n, h/2, w/2), places (n, 2, h/2, w/2)."""
 
     latents: Tensor
     ids: Tensor
     rows: Tensor
     positions: Tensor
     shapes: Tensor
+    kinds: Tensor
+    places: Tensor
 
     def to(self, device: str) -> Batch:
         """The same on a device."""
@@ -53,7 +61,8 @@ def examples(data: Data, size: int, rng: random.Random) -> Examples:
     writer, chosen = Writer(rng), [rng.randrange(len(data.scenes)) for _ in range(size)]
     captions = [Caption() if rng.random() < 0.1 else writer.caption(data.scenes[i]) for i in chosen]
     latents, silhouettes = data.take(chosen)
-    return Examples(latents, captions, silhouettes)
+    told = [parts.labels(list(data.scenes[i].subjects), shape) for i, shape in zip(chosen, silhouettes, strict=True)]
+    return Examples(latents, captions, silhouettes, told)
 
 
 def crops(data: Data, size: int, rng: random.Random) -> Examples:
@@ -61,7 +70,7 @@ def crops(data: Data, size: int, rng: random.Random) -> Examples:
 
     Training on crops first follows Patch Diffusion (Wang et al., arXiv 2304.12526).
     """
-    writer, latents, captions, shapes = Writer(rng), [], [], []
+    writer, latents, captions, shapes, told = Writer(rng), [], [], [], []
     for i in [rng.randrange(len(data.scenes)) for _ in range(size)]:
         scene = data.scenes[i]
         (latent,), (shape,) = data.take([i])
@@ -70,8 +79,9 @@ def crops(data: Data, size: int, rng: random.Random) -> Examples:
         inside = shape[:, top : top + CROP // 2, left : left + CROP // 2]
         seen = [j for j in range(len(shape)) if inside[j].sum() > 0.5 * shape[j].sum() and inside[j].sum() > 3]
         shapes.append(inside[seen])
+        told.append(parts.labels(list(scene.subjects), inside, left, top))
         captions.append(Caption() if rng.random() < 0.1 or not seen else writer.caption(_only(scene, seen), CLOSE))
-    return Examples(torch.stack(latents), captions, shapes)
+    return Examples(torch.stack(latents), captions, shapes, told)
 
 
 def _corner(scene: Scene, rng: random.Random) -> tuple[int, int]:
@@ -96,7 +106,9 @@ def prepare(found: Examples, tokens: Tokens) -> Batch:
     """Captions as tokens, and what their words' maps aim at."""
     ids = tokens.ids([[piece.text for piece in one.pieces] for one in found.captions])
     spans = [one.spans(tokens.count) for one in found.captions]
-    return Batch(found.latents, ids, *grounding.targets(spans, found.silhouettes))
+    told = found.labels or [(torch.zeros(0, 0, dtype=torch.long), torch.zeros(2, 0, 0))]
+    kinds, places = (torch.stack(one) for one in zip(*told, strict=True))
+    return Batch(found.latents, ids, *grounding.targets(spans, found.silhouettes), kinds, places)
 
 
 Maker = Callable[[Data, int, random.Random], Examples]
