@@ -67,6 +67,20 @@ def test_composing_differs_from_merging_and_is_reproducible(server: Server, prom
     assert "CLoRA refine updates: 2" in first.infotexts[0]
 
 
+def test_a_picture_goes_on_from_its_plan(server: Server, prompt: str) -> None:
+    ahead = {**FEW, "look_ahead": 0.25}
+    planned = server.draw(prompt, {**ahead, "plan": "over http", "plan_only": True})
+    assert "This is a plan" in planned.notes
+    assert len(planned.images) == 2
+    assert "CLoRA masks" in planned.infotexts[1]
+    went_on = server.draw(prompt, {**ahead, "plan": "over http"})
+    assert "The plan is not used" not in went_on.notes
+    assert went_on.pixels == server.draw(prompt, ahead).pixels
+    assert went_on.pixels != planned.pixels
+    other = server.draw(prompt, {**ahead, "plan": "over http"}, seed=1234)
+    assert "The plan is not used, because the seed changed" in other.notes
+
+
 def test_a_single_pass_is_exact_where_one_concept_has_everything(server: Server, prompt: str) -> None:
     name = re.findall("<lora:([^:>]+)", prompt)[0]
     # A step that averages does so in another place with each fusion, so it may not come in between.

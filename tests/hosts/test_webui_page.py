@@ -20,6 +20,15 @@ _FLAGS = (
 )  # fmt: skip
 
 
+_UNDERNEATH = """
+const canvas = document.querySelector(".clora-canvas canvas"), colours = new Set();
+const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+for (let i = 0; i < data.length; i += 404) colours.add(`${data[i] >> 4} ${data[i + 1] >> 4} ${data[i + 2] >> 4}`);
+return colours.size;
+"""
+"""How many colours the canvas has."""
+
+
 class Page:
     """The txt2img tab in a browser."""
 
@@ -184,6 +193,24 @@ def test_generate_waits_for_a_cell_that_was_just_changed(page: Page, prompt: str
     name = re.findall("<lora:([^:>]+)", prompt)[1]
     wanted = f"CLoRA corrections: {name}: place=left"
     page.wait(lambda: wanted in page.text("#html_info_txt2img").replace('"', ""), "the correction in the infotext", 180)
+
+
+def test_plan_shows_the_places_and_generate_goes_on(page: Page, prompt: str) -> None:
+    page.open_panel()
+    page.write("#txt2img_prompt textarea", prompt)
+    page.click("#txt2img_clora_refresh")
+    page.wait(lambda: page.all("#txt2img_clora_table tbody tr"), "the table")
+    page.click("#txt2img_clora_plan")
+    page.wait(lambda: "This is a plan" in page.text("#html_log_txt2img, #html_info_txt2img"), "the plan", 180)
+    page.wait(lambda: int(page.value("#txt2img_seed input")) >= 0, "the plan's seed")
+    page.wait(lambda: page.driver.execute_script("return document.querySelector('.clora-canvas').open"), "the canvas")
+    page.wait(lambda: page.driver.execute_script(_UNDERNEATH) > 10, "the picture and its masks under the canvas")
+    page.click("#txt2img_generate")
+    seed, shown = page.value("#txt2img_seed input"), "#html_log_txt2img, #html_info_txt2img"
+    page.wait(
+        lambda: f"Seed: {seed}" in page.text(shown) and "This is a plan" not in page.text(shown), "the picture", 180
+    )
+    assert "The plan is not used" not in page.text(shown)
 
 
 def test_generating_reads_the_prompt(page: Page, prompt: str) -> None:
