@@ -38,18 +38,16 @@ class Art:
         found: Image.Image = self._recoloured(file, recolour) if recolour else self._read(file)
         return found
 
-    def _draw(self, file: str, recolour: str | None, side: int, mirrored: bool, tilt: int) -> Image.Image:
+    def _draw(self, file: str, recolour: str | None, side: int, mirrored: bool) -> Image.Image:
         picture = self.picture(file, recolour)
         scale = side / max(picture.size)
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         drawn = picture.resize(size, Image.Resampling.LANCZOS)
-        if mirrored:
-            drawn = drawn.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return drawn.rotate(tilt, Image.Resampling.BICUBIC, expand=True) if tilt else drawn
+        return drawn.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else drawn
 
-    def draw(self, file: str, recolour: str | None, side: int, mirrored: bool, tilt: int) -> Image.Image:
-        """The picture with its longer side `side` pixels long, mirrored, then turned by `tilt` degrees."""
-        found: Image.Image = self._drawn(file, recolour, side, mirrored, tilt)
+    def draw(self, file: str, recolour: str | None, side: int, mirrored: bool) -> Image.Image:
+        """The picture with its longer side `side` pixels long, mirrored or not."""
+        found: Image.Image = self._drawn(file, recolour, side, mirrored)
         return found
 
 

@@ -73,7 +73,7 @@ def save_data(data: Data, path: Path) -> None:
 
 
 def _scene(state: dict[str, Any]) -> Scene:
-    subjects = tuple(Subject(**{**one, "tint": tuple(one["tint"])}) for one in state["subjects"])
+    subjects = tuple(Subject(**one) for one in state["subjects"])
     relation = tuple(state["relation"]) if state["relation"] else None
     return Scene(**{**state, "subjects": subjects, "relation": relation})
 

@@ -44,14 +44,13 @@ class Renderer:
 
     def _place(self, canvas: Image.Image, one: Subject, light: tuple[float, ...]) -> Image.Image:
         """Draw the subject with its shadow, and return its silhouette on the canvas."""
-        drawn = self.art.draw(one.file, one.recolour, one.side, one.mirrored, one.tilt)
+        drawn = self.art.draw(one.file, one.recolour, one.side, one.mirrored)
         corner = (round(one.x - drawn.width / 2), round(one.y - drawn.height / 2))
         mask = Image.new("L", canvas.size)
         mask.paste(drawn.getchannel("A"), corner)
         canvas.paste((16, 16, 40), (0, 0), _shadow(mask, corner, drawn.size))
-        factors = [a * b for a, b in zip(one.tint, light, strict=True)]
         bands = [band.point([min(255, round(v * f)) for v in range(256)]) for band, f in
-                 zip(drawn.convert("RGB").split(), factors, strict=True)]  # fmt: skip
+                 zip(drawn.convert("RGB").split(), light, strict=True)]  # fmt: skip
         canvas.paste(Image.merge("RGB", bands), corner, drawn.getchannel("A"))
         return mask
 
