@@ -111,7 +111,7 @@ class Composer:
             )
         updates, moving = self._updates(index, update), self._composed(plans, latent)
         if update and self._masks.latest is None and self._first_masks.needed:
-            self._first_masks.begin(latent, plans, denoiser, self._masks)
+            latent = self._first_masks.begin(latent, plans, denoiser, self._masks)
         if updates and bool(moving.any()):
             size = (latent.shape[-2], latent.shape[-1])
             first = rows_of(plans[:1], (True,))[:1]

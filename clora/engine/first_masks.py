@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from ..conditioning.plan import ImagePlan
@@ -14,6 +15,7 @@ from ..regions.mask_cache import MaskCache
 from ..settings import Settings
 from ..settings.schedule import Schedule
 from .look_ahead import look_ahead
+from .moved_noise import PURE, moved_noise
 from .plans import Plan, PlanUse, fingerprint
 
 
@@ -37,13 +39,16 @@ class FirstMasks:
 
     def begin(
         self, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Denoiser, masks: MaskCache
-    ) -> None:  # fmt: skip
-        """Begin `masks` before the first step at `latent` (B, C, h, w), if the run looks ahead."""
+    ) -> Tensor:  # fmt: skip
+        """Begin `masks` before the first step at `latent` (B, C, h, w), if the run looks ahead.
+
+        Returns the latent to go on with: subjects' noise may have moved to their places.
+        """
         why = self._why_not(plans, denoiser)
         if why:
             if self._plan:
                 self._plan.unused(why)
-            return
+            return latent
         size, reach = (latent.shape[-2], latent.shape[-1]), self._settings.look_ahead
         inputs = fingerprint(latent, plans, denoiser, reach, self._count, self._guidance) if self._plan else ""
         plan = self._plan.recall(inputs) if self._plan else None
@@ -54,9 +59,25 @@ class FirstMasks:
             )  # fmt: skip
             plan = Plan(tuple(None if one is None else balanced_masks(one, size) for one in layouts), rough)
         plan = plan.on(latent.device)
-        masks.start(plan.masks, plans, size)
+        found = plan.masks
+        if self._settings.hint_move and denoiser.signal <= PURE:
+            latent, found = self._moved(latent, found, plans)
+        masks.start(found, plans, size)
         if self._plan and masks.latest:
             self._plan.made(plan, inputs, masks.latest)
+        return latent
+
+    @staticmethod
+    def _moved(
+        latent: Tensor, found: Sequence[Tensor | None], plans: Sequence[ImagePlan]
+    ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        """The latent with each subject's noise in its place, and the masks that go with it."""
+        rows, masks = list(latent), list(found)
+        for image, (mask, plan) in enumerate(zip(found, plans, strict=True)):
+            if mask is not None and any(plan.regions):
+                words = [concept.words for concept in plan.concepts]
+                rows[image], masks[image] = moved_noise(latent[image], mask, plan.regions, words)
+        return torch.stack(rows), tuple(masks)
 
     def _why_not(self, plans: Sequence[ImagePlan], denoiser: Denoiser) -> str:
         """Why this run does not look ahead, "" if it does."""

@@ -127,6 +127,11 @@ class Settings:
         "How strongly updates pull a subject to its place; 0 turns the pull off.",
         high=20.0,
     )
+    hint_move: bool = setting(
+        True,
+        "Move to places",
+        "With a look-ahead: move the noise of a subject that would be drawn elsewhere to its place.",
+    )
     fusion: Fusion = setting(
         "single-pass",
         "Fusion",

@@ -1,7 +1,9 @@
 """Muon: momentum whose updates are made orthogonal, for matrices and convolutions.
 
 Jordan et al., 2024, https://kellerjordan.github.io/posts/muon; the update's size follows AdamW's as in Liu et
-al., arXiv 2502.16982. Several processes share the work: each makes some of the updates and sends them to the others.
+al., arXiv 2502.16982. Each matrix keeps the norm it begins with, as Karras et al. (arXiv 2312.02696) found best:
+otherwise the weights grow with every step, forty times in ten thousand steps, and the same update turns them less and
+less. Several processes share the work: each makes some of the updates and sends them to the others.
 """
 
 from __future__ import annotations
@@ -80,7 +82,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, bf16: bool = False) -> None:
         self._bf16 = bf16
-        super().__init__(list(parameters), {"lr": lr, "momentum": 0.95, "weight_decay": 0.01})
+        super().__init__(list(parameters), {"lr": lr, "momentum": 0.95})
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
@@ -95,8 +97,11 @@ class Muon(torch.optim.Optimizer):
             for alike, found in zip(shapes.values(), updates, strict=True):
                 size = group["lr"] * 0.2 * math.sqrt(max(found.shape[-2:]))
                 for parameter, update in zip(alike, found, strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    state = self.state[parameter]
+                    norm = state.setdefault("norm", parameter.norm())
                     parameter.add_(update.view_as(parameter), alpha=-size)
+                    if bool(norm > 0):  # a matrix that begins with zeros is free
+                        parameter.mul_(norm / parameter.norm())
 
     def _directions(self, alike: list[nn.Parameter], momentum: float) -> Tensor:
         """The momenta of parameters of one shape as matrices (n, rows, columns)."""
