@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clora.pictures.detail_area import crop_of, detail_area, touched
+from clora.pictures.detail_area import crop_of, detail_area, touched, without_specks
 
 
 def boxes(*given: tuple[int, int, int, int], side: int = 64) -> torch.Tensor:
@@ -43,6 +43,15 @@ def test_it_does_not_grow_into_another_subject_but_keeps_what_they_share() -> No
     assert beside[240, 29 * 8 - 4] >= 150
     shared = area_of(boxes((10, 20, 34, 40), (26, 20, 50, 40)))
     assert (shared[22 * 8 : 38 * 8, 12 * 8 : 32 * 8] >= 250).all()
+
+
+def test_specks_are_left_out() -> None:
+    masks = boxes((10, 10, 20, 20), (40, 40, 60, 60), (0, 0, 0, 0))
+    masks[0, 50:54, 50:56] = 1  # 24 of 100 cells, on the other subject
+    masks[1, 0:10, 50:60] = 1
+    found = without_specks(masks)
+    assert torch.equal(found[0], boxes((10, 10, 20, 20))[0])
+    assert torch.equal(found[1:], masks[1:])
 
 
 @pytest.mark.parametrize("size", [(640, 384), (130, 130), (1024, 1536)])

@@ -9,6 +9,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from .outline import large_parts
+
+_PART = 0.25
+"""Parts of a mask smaller than this share of the largest one are specks."""
 _GRID = 64
 """The masks' cells along a side for which the edge is one cell; finer masks get as many more cells."""
 _CONTEXT = 1 / 16
@@ -31,11 +35,17 @@ class Crop:
     height: int
 
 
+def without_specks(masks: Tensor) -> Tensor:
+    """Masks (C, h, w) without small parts, which lie on other subjects as a rule, and would be drawn over these."""
+    return torch.stack([large_parts(mask, _PART) for mask in masks]).float()
+
+
 def detail_area(masks: Tensor, subject: int, size: tuple[int, int]) -> Image.Image:
     """How much the new drawing counts at each pixel: an "L" picture of `size` (width, height), 255 on the subject.
 
-    `masks` (C, h, w) of 0 and 1 are those of all concepts. The area grows into the background, not into what only
-    other concepts have; two that overlap both keep the part in common. Its edge is soft and ends in exact zeros.
+    `masks` (C, h, w) of 0 and 1 are those of all concepts, without specks. The area grows into the
+    background, not into what only other concepts have; two that overlap both keep the part in common. Its edge is soft
+    and ends in exact zeros.
     """
     masks = (masks > 0).float()
     own = masks[subject]

@@ -8,7 +8,7 @@ from ..errors import cut
 from ..hosts import host_api
 from ..hosts.controlnet import without_hints
 from ..hosts.detail_render import Redraw, between_passes, redraw, stopped
-from ..pictures.detail_area import crop_of, detail_area, touched
+from ..pictures.detail_area import crop_of, detail_area, touched, without_specks
 from ..prompt import Concept
 from ..prompt.alone import prompt_alone
 from .job import Drawn, Generation
@@ -51,7 +51,7 @@ def _passes(p: Any, size: tuple[int, int], drawn: Drawn, generation: Generation)
     """What is drawn again, in the prompt's order; `size` is the picture's."""
     settings = generation.request.settings
     assert drawn.shown.masks is not None
-    masks, found = drawn.shown.masks[1:], []
+    masks, found = without_specks(drawn.shown.masks[1:]), []
     for number, concept in enumerate(drawn.composition.concepts):
         if float(masks[number].mean()) < _LEAST:
             generation.notes.append(_too_small(concept))
