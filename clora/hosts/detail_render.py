@@ -84,7 +84,7 @@ def redraw(p: Any, number: int, picture: Image.Image, wanted: Redraw) -> Image.I
             processed = process_images(inner)
     finally:
         state.stopping_generation = waiting or state.stopping_generation
-    if stopped():
+    if stopped() or not processed.images:  # none: "after the current picture" came before the host had begun
         state.skipped = False
         return None
     redrawn = processed.images[processed.index_of_first_image]

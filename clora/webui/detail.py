@@ -35,6 +35,8 @@ def add_detail(p: Any, pp: Any, generation: Generation) -> None:
         return
     pp.image = pp.image.convert("RGB")
     passes = _passes(p, pp.image.size, drawn, generation)
+    if not passes:
+        return
     with between_passes(p, len(passes)), without_hints(p):
         for count, (concept, wanted) in enumerate(passes, start=1):
             host_api.show_progress(f"CLoRA: detail of {concept.words} ({count} of {len(passes)})")
