@@ -31,7 +31,7 @@ _ALSO = 0.5
 def follow(p: Any, generation: Generation, first: Callable[[Any], None]) -> Callable[[], None]:
     """Watch the inner jobs of this job, if the host has ADetailer; returns a function that ends it.
 
-    `first` is called with each picture of the job before ADetailer repaints it; it is loaded before CLoRA.
+    `first` is called with each picture of the job before ADetailer, which is loaded before CLoRA, repaints it.
     """
     runner: Any = getattr(p, "scripts", None)
     scripts = getattr(runner, "alwayson_scripts", None) or ()
