@@ -18,6 +18,10 @@ _WIDEST = 1.5
 """The most that the end of the range is above its start."""
 _EARLIER = 1.25
 """Refine steps may end that much earlier, in the time of the whole run."""
+_SIDE = 512
+"""The picture's side that a detail size is compared with, because the picture's own is not known here."""
+_SQUARE = 0.75
+"""Usual area of a crop as a part of the square of its longer side."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,22 @@ def estimate(settings: Settings, concepts: int, steps: int) -> Estimate:
     each = halves * (concepts + 1) * _UPDATE[settings.update_layers]
     rows = max(cost.rows, halves * (concepts + 1) if all_updates else 0)
     rows = min(rows, settings.rows_per_forward or rows)
-    lowest, time, highest = ((steps * step + count * each) / (2 * steps) for count in (fewest, usual, all_updates))
+    detail = _detail(settings, concepts, steps) if strategy.needs_masks else 0.0
+    lowest, time, highest = (
+        (steps * step + count * each) / (2 * steps) + detail for count in (fewest, usual, all_updates)
+    )
     if lowest == highest:
         return Estimate(time, rows, time / _ANYWAY, time * _ANYWAY)
     least = max(lowest, time / _EARLIER)
     return Estimate(time, rows, least, min(highest, least * _WIDEST))
+
+
+def _detail(settings: Settings, concepts: int, steps: int) -> float:
+    """What the detail pass of all subjects costs, in plain pictures."""
+    if not settings.detail:
+        return 0.0
+    area = _SQUARE * ((settings.detail_size / _SIDE) ** 2 if settings.detail_size else 1.0)
+    return concepts * settings.detail_strength * (settings.detail_steps or steps) / steps * area
 
 
 def _updates(settings: Settings, plan: Schedule) -> tuple[float, float, float]:

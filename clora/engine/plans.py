@@ -58,8 +58,9 @@ class PlanRequest:
 def settings_of_plan(settings: Settings) -> Settings:
     """A job's settings if it only plans: it looks ahead in any case, and shows its masks and nothing else."""
     return settings.replace(
-        look_ahead=settings.look_ahead or REACH, show_masks=True, show_maps=False, show_loss=False, show_merge=False
-    )
+        look_ahead=settings.look_ahead or REACH, show_masks=True, show_maps=False, show_loss=False, show_merge=False,
+        detail=False,
+    )  # fmt: skip
 
 
 def check_active(note: str) -> None:

@@ -1,7 +1,7 @@
 """What A1111 and Forge have in common: job state, options, LoRA files, prompts, callbacks.
 
-It imports the WebUI's `modules.*`, as `a1111/`, `forge/`, `model_factory.py`, `baseline_render.py` and `preview.py` do,
-and can be imported inside a WebUI only.
+It imports the WebUI's `modules.*`, as `a1111/`, `forge/`, `model_factory.py`, `baseline_render.py`, `detail_render.py`
+and `preview.py` do, and can be imported inside a WebUI only.
 """
 
 from __future__ import annotations

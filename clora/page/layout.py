@@ -33,8 +33,9 @@ from .session import Session, composition_of, lora_folders, path_of, read_prompt
 _N = TypeVar("_N", int, float)
 GUIDANCE = 7.5
 """The default for the user's checkpoints."""
-_WEBUI_ONLY = ("hires", "show_merge", "preview_masks")
-"""Settings without effect here: the page has no hires pass and no live preview, and always draws plain merge."""
+_WEBUI_ONLY = ("hires", "show_merge", "preview_masks", "detail", "detail_steps", "detail_strength", "detail_size")
+"""Settings without effect here: the page has no hires and detail pass and no live preview, and always draws plain
+merge."""
 _FIELDS = ("prompt", "negative", "steps", "guidance", "seed", "width", "height", "corrections")
 """The page's own controls that pasted parameters fill, by their names in `paste.Pasted`."""
 _INTRO = "Each LoRA draws its own subject. Ctrl+Enter generates, from anywhere on the page."

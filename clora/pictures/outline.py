@@ -83,6 +83,18 @@ def draw_lines(
 
 def largest_part(mask: Tensor) -> Tensor:
     """The largest connected part of a mask (h, w), as bool; cells are connected by sides and corners."""
+    inside, numbers, sizes = _parts(mask)
+    return inside & (numbers == int(sizes.argmax()))
+
+
+def large_parts(mask: Tensor, share: float) -> Tensor:
+    """The connected parts of a mask (h, w) that have at least this share of the largest one's cells, as bool."""
+    inside, numbers, sizes = _parts(mask)
+    return inside & (sizes >= share * sizes.max())[numbers]
+
+
+def _parts(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where a mask (h, w) is, the number of each cell's part, and the cells of each part by number (0 is outside)."""
     inside = mask.detach().float().cpu() > 0
     numbers = torch.arange(1, inside.numel() + 1, dtype=torch.float64).reshape(inside.shape) * inside
     while True:
@@ -90,9 +102,10 @@ def largest_part(mask: Tensor) -> Tensor:
         if torch.equal(spread, numbers):
             break
         numbers = spread
-    sizes = torch.bincount(numbers.long().flatten())
+    whole = numbers.long()
+    sizes = torch.bincount(whole.flatten())
     sizes[0] = 0
-    return inside & (numbers == int(sizes.argmax()))
+    return inside, whole, sizes
 
 
 def bounds(mask: Tensor, size: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -184,6 +184,29 @@ class Settings:
         "Show the masks in the WebUI's live preview, in at most 3 % of the time.",
         webui_only=True,
     )
+    detail: bool = setting(
+        False,
+        "Detail pass",
+        "Draw each subject of the finished picture again, in an enlarged crop, with its LoRA and its words alone.",
+        webui_only=True,
+    )
+    detail_steps: int = setting(
+        0, "Detail steps", "Sampling steps of each detail pass; 0: those of the job.", high=150, webui_only=True
+    )
+    detail_strength: float = setting(
+        0.4,
+        "Detail strength",
+        "Denoising strength of the detail pass: how far it may change a subject.",
+        low=0.05,
+        webui_only=True,
+    )
+    detail_size: int = setting(
+        0,
+        "Detail size",
+        "Longer side in pixels with which the detail pass draws a crop; 0: the longer side of the job's first pass.",
+        high=2048,
+        webui_only=True,
+    )
 
     if not TYPE_CHECKING:  # the type checker sees the dataclass's own; this one parses text and knows presets
 

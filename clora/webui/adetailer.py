@@ -2,8 +2,8 @@
 
 ADetailer repaints the boxes that it detects (faces) by inner img2img jobs with the whole prompt, after the picture is
 decoded. It keeps only scripts in them that its own settings name, so CLoRA's hooks are not called there. Its inner jobs
-have a copy of the job's script runner: CLoRA gives the job a copy of the host's runner with a `before_process` of its
-own, for the time of this job.
+have a copy of the job's script runner: CLoRA gives the job a copy of the host's runner with a `before_process` and a
+`postprocess_image` of its own, for the time of this job.
 """
 
 from __future__ import annotations
@@ -28,22 +28,30 @@ _ALSO = 0.5
 """Part of the largest cover, above which another concept is in the box too."""
 
 
-def follow(p: Any, generation: Generation) -> Callable[[], None]:
-    """Watch the inner jobs of this job, if the host has ADetailer; returns a function that ends it."""
+def follow(p: Any, generation: Generation, first: Callable[[Any], None]) -> Callable[[], None]:
+    """Watch the inner jobs of this job, if the host has ADetailer; returns a function that ends it.
+
+    `first` is called with each picture of the job before ADetailer, which is loaded before CLoRA, repaints it.
+    """
     runner: Any = getattr(p, "scripts", None)
     scripts = getattr(runner, "alwayson_scripts", None) or ()
     if not any(script.title().strip().lower() == "adetailer" for script in scripts):
         return lambda: None
-    own, of_runners = copy(runner), type(runner).before_process
+    own, of_runners = copy(runner), type(runner)
 
     def before_process(job: Any) -> None:
         if getattr(job, INNER, False):
             error = caught(lambda: _choose(p, job, generation))
             if error is not None:
                 generation.notes.append(str(error))
-        of_runners(job.scripts, job)
+        of_runners.before_process(job.scripts, job)
 
-    own.before_process = before_process
+    def postprocess_image(job: Any, pp: Any) -> None:
+        if job is p:
+            first(pp)
+        of_runners.postprocess_image(job.scripts, job, pp)
+
+    own.before_process, own.postprocess_image = before_process, postprocess_image
     p.scripts = own
 
     def end() -> None:

@@ -74,7 +74,9 @@ class Drawn:
 
 @dataclass
 class Generation:
-    """The state of one job of the host, dropped with the job."""
+    """The state of one job of the host, dropped with the job; `detailed` are the numbers of the pictures whose detail
+    pass has begun.
+    """
 
     request: Request
     job: Any
@@ -84,6 +86,7 @@ class Generation:
     shown: list[Shown | None] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     at_end: list[Callable[[], None]] = field(default_factory=list)
+    detailed: set[int] = field(default_factory=set)
     _library: LoraLibrary | None = None
     _pass: SamplingPass | None = None
     _detach: Callable[[], None] | None = None

@@ -14,6 +14,7 @@ from ..ui.corrections import write_corrections
 from ..ui.preset_bar import PresetSource
 from ..ui.request import Request, read_request
 from . import adetailer, api, gallery, options, xyz
+from .detail import add_detail
 from .job import Generation
 from .other_extensions import rival
 from .planning import keep_from_saving, only_plans, prepared
@@ -76,7 +77,7 @@ class Script(host_api.Script):  # type: ignore[misc]
                 if only_plans(request):
                     keep_from_saving(p)
                 generation = Generation(prepared(request), p, notes=notes)
-                generation.at_end.append(adetailer.follow(p, generation))
+                generation.at_end.append(adetailer.follow(p, generation, lambda pp: _detail(p, pp)))
                 setattr(p, _KEY, generation)
 
         error = caught(begin)
@@ -140,6 +141,10 @@ class Script(host_api.Script):  # type: ignore[misc]
         generation.end_batch()
         _show_notes(p, generation)
 
+    def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None:
+        """One picture is there, and not saved yet: draw its subjects again."""
+        _detail(p, pp)
+
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
         """All pictures are there: add those that the user asked for, or save them where a script works on them."""
         generation = _of(p)
@@ -162,6 +167,15 @@ def _of(p: Any) -> Generation | None:
     """The state of this job; a copy of the job (ADetailer passes some to scripts) has none."""
     generation: Generation | None = getattr(p, _KEY, None)
     return generation if generation is not None and generation.job is p else None
+
+
+def _detail(p: Any, pp: Any) -> None:
+    """The detail pass of one picture; what fails is told and leaves the picture as it is by then."""
+    generation = _of(p)
+    if generation is not None:
+        error = caught(lambda: add_detail(p, pp, generation))
+        if error is not None:
+            generation.notes.append(str(error))
 
 
 def _finish(p: Any) -> None:

@@ -45,6 +45,25 @@ def test_time_and_rows(settings: dict[str, Any], concepts: int, time: float, row
     assert found.rows == rows
 
 
+@pytest.mark.parametrize(
+    ("detail", "more"),
+    [
+        ({"detail": False, "detail_size": 1024}, 0.0),
+        ({}, 2 * 0.4 * 0.75),
+        ({"detail_strength": 0.2}, 2 * 0.2 * 0.75),
+        ({"detail_steps": 40}, 2 * 0.8 * 0.75),
+        ({"detail_size": 1024}, 2 * 0.4 * 3.0),
+        ({"method": "merge"}, 0.0),
+    ],
+)
+def test_the_detail_pass_counts(detail: dict[str, Any], more: float) -> None:
+    without = estimate(Settings(**{"update_until": 0.0, **detail, "detail": False}), 2, 20)
+    found = estimate(Settings(**{"update_until": 0.0, "detail": True, **detail}), 2, 20)
+    assert found.time == pytest.approx(without.time + more)
+    assert found.least <= found.time <= found.most
+    assert found.rows == without.rows
+
+
 def test_the_sentence_has_one_number_and_its_range() -> None:
     assert estimate(Settings("exact"), 2, 20).sentence == (
         "About 9.3 times the time of a plain picture (8.5 to 10.2). Memory: 6 rows of the UNet at once (a plain "

@@ -88,7 +88,7 @@ class Host:
         self.errors.reports.clear()
         self.shared.state.begin()
         processed = p.scripts.run(p, *p.script_args) or self.processing.process_images(p)
-        assert self.errors.reports == []
+        assert self.errors.reports == [], self.errors.reports[0]
         return Job(p, processed)
 
     def draw(self, prompt: str | list[str] = PROMPT, clora: Any = None, **fields: Any) -> Job:

@@ -32,7 +32,7 @@ class Upscaler:
         for number, tile in enumerate(self.tiles):
             whole.paste(tile, (number * self.tiles[0].width, 0))
         comments = "".join(f"{comment}\n" for comment in p.comments)
-        return self.host.processing.Processed([whole], ["text"], comments=comments)
+        return self.host.processing.Processed(p, [whole], ["text"], comments=comments)
 
 
 class Matrix:
@@ -117,7 +117,7 @@ class Plot:
             except Exception:
                 self.cells.append(None)
         comments = "".join(f"{comment}\n" for comment in p.comments)
-        return self.host.processing.Processed([Image.new("RGB", (8, 8))], ["text"], comments=comments)
+        return self.host.processing.Processed(p, [Image.new("RGB", (8, 8))], ["text"], comments=comments)
 
 
 def axis(label: str) -> Any:

@@ -30,7 +30,7 @@ class Detailer(scripts.Script):
         if getattr(p, "_ad_disabled", False):
             return
         if p.batch_index == 0:
-            p.scripts.call("postprocess", copy(p), processing.Processed())
+            p.scripts.call("postprocess", copy(p), processing.Processed(p, []))
         for box in self.boxes:
             mask = Image.new("L", pp.image.size)
             ImageDraw.Draw(mask).rectangle(box, fill=255)
@@ -39,8 +39,7 @@ class Detailer(scripts.Script):
             inner.prompt = self.prompt.replace("[PROMPT]", whole) or whole
             inner.image_mask = mask
             inner.scripts = copy(p.scripts)
-            inner.scripts.alwayson = []  # its settings name no script of ours
-            inner.scripts.alwayson_scripts = []
+            inner.scripts.alwayson_scripts = []  # its settings name no script of ours
             inner._ad_inner = inner._ad_disabled = True
             self.jobs.append(inner)
             processing.process_images(inner)

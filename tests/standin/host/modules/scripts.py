@@ -44,7 +44,7 @@ class ScriptRunner:
     """The always-visible scripts of a job with their arguments, and the script that the user has selected."""
 
     def __init__(self, scripts: Sequence[tuple[Script, Sequence[Any]]] = (), selected: Any = None) -> None:
-        self.alwayson = list(scripts)
+        self._values = [value for _, args in scripts for value in args]
         self.selectable_scripts = [] if selected is None else [selected]
         self.alwayson_scripts = [script for script, _ in scripts]
         first = 1
@@ -54,11 +54,15 @@ class ScriptRunner:
 
     def arguments(self) -> tuple[Any, ...]:
         """Of all scripts, one after the other."""
-        return (len(self.selectable_scripts), *(value for _, args in self.alwayson for value in args))
+        return (len(self.selectable_scripts), *self._values)
 
     def before_process(self, p: Any) -> None:
         """The first method of a job that is called."""
         self.call("before_process", p)
+
+    def postprocess_image(self, p: Any, pp: Any) -> None:
+        """One picture is decoded and not saved yet."""
+        self.call("postprocess_image", p, pp)
 
     def run(self, p: Any, *args: Any) -> Any:
         """The result of the selected script, which makes all pictures itself; None without one."""
@@ -66,8 +70,8 @@ class ScriptRunner:
 
     def call(self, hook: str, p: Any, *given: Any, **kwargs: Any) -> None:
         """Call one method of every script."""
-        for script, args in self.alwayson:
+        for script in self.alwayson_scripts:
             try:
-                getattr(script, hook)(p, *given, *args, **kwargs)
+                getattr(script, hook)(p, *given, *p.script_args[script.args_from : script.args_to], **kwargs)
             except Exception:
                 errors.report(f"Error running {hook}", exc_info=True)

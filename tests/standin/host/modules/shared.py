@@ -11,30 +11,40 @@ class State:
     """The job that runs."""
 
     def __init__(self) -> None:
-        self.interrupted = self.skipped = False
-        self.sampling_step = 0
-        self.job_count = -1
+        self.interrupted = self.skipped = self.stopping_generation = False
+        self.sampling_step = self.sampling_steps = self.job_no = 0
+        self.job_count, self.job = -1, ""
         self.current_latent: Any = None
         self.previews: list[Any] = []
         self.told: list[str] = []
+        self._textinfo: str | None = None
         self.on_told: Callable[[str], None] | None = None
 
     @property
     def textinfo(self) -> str | None:
         """The line under the progress bar."""
-        return self.told[-1] if self.told else None
+        return self._textinfo
 
     @textinfo.setter
-    def textinfo(self, text: str) -> None:
+    def textinfo(self, text: str | None) -> None:
+        self._textinfo = text
+        if text is None:
+            return
         self.told.append(text)
         if self.on_told is not None:
             self.on_told(text)
 
     def begin(self) -> None:
         """A job begins."""
-        self.interrupted = self.skipped = False
+        self.interrupted = self.skipped = self.stopping_generation = False
         self.told, self.previews = [], []
-        self.job_count, self.current_latent = -1, None
+        self.job_count, self.job_no, self.job, self.current_latent = -1, 0, "", None
+        self._textinfo = None
+
+    def nextjob(self) -> None:
+        """A batch is drawn."""
+        self.job_no += 1
+        self.sampling_step = 0
 
     def assign_current_image(self, image: Any) -> None:
         """The live preview."""
@@ -95,6 +105,9 @@ opts = Options(
     CLIP_stop_at_last_layers=1,
     live_previews_enable=True,
     show_progress_every_n_steps=1,
+    overlay_inpaint=True,
+    save_init_img=False,
+    img2img_color_correction=False,
 )
 cmd_opts = Options(lowvram=False, medvram=False, api_auth=None)
 sd_model: Any = None
