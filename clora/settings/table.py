@@ -127,11 +127,6 @@ class Settings:
         "How strongly updates pull a subject to its place; 0 turns the pull off.",
         high=20.0,
     )
-    hint_move: bool = setting(
-        True,
-        "Move to places",
-        "With a look-ahead: move the noise of a subject that would be drawn elsewhere to its place.",
-    )
     fusion: Fusion = setting(
         "single-pass",
         "Fusion",
@@ -206,6 +201,11 @@ class Settings:
         "Longer side in pixels with which the detail pass draws a crop; 0: the longer side of the job's first pass.",
         high=2048,
         webui_only=True,
+    )
+    hint_move: bool = setting(
+        True,
+        "Move to places",
+        "With a look-ahead: move the noise of a subject that would be drawn elsewhere to its place.",
     )
 
     if not TYPE_CHECKING:  # the type checker sees the dataclass's own; this one parses text and knows presets
