@@ -11,7 +11,8 @@ from ..hosts.detail_render import Redraw, between_passes, redraw, stopped
 from ..pictures.detail_area import crop_of, detail_area, touched, without_specks
 from ..prompt import Concept
 from ..prompt.alone import prompt_alone
-from .job import Drawn, Generation
+from .job import Generation
+from .shown import Drawn
 
 _LEAST = 0.002
 """Part of the picture below which a mask is no subject."""

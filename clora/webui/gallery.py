@@ -12,7 +12,8 @@ from ..hosts.selectable import save_beside, saves_pictures
 from ..pictures import loss_curve, map_strip, side_by_side
 from ..settings import Settings
 from ..ui.corrections import masks_field
-from .job import Generation, Shown
+from .job import Generation
+from .shown import Shown
 
 
 def add(processed: Any, generation: Generation, baseline: Sequence[Any] = ()) -> None:

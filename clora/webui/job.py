@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..conditioning.batch import BatchConditioning, condition_batch
 from ..engine.plans import MADE, Plan, PlanUse, check_active
-from ..engine.record import ConceptMaps, Curve
 from ..errors import CLoRAError
 from ..fusion import strategy_class
 from ..hosts import host_api
@@ -21,55 +20,21 @@ from ..hosts.protocol import WebUIModel
 from ..hosts.text_encoding import WebUITextEncoder
 from ..lora.library import LoraLibrary
 from ..models import family_of
-from ..pictures import masks_overlay
 from ..prompt import Composition, analyze
 from ..prompt.evidence import evidence_of_files
 from ..prompt.own_words import readable_by_host
-from ..prompt.region import Region
 from ..settings import Settings
 from ..settings.schedule import schedule
 from ..ui.request import Request
 from . import planning
 from .batch_prompts import BatchPrompts, batch_prompts
 from .sampling_pass import Outcome, SamplingPass
+from .shown import Drawn, Shown, shown_of
 
 ONLY_FIRST_PASS = (
     "CLoRA composes the first pass only. About the hires prompt: {why} To compose it too, leave it empty, or write the "
     "same LoRA tags into it."
 )
-
-
-@dataclass
-class Shown:
-    """What there is to show for one picture: final masks (V, h, w), attention maps, losses, and the concepts' names.
-
-    `refined` are the numbers of the updates that were refine steps, `names` the names that corrections give concepts;
-    `localized` (V, h, w) is where subjects with a region were localized.
-    """
-
-    masks: Tensor | None
-    maps: list[tuple[str, ConceptMaps]]
-    labels: tuple[str, ...]
-    variants: tuple[str, ...]
-    losses: tuple[float, ...]
-    refined: tuple[int, ...]
-    names: tuple[str, ...] = ()
-    regions: tuple[Region | None, ...] = ()
-    localized: Tensor | None = None
-
-    def over(self, picture: Any) -> Any:
-        """The picture with the masks over it, None without masks."""
-        if self.masks is None:
-            return None
-        return masks_overlay(picture, self.masks, self.labels, self.regions, self.localized)
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A finished picture of the batch that CLoRA has just drawn."""
-
-    composition: Composition
-    shown: Shown
 
 
 @dataclass
@@ -226,7 +191,7 @@ class Generation:
             localized = outcome.localized or (self.first_pass.localized if self.first_pass else ())
             # Made only if the host previews this evaluation: masks are copied from the GPU.
             first = self.prompts.compositions[0]
-            overlay.draw(lambda image: _shown(replace(outcome, localized=localized), 0, first).over(image))
+            overlay.draw(lambda image: shown_of(replace(outcome, localized=localized), 0, first).over(image))
 
     @staticmethod
     def _watch(text: str) -> None:
@@ -255,7 +220,7 @@ class Generation:
         self.end_pass()
         outcome, self.first_pass = self.first_pass, None
         for image, (composition, own) in enumerate(zip(self.prompts.compositions, self.prompts.composed, strict=True)):
-            self.shown.append(_shown(outcome, image, composition) if own and outcome is not None else None)
+            self.shown.append(shown_of(outcome, image, composition) if own and outcome is not None else None)
         self._drawn = True
 
     def of_batch(self, image: int) -> Drawn | None:
@@ -270,19 +235,6 @@ class Generation:
     def ended(self) -> str:
         """Why CLoRA ended before the pass did, if it did."""
         return self._pass.outcome.ended if self._pass else self.first_pass.ended if self.first_pass else ""
-
-
-def _shown(outcome: Outcome, image: int, composition: Composition) -> Shown:
-    """What there is to show for one picture of a pass."""
-    record, curve = outcome.record, outcome.record.curve(image) if outcome.record else Curve()
-    masks, localized = (of[image] if image < len(of) else None for of in (outcome.masks, outcome.localized))
-    return Shown(
-        None if masks is None else masks.float().cpu(), record.strip(image) if record else [],
-        tuple(concept.label for concept in composition.concepts), composition.variant_names,
-        tuple(curve.losses), tuple(curve.refined), tuple(concept.corrected_as for concept in composition.concepts),
-        tuple(concept.region for concept in composition.concepts),
-        None if localized is None else localized.float().cpu(),
-    )  # fmt: skip
 
 
 def check_names(composition: Composition, loras: host_api.HostLoras) -> list[str]:

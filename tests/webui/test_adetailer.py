@@ -21,7 +21,7 @@ def half_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """Masks of a random model are anywhere in their place: fill the places."""
     from clora.webui import job
 
-    real = job._shown
+    real = job.shown_of
 
     def shown(outcome: Any, image: int, composition: Any) -> Any:
         found = real(outcome, image, composition)
@@ -30,7 +30,7 @@ def half_each(monkeypatch: pytest.MonkeyPatch) -> None:
         found.masks = masks
         return found
 
-    monkeypatch.setattr(job, "_shown", shown)
+    monkeypatch.setattr(job, "shown_of", shown)
 
 
 def detailer(*boxes: Any, prompt: str = "") -> Any:
@@ -89,7 +89,7 @@ def test_without_masks_it_is_as_ever(host: Host, clora: Any) -> None:
 
     beside = detailer(LEFT)
     with pytest.MonkeyPatch.context() as own:
-        own.setattr(job, "_shown", lambda *_: job.Shown(None, [], (), (), (), ()))
+        own.setattr(job, "shown_of", lambda *_: job.Shown(None, [], (), (), (), ()))
         host.draw(clora=clora, beside=[beside])
     assert [one.prompt for one in beside.jobs] == [PROMPT]
 

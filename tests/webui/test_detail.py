@@ -26,7 +26,7 @@ def masks(monkeypatch: pytest.MonkeyPatch) -> Masks:
     """Masks of a random model are anywhere: these are boxes, one for each concept; later calls change them."""
     from clora.webui import job
 
-    real, boxes = job._shown, [CAT, DOG]
+    real, boxes = job.shown_of, [CAT, DOG]
 
     def shown(outcome: Any, image: int, composition: Any) -> Any:
         found = real(outcome, image, composition)
@@ -39,7 +39,7 @@ def masks(monkeypatch: pytest.MonkeyPatch) -> Masks:
     def choose(*chosen: Any) -> None:
         boxes[:] = chosen
 
-    monkeypatch.setattr(job, "_shown", shown)
+    monkeypatch.setattr(job, "shown_of", shown)
     return choose
 
 
