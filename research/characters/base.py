@@ -11,13 +11,12 @@ import time
 from pathlib import Path
 
 import torch
-from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor, nn
 from torch.nn import functional
 
 from research.shared.diffusion import load, new_scheduler, pipeline, save, silence_fine_attention
 from research.shared.muon import Muon
-from research.shared.recorder import Plain
+from research.shared.recorder import use_plain_attention
 from research.shared.training import (
     Average,
     Noising,
@@ -99,9 +98,7 @@ class Trainer:
             silence_fine_attention(self.unet)
             self.average.swap()
         if self.args.device == "cpu":
-            processors = self.unet.attn_processors
-            plain = {name: Plain() if isinstance(kept, AttnProcessor2_0) else kept for name, kept in processors.items()}
-            self.unet.set_attn_processor(plain)
+            use_plain_attention(self.unet)
         self.loss = Loss(self.unet, self.text_encoder, self.args, self.parts)
 
     @property

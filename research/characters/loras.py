@@ -17,6 +17,7 @@ from torch import nn
 from research.shared.diffusion import draw, load, silence_fine_attention
 from research.shared.kohya import write
 from research.shared.muon import Muon
+from research.shared.recorder import use_plain_attention
 from research.shared.training import learning_rate, seed_all, sheet
 
 from .art import packed
@@ -38,6 +39,8 @@ TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 def add_lora(pipe: StableDiffusionPipeline, rank: int) -> list[nn.Parameter]:
     """Put fresh LoRA layers on UNet and text encoder; all else is frozen."""
     silence_fine_attention(pipe.unet)
+    if pipe.device.type == "cpu":
+        use_plain_attention(pipe.unet)
     pipe.unet.requires_grad_(False)
     pipe.text_encoder.requires_grad_(False)
     size = {"r": rank, "lora_alpha": rank}

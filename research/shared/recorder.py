@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 
 
@@ -28,6 +30,12 @@ class Plain:
         self, attention: Any, states: Tensor, encoder_hidden_states: Tensor | None = None, **options: Any
     ) -> Tensor:
         return attend(attention, states, encoder_hidden_states)[0]
+
+
+def use_plain_attention(unet: UNet2DConditionModel) -> None:
+    """Plain products in all layers that have torch's attention."""
+    kept = unet.attn_processors
+    unet.set_attn_processor({name: Plain() if isinstance(one, AttnProcessor2_0) else one for name, one in kept.items()})
 
 
 class Recorder:
