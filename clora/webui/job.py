@@ -156,8 +156,8 @@ class Generation:
         self._detach = model.attach(p, self._pass, self._pass.denoiser)
 
     def _plan_of(self, p: Any) -> PlanUse | None:
-        """What this job does with a plan; one that only plans ends with it."""
-        if self.request.plan is None:
+        """What this batch does with a plan, which is always of a job's first; a job that only plans ends with it."""
+        if self.request.plan is None or getattr(p, "iteration", 0) > 0:
             return None
         settings = self.request.settings
 

@@ -92,6 +92,13 @@ def test_only_the_first_batch_is_planned(host: Host) -> None:
     assert len(plan(host, "batches", [PROMPT, PROMPT], batch_size=1).processed.latents) == 1
 
 
+def test_later_batches_have_no_plan(host: Host, looks: list[int]) -> None:
+    plan(host, "first batch", [PROMPT, PROMPT], batch_size=1)
+    went_on = draw(host, "first batch", [PROMPT, PROMPT], batch_size=1)
+    assert looks == [2, 2], "the second batch looks ahead itself"
+    assert notes(went_on) == []
+
+
 def test_a_plan_has_no_hires_pass(host: Host) -> None:
     """And the picture that goes on from it has one."""
     planned = plan(host, "hires", enable_hr=True)
