@@ -38,16 +38,15 @@ class Art:
         found: Image.Image = self._recoloured(file, recolour) if recolour else self._read(file)
         return found
 
-    def _draw(self, file: str, recolour: str | None, side: int, mirrored: bool) -> Image.Image:
+    def _draw(self, file: str, recolour: str | None, side: int) -> Image.Image:
         picture = self.picture(file, recolour)
         scale = side / max(picture.size)
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        drawn = picture.resize(size, Image.Resampling.LANCZOS)
-        return drawn.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else drawn
+        return picture.resize(size, Image.Resampling.LANCZOS)
 
-    def draw(self, file: str, recolour: str | None, side: int, mirrored: bool) -> Image.Image:
-        """The picture with its longer side `side` pixels long, mirrored or not."""
-        found: Image.Image = self._drawn(file, recolour, side, mirrored)
+    def draw(self, file: str, recolour: str | None, side: int) -> Image.Image:
+        """The picture with its longer side `side` pixels long."""
+        found: Image.Image = self._drawn(file, recolour, side)
         return found
 
 

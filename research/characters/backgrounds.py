@@ -72,7 +72,7 @@ def sky_and_ground(rng: random.Random, sky: tuple[Colour, Colour], ground: tuple
 
 def _put(canvas: Image.Image, art: Art, name: str, side: int, x: int, foot: int, dim: float) -> None:
     """A picture of the scenery standing at (x, foot), its colours drawn towards the canvas's there."""
-    drawn = art.draw(SCENERY[name], None, side, mirrored=False)
+    drawn = art.draw(SCENERY[name], None, side)
     corner = (x - drawn.width // 2, foot - drawn.height)
     mask = drawn.getchannel("A").filter(ImageFilter.GaussianBlur(0.7))
     haze = Image.new("RGB", drawn.size, canvas.getpixel((min(max(x, 0), SIZE - 1), 4)))

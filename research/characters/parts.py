@@ -34,7 +34,6 @@ def coordinates(one: Subject, left: int = 0, top: int = 0, cells: int = 16) -> T
     """Where in the subject's own picture each cell is, (2, cells, cells): 0 is its middle, 1 its longer side."""
     at = _CELL * (torch.arange(cells) + 0.5)
     x, y = (at + _CELL * left - one.x) / one.side, (at + _CELL * top - one.y) / one.side
-    x = -x if one.mirrored else x
     return torch.stack([x.expand(cells, cells), y[:, None].expand(cells, cells)])
 
 

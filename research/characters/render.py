@@ -28,10 +28,10 @@ class Renderer:
 
     def layers(self, scene: Scene) -> tuple[Image.Image, Array]:
         """The picture, and what is to be seen of each subject: floats in [0, 1], (subjects, SIZE, SIZE)."""
-        canvas = self._background(scene.background, scene.seed)
-        if scene.mirrored:
-            canvas = canvas.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        canvas, masks = canvas.copy(), np.zeros((len(scene.subjects), SIZE, SIZE), np.float32)
+        canvas, masks = (
+            self._background(scene.background, scene.seed).copy(),
+            np.zeros((len(scene.subjects), SIZE, SIZE), np.float32),
+        )
         for i, one in enumerate(scene.subjects):
             mask = self._place(canvas, one, LIGHT.get(scene.background, (1.0, 1.0, 1.0)))
             shape = np.asarray(mask, np.float32) / 255
@@ -44,7 +44,7 @@ class Renderer:
 
     def _place(self, canvas: Image.Image, one: Subject, light: tuple[float, ...]) -> Image.Image:
         """Draw the subject with its shadow, and return its silhouette on the canvas."""
-        drawn = self.art.draw(one.file, one.recolour, one.side, one.mirrored)
+        drawn = self.art.draw(one.file, one.recolour, one.side)
         corner = (round(one.x - drawn.width / 2), round(one.y - drawn.height / 2))
         mask = Image.new("L", canvas.size)
         mask.paste(drawn.getchannel("A"), corner)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from .backgrounds import BACKGROUNDS, SIZE
 from .words import CHARACTERS, GROUPS, WEARABLE, WEARERS, WORDS
 
-BACKGROUND_SEEDS = 8  # how many pictures there are of each background
+BACKGROUND_SEEDS = 3  # how many pictures there are of each background
 RELATIONS = ("beside", "behind", "holding", "riding", "wearing")
 # Longer sides in pixels by the number of subjects. Few sizes, and places on the latent's grid: a subject then has few
 # latents, which a small model learns ten times sooner than one for each size and each fraction of a cell.
-_SIDES = {1: (144, 168), 2: (120, 136), 3: (104, 112), 4: (88, 96)}
+_SIDES = {1: 144, 2: 112, 3: 112, 4: 96}
 _CELL = 8
 
 
@@ -29,7 +29,6 @@ class Subject:
     x: float = SIZE / 2
     y: float = SIZE / 2
     side: int = 150
-    mirrored: bool = False
     style: str | None = None
 
     @property
@@ -63,15 +62,14 @@ class Scene:
     subjects: tuple[Subject, ...]
     background: str = "grass"
     seed: int = 0
-    mirrored: bool = False
     style: str | None = None
     relation: tuple[str, int, int] | None = None
 
 
 def subject(name: str, rng: random.Random, style: str | None = None) -> Subject:
-    """A subject with one of its files, mirrored or not; where it is comes later."""
+    """A subject with one of its files; where it is comes later."""
     file = CHARACTERS[name].file if name in CHARACTERS else rng.choice(WORDS[name].files)
-    return Subject(name, file, mirrored=rng.random() < 0.2, style=style)
+    return Subject(name, file, style=style)
 
 
 def random_names(count: int, rng: random.Random) -> list[str]:
@@ -92,7 +90,7 @@ def _apart(count: int, rng: random.Random, near: float) -> list[tuple[float, flo
     while True:
         places: list[tuple[float, float, int]] = []
         for _ in range(60):
-            d = rng.choice(_SIDES[count])
+            d = _SIDES[count]
             x, y = (rng.uniform(d / 2 + 2, SIZE - d / 2 - 2) for _ in range(2))
             if count < 3:
                 y = rng.uniform(min(125, SIZE - d / 2 - 2), SIZE - d / 2 - 2)
@@ -106,14 +104,14 @@ def _related(relation: str, rng: random.Random) -> list[tuple[float, float, int]
     """Places of two subjects, the one behind first."""
     side = rng.choice((-1, 1))
     if relation == "behind":
-        d, e = rng.choice((120, 136)), rng.choice((120, 136))
+        d, e = 112, 112
         x, y = rng.uniform(92, 164), rng.uniform(84, 118)
         return [(x, y, d), (x + side * rng.uniform(0.32, 0.55) * d, y + rng.uniform(0.25, 0.45) * d, e)]
     if relation == "riding":
-        d, e = rng.choice((104, 112)), rng.choice((144, 168))
+        d, e = 112, 144
         x, y = rng.uniform(100, 156), SIZE - e / 2 + 8 - rng.uniform(10, 24)
         return [(x + rng.uniform(-8, 8), y - e * 0.28 - d * 0.36, d), (x, y, e)]
-    d, e = rng.choice((144, 168)), rng.choice((64, 72))
+    d, e = 144, 64
     x, y = rng.uniform(105, 151), rng.uniform(120, 140)
     if relation == "wearing":
         return [(x, y + 26, d), (x, y + 21 - 0.5 * d, e)]
@@ -177,5 +175,5 @@ def random_scene(rng: random.Random, names: list[str] | None = None, background:
     if len(order) == 2 and order[0] in {*WEARABLE, "tophat"}:
         order.reverse()
     where = background or rng.choice(BACKGROUNDS)
-    scene = Scene((), where, rng.randrange(BACKGROUND_SEEDS), rng.random() < 0.5)
+    scene = Scene((), where, rng.randrange(BACKGROUND_SEEDS))
     return arrange([subject(name, rng) for name in order], rng, scene)

@@ -126,7 +126,7 @@ def draw(renderer: Renderer, scene: Scene) -> tuple[Image.Image, list[Label]]:
     picture, masks = renderer.layers(scene)
     labels = []
     for one, mask in zip(scene.subjects, masks, strict=True):
-        drawn = renderer.art.draw(one.file, one.recolour, one.side, one.mirrored)
+        drawn = renderer.art.draw(one.file, one.recolour, one.side)
         whole = np.asarray(drawn.getchannel("A"), np.float32).sum() / 255
         name = WRONG if one.name == "wrong" else NAMES.index(one.name)
         style = STYLES.index(scene.style or one.style or "none")
