@@ -12,7 +12,7 @@ from .words import CHARACTERS, GROUPS, WEARABLE, WEARERS, WORDS
 BACKGROUND_SEEDS = 3  # how many pictures there are of each background
 RELATIONS = ("beside", "behind", "holding", "riding", "wearing")
 # Longer sides in pixels by the number of subjects. Few sizes, and places on the latent's grid: a subject then has few
-# latents, which a small model learns ten times sooner than one for each size and each fraction of a cell.
+# latents, which a small model learns sooner than one for each size and each fraction of a cell.
 _SIDES = {1: 144, 2: 112, 3: 112, 4: 96}
 _CELL = 8
 
