@@ -180,7 +180,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--warm", type=Path, help="folder of a model to start from")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, default=0, help="processes that make batches; 6 for a GPU")
-    parser.add_argument("--lr", type=float, default=8e-3)
+    parser.add_argument("--lr", type=float, default=8e-4)
     parser.add_argument("--decay", type=float, default=0.998)
     parser.add_argument("--grounding", type=float, default=0.2, help="weight of the maps' loss")
     parser.add_argument("--parts", type=float, default=0.2, help="weight of what the cells show")
