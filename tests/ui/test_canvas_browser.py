@@ -241,6 +241,7 @@ def test_the_last_picture_and_its_masks_go_underneath(tab: PanelTab, canvas: Can
     gallery.id = "txt2img_gallery";
     gallery.innerHTML = '<button class="thumbnail-item"><img></button>'.repeat(2);
     gallery.querySelector("img").src = picture;
+    document.querySelector("#generation_info_txt2img").remove();
     info.id = "generation_info_txt2img";
     info.append(document.createElement("textarea"));
     info.firstChild.value = JSON.stringify(about);

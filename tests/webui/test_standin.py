@@ -323,7 +323,7 @@ def test_places_and_what_was_found_in_them_are_shown(host: Host, monkeypatch: py
         seen.append(values)
         return masks_overlay(picture, *values)
 
-    monkeypatch.setattr("clora.webui.job.masks_overlay", overlay)
+    monkeypatch.setattr("clora.webui.shown.masks_overlay", overlay)
     monkeypatch.setattr(host.shared.opts, "show_progress_every_n_steps", 1)
     asked = {**FEW, "show_masks": True, "corrections": {"cat": {"place": "left"}}}
     host.draw(clora=asked, enable_hr=hires)
