@@ -6,7 +6,6 @@
     const find = (...selectors) => selectors.map((one) => root().querySelector(one)).find(Boolean);
     const names = {}; // by tab, the name of its plan, which no other tab of the browser has
     const waiting = {}; // by tab, the timer that waits for a plan's picture
-    let own = false; // whether the click on Generate is this script's
 
     function nameOf(tab) {
         const random = () => [...crypto.getRandomValues(new Uint32Array(2))].map((part) => part.toString(36)).join("");
@@ -66,20 +65,18 @@
         turnOn(tab);
         write(box, `${nameOf(tab)} only`);
         // Generate may be held back until changes of the table have arrived; this is called when it is not.
-        generate.addEventListener("click", () => setTimeout(() => write(box, nameOf(tab)), 1000), {once: true});
-        setTimeout(() => {
+        generate.addEventListener("click", () => {
             wait(tab, result(tab));
-            own = true;
-            generate.click();
-            own = false;
-        }, 300);
+            setTimeout(() => write(box, nameOf(tab)), 1000);
+        }, {once: true});
+        setTimeout(() => generate.click(), 300);
     }
 
     document.addEventListener("clora-plan", (event) => press(event.detail));
 
-    // Another picture is asked for: its result is no plan. A click that clora.js repeats is still the first one's.
+    // A job that failed gives no plan: the next click on Generate, by mouse or by keys, asks for another picture.
     document.addEventListener("click", (event) => {
         const button = event.target.closest && event.target.closest("#txt2img_generate, #img2img_generate");
-        if (button && !own && event.isTrusted) clearInterval(waiting[button.id.split("_")[0]]);
+        if (button) clearInterval(waiting[button.id.split("_")[0]]);
     }, true);
 })();

@@ -74,11 +74,11 @@ class Parts(nn.Module):
         total, inside = places.new_zeros(()), (kinds > 0)[:, None].float()
         for name, head in self.heads.items():
             features = functional.adaptive_avg_pool2d(self._seen.pop(name), (kinds.shape[-2], kinds.shape[-1]))
-            told = head(features.movedim(1, -1)).float().movedim(-1, 1)
-            off = functional.mse_loss(told[:, -2:] * inside, places * inside, reduction="sum") / inside.sum().clamp(
-                min=1
-            )
-            total = total + functional.cross_entropy(told[:, :-2], kinds) + 2.5 * off
+            # Without the norm a few large features send the coordinates far away; in bfloat16 too.
+            with torch.autocast(features.device.type, enabled=False):
+                told = head(functional.layer_norm(features.movedim(1, -1).float(), features.shape[1:2])).movedim(-1, 1)
+            off = functional.smooth_l1_loss(told[:, -2:] * inside, places * inside, reduction="sum", beta=0.1)
+            total = total + functional.cross_entropy(told[:, :-2], kinds) + off / inside.sum().clamp(min=1)
         return total / len(self.heads)
 
 

@@ -28,10 +28,8 @@ class Renderer:
 
     def layers(self, scene: Scene) -> tuple[Image.Image, Array]:
         """The picture, and what is to be seen of each subject: floats in [0, 1], (subjects, SIZE, SIZE)."""
-        canvas, masks = (
-            self._background(scene.background, scene.seed).copy(),
-            np.zeros((len(scene.subjects), SIZE, SIZE), np.float32),
-        )
+        canvas = self._background(scene.background, scene.seed).copy()
+        masks = np.zeros((len(scene.subjects), SIZE, SIZE), np.float32)
         for i, one in enumerate(scene.subjects):
             mask = self._place(canvas, one, LIGHT.get(scene.background, (1.0, 1.0, 1.0)))
             shape = np.asarray(mask, np.float32) / 255

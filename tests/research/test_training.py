@@ -22,13 +22,15 @@ from research.characters.latents import STEP, Data, encode, load_data, save_data
 from research.characters.lessons import LESSONS
 from research.characters.loras import Pictures, add_lora, train, weighted
 from research.characters.model import CHANNELS, Tokens, new_text_encoder, new_tokenizer, new_unet
+from research.characters.parts import FILES, Parts, labels
 from research.characters.pool import Pool
 from research.characters.render import Renderer
-from research.characters.scene import random_scene
+from research.characters.scene import Subject, random_scene
 from research.characters.vae import new_vae
+from research.characters.words import WORDS
 from research.shared.diffusion import pipeline
 from research.shared.kohya import write
-from research.shared.muon import orthogonal
+from research.shared.muon import Muon, orthogonal
 from research.shared.training import to_tensor
 
 
@@ -144,6 +146,53 @@ def test_muon_makes_the_steps_of_newton_and_schulz() -> None:
         lengths = torch.linalg.svdvals(orthogonal(given))
         assert lengths.min() > 0.5
         assert lengths.max() < 1.3
+
+
+def test_muon_keeps_the_norm_of_what_does_not_begin_with_zeros() -> None:
+    generator = torch.Generator().manual_seed(0)
+    full = torch.nn.Parameter(torch.randn(8, 6, generator=generator))
+    empty = torch.nn.Parameter(torch.zeros(8, 6))
+    before, optimizer = full.detach().clone(), Muon([full, empty], 0.1)
+    for _ in range(3):
+        full.grad, empty.grad = (torch.randn(8, 6, generator=generator) for _ in range(2))
+        optimizer.step()
+    assert not torch.allclose(full, before)
+    assert float(full.norm()) == pytest.approx(float(before.norm()), rel=1e-5)
+    assert float(empty.detach().norm()) > 0
+
+
+def test_parts_are_those_of_the_subject_that_is_seen() -> None:
+    back = Subject("fox", WORDS["fox"].files[0], 64.0, 128.0, 128)
+    front = Subject("cat", WORDS["cat"].files[0], 192.0, 128.0, 64)
+    shapes = torch.zeros(2, 16, 16)
+    shapes[0, 4:12, :8], shapes[1, 6:10, 10:14] = 1, 1
+    kinds, places = labels([back, front], shapes)
+    assert set(kinds.unique().tolist()) == {0, FILES[back.file], FILES[front.file]}
+    assert torch.equal(kinds > 0, shapes.sum(0) > 0)
+    assert places[:, 4, 0].tolist() == pytest.approx([(8 - 64) / 128, (72 - 128) / 128])
+    assert places[:, 9, 13].tolist() == pytest.approx([(216 - 192) / 64, (152 - 128) / 64])
+    assert bool((places[:, kinds == 0] == 0).all())
+    of_crop = labels([front], shapes[1:, 4:12, 8:16], 8, 4)
+    assert torch.equal(of_crop[0], kinds[4:12, 8:16])
+    assert torch.equal(of_crop[1], places[:, 4:12, 8:16])
+
+
+def test_features_of_any_size_learn_the_parts(data: Data, args: argparse.Namespace) -> None:
+    torch.manual_seed(0)
+    unet, (kinds, places) = new_unet("tiny"), examples(data, 1, random.Random(0)).labels[0]
+    parts = Parts(unet)
+    parts.watch(unet)
+    features = {n: 5000 * torch.randn(1, unet.up_blocks[n - 1].resnets[-1].out_channels, 16, 16) for n in (2, 3)}
+    optimizer, losses = torch.optim.Adam(parts.parameters(), 1e-2), []
+    for _ in range(30):
+        parts._seen.update({str(n): one for n, one in features.items()})
+        loss = parts(kinds[None], places[None])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[0] < 10
+    assert losses[-1] < 0.7 * losses[0]
 
 
 def test_a_training_goes_on_from_its_checkpoint(data: Data, args: argparse.Namespace, tmp_path: Path) -> None:

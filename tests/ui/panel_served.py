@@ -45,11 +45,16 @@ def page_script() -> str:
 
 
 def add_jobs(gr: Any, generate: Any, inputs: list[Any]) -> None:
-    """What the host adds below: the seed, and Generate, which tells of each job here what it was asked."""
+    """What the host adds below: the seed, and Generate, which tells of each job here what it was asked.
+
+    A job with the seed -2 fails and tells nothing.
+    """
     seed = gr.Number(-1, precision=0, elem_id="txt2img_seed")
     told = gr.Textbox(elem_id="generation_info_txt2img")
 
     def job(seed: float, enabled: bool, *values: Any) -> str:
+        if seed == -2:
+            raise gr.Error("a job that fails")
         asked = {"enabled": enabled, "plan": values[-1], "count": len(values)}
         return json.dumps({"seed": 77 if seed < 0 else seed, **asked})
 

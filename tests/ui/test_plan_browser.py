@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from clora.settings import SETTINGS
@@ -68,3 +69,15 @@ def test_a_change_that_is_on_its_way_comes_first(tab: PanelTab) -> None:
     tab.run("arguments[0].value = 'left'; arguments[0].dispatchEvent(new Event('change', {bubbles: true}))", cell)
     plan(tab)
     tab.wait(lambda: "cat: place=left" in tab.corrections(), "the place")
+
+
+def test_after_a_plan_that_failed_the_next_picture_keeps_a_random_seed(tab: PanelTab) -> None:
+    tab.type("#txt2img_seed input", "-2")
+    tab.click("#txt2img_clora_plan")
+    tab.wait(lambda: planned(tab).endswith(" only"), "the wish")
+    tab.wait(lambda: planned(tab) and not planned(tab).endswith(" only"), "the plan's name")
+    tab.type("#txt2img_seed input", "-1")
+    tab.run("document.querySelector('#txt2img_generate').click()")  # as the hosts do at Ctrl+Enter
+    tab.wait(lambda: told(tab), "the picture")
+    time.sleep(0.5)
+    assert seed(tab) == "-1"
