@@ -106,7 +106,7 @@ def prepare(found: Examples, tokens: Tokens) -> Batch:
     """Captions as tokens, and what their words' maps aim at."""
     ids = tokens.ids([[piece.text for piece in one.pieces] for one in found.captions])
     spans = [one.spans(tokens.count) for one in found.captions]
-    told = found.labels or [(torch.zeros(0, 0, dtype=torch.long), torch.zeros(2, 0, 0))]
+    told = found.labels or [(torch.zeros(0, 0, dtype=torch.long), torch.zeros(2, 0, 0, dtype=torch.long))]
     kinds, places = (torch.stack(one) for one in zip(*told, strict=True))
     return Batch(found.latents, ids, *grounding.targets(spans, found.silhouettes), kinds, places)
 

@@ -2,7 +2,7 @@
 
 The idea is representation alignment's (REPA, Yu et al., arXiv 2410.06940), which trains a network's inner features to
 tell what features of the clean picture tell. Here the scene is known, so it is asked itself: the picture file that a
-cell shows, and where in that file the cell is.
+cell shows, and which column and row of that picture. All are classes, as subjects lie on the cells' grid.
 """
 
 from __future__ import annotations
@@ -15,45 +15,47 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .scene import Subject
+from .scene import CELL, Subject
 from .words import WORDS
 
 FILES = {
     file: number for number, file in enumerate(sorted({file for word in WORDS.values() for file in word.files}), 1)
 }
 """The class of each picture file; 0 is the ground."""
-_CELL = 16
 _SEEN = 0.5
 """The part of a cell from which on a subject is what the cell shows."""
 _BLOCKS = (2, 3)
 """Blocks of the decoder whose inputs are asked."""
 _WIDTH = 128
+_RANKS = 8
+"""Columns and rows that a subject's picture may have."""
+_IGNORED = -100
 
 
-def coordinates(one: Subject, left: int = 0, top: int = 0, cells: int = 16) -> Tensor:
-    """Where in the subject's own picture each cell is, (2, cells, cells): 0 is its middle, 1 its longer side."""
-    at = _CELL * (torch.arange(cells) + 0.5)
-    x, y = (at + _CELL * left - one.x) / one.side, (at + _CELL * top - one.y) / one.side
-    return torch.stack([x.expand(cells, cells), y[:, None].expand(cells, cells)])
+def ranks(one: Subject, left: int = 0, top: int = 0, cells: int = 16) -> Tensor:
+    """Which column and row of the subject's own picture each cell shows, (2, cells, cells)."""
+    middle = CELL * (torch.arange(cells) + 0.5) + one.side / 2
+    x, y = ((middle + CELL * first - at).div(CELL).floor() for first, at in ((left, one.x), (top, one.y)))
+    return torch.stack([x.expand(cells, cells), y[:, None].expand(cells, cells)]).clamp(0, _RANKS - 1).long()
 
 
 def labels(subjects: list[Subject], shapes: Tensor, left: int = 0, top: int = 0) -> tuple[Tensor, Tensor]:
-    """Classes (h, w) and coordinates (2, h, w) of one picture's cells, from its silhouettes (subjects, h, w)."""
+    """Files (h, w), columns and rows (2, h, w) of one picture's cells, from its silhouettes (subjects, h, w)."""
     cells = shapes.shape[-1]
-    kinds, places = torch.zeros(cells, cells, dtype=torch.long), torch.zeros(2, cells, cells)
+    kinds, places = torch.zeros(cells, cells, dtype=torch.long), torch.zeros(2, cells, cells, dtype=torch.long)
     for one, shape in zip(subjects, shapes, strict=True):
         seen = shape > _SEEN
         kinds[seen] = FILES.get(one.file, 0)
-        places = torch.where(seen, coordinates(one, left, top, cells), places)
+        places = torch.where(seen, ranks(one, left, top, cells), places)
     return kinds, places
 
 
 class Parts(nn.Module):
-    """Asks the inputs of the decoder's blocks for class and coordinates."""
+    """Asks the inputs of the decoder's blocks for file, column and row."""
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         super().__init__()
-        outputs = len(FILES) + 3  # the ground's class, and two coordinates
+        outputs = len(FILES) + 1 + 2 * _RANKS  # one more for the ground
         self.heads = nn.ModuleDict({
             str(number): nn.Sequential(nn.Linear(_width(unet, number), _WIDTH), nn.SiLU(), nn.Linear(_WIDTH, outputs))
             for number in _BLOCKS
@@ -71,14 +73,19 @@ class Parts(nn.Module):
 
     def forward(self, kinds: Tensor, places: Tensor) -> Tensor:
         """How far the features of the last forward are from telling `kinds` (n, h, w) and `places` (n, 2, h, w)."""
-        total, inside = places.new_zeros(()), (kinds > 0)[:, None].float()
+        total, ground = torch.zeros((), device=kinds.device), kinds == 0
+        columns, rows = places.masked_fill(ground[:, None], _IGNORED).unbind(1)
         for name, head in self.heads.items():
             features = functional.adaptive_avg_pool2d(self._seen.pop(name), (kinds.shape[-2], kinds.shape[-1]))
-            # Without the norm a few large features send the coordinates far away; in bfloat16 too.
+            # Without the norm a few large features decide; in bfloat16 too.
             with torch.autocast(features.device.type, enabled=False):
                 told = head(functional.layer_norm(features.movedim(1, -1).float(), features.shape[1:2])).movedim(-1, 1)
-            off = functional.smooth_l1_loss(told[:, -2:] * inside, places * inside, reduction="sum", beta=0.1)
-            total = total + functional.cross_entropy(told[:, :-2], kinds) + off / inside.sum().clamp(min=1)
+            which, *where = told.split([told.shape[1] - 2 * _RANKS, _RANKS, _RANKS], 1)
+            total = total + functional.cross_entropy(which, kinds)
+            if not bool(ground.all()):
+                off = [functional.cross_entropy(one, right, ignore_index=_IGNORED)
+                       for one, right in zip(where, (columns, rows), strict=True)]  # fmt: skip
+                total = total + off[0] + off[1]
         return total / len(self.heads)
 
 

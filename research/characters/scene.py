@@ -11,10 +11,14 @@ from .words import CHARACTERS, GROUPS, WEARABLE, WEARERS, WORDS
 
 BACKGROUND_SEEDS = 3  # how many pictures there are of each background
 RELATIONS = ("beside", "behind", "holding", "riding", "wearing")
-# Longer sides in pixels by the number of subjects. Few sizes, and places on the latent's grid: a subject then has few
-# latents, which a small model learns sooner than one for each size and each fraction of a cell.
-_SIDES = {1: 144, 2: 112, 3: 112, 4: 96}
-_CELL = 8
+# Longer sides in pixels, of subjects and of what they hold or wear. One size, and places on a grid of two latents: a
+# cell of the network's second level then shows one of 49 parts of a subject, and not one of two thousand for all sizes
+# and offsets. A small model learns that within hours.
+SIDE, SMALL = 112, 64
+CELL = 16
+
+Place = tuple[float, float, int]
+"""Centre and side, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +89,12 @@ def random_names(count: int, rng: random.Random) -> list[str]:
     return [rng.choice(GROUPS[group]) for group in groups]
 
 
-def _apart(count: int, rng: random.Random, near: float) -> list[tuple[float, float, int]]:
+def _apart(count: int, rng: random.Random, near: float) -> list[Place]:
     """Centres and sides of `count` subjects whose centres are `near` mean sides apart, or more."""
     while True:
-        places: list[tuple[float, float, int]] = []
+        places: list[Place] = []
         for _ in range(60):
-            d = _SIDES[count]
+            d = SIDE
             x, y = (rng.uniform(d / 2 + 2, SIZE - d / 2 - 2) for _ in range(2))
             if count < 3:
                 y = rng.uniform(min(125, SIZE - d / 2 - 2), SIZE - d / 2 - 2)
@@ -100,29 +104,25 @@ def _apart(count: int, rng: random.Random, near: float) -> list[tuple[float, flo
                 return sorted(places, key=lambda place: place[1] + place[2] / 2)
 
 
-def _related(relation: str, rng: random.Random) -> list[tuple[float, float, int]]:
+def _related(relation: str, rng: random.Random) -> list[Place]:
     """Places of two subjects, the one behind first."""
-    side = rng.choice((-1, 1))
+    side, d = rng.choice((-1, 1)), SIDE
     if relation == "behind":
-        d, e = 112, 112
         x, y = rng.uniform(92, 164), rng.uniform(84, 118)
-        return [(x, y, d), (x + side * rng.uniform(0.32, 0.55) * d, y + rng.uniform(0.25, 0.45) * d, e)]
+        return [(x, y, d), (x + side * rng.uniform(0.32, 0.55) * d, y + rng.uniform(0.25, 0.45) * d, d)]
     if relation == "riding":
-        d, e = 112, 144
-        x, y = rng.uniform(100, 156), SIZE - e / 2 + 8 - rng.uniform(10, 24)
-        return [(x + rng.uniform(-8, 8), y - e * 0.28 - d * 0.36, d), (x, y, e)]
-    d, e = 144, 64
-    x, y = rng.uniform(105, 151), rng.uniform(120, 140)
+        x, y = rng.uniform(72, 184), rng.uniform(158, 190)
+        return [(x, y - 4 * CELL, d), (x, y, d)]
+    x, y = rng.uniform(72, 184), rng.uniform(110, 180)
     if relation == "wearing":
-        return [(x, y + 26, d), (x, y + 21 - 0.5 * d, e)]
-    return [(x, y, d), (x + side * rng.uniform(0.08, 0.2) * d, y + 0.29 * d, e)]
+        return [(x, y, d), (x, y - 3 * CELL, SMALL)]
+    return [(x, y, d), (x + side * CELL, y + 2 * CELL, SMALL)]
 
 
-def _placed(one: Subject, place: tuple[float, float, int]) -> Subject:
+def _placed(one: Subject, place: Place) -> Subject:
     x, y, side = place
-    x, y = (min(max(v, side * 0.4), SIZE - side * 0.4) for v in (x, y))
-    x, y = (float(_CELL * round(v / _CELL)) for v in (x, y))
-    return replace(one, x=x, y=y, side=int(side))
+    left, top = (CELL * round((min(max(v, side * 0.4), SIZE - side * 0.4) - side / 2) / CELL) for v in (x, y))
+    return replace(one, x=left + side / 2, y=top + side / 2, side=side)
 
 
 def arrange(subjects: list[Subject], rng: random.Random, scene: Scene | None = None) -> Scene:

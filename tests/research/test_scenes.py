@@ -12,7 +12,18 @@ from PIL import Image
 from research.characters.art import RECOLOURS, stand_in
 from research.characters.backgrounds import BACKGROUNDS, HELD_OUT, PAINTERS, SIZE
 from research.characters.render import Renderer, cells
-from research.characters.scene import RELATIONS, Scene, Subject, arrange, random_names, random_scene, subject
+from research.characters.scene import (
+    CELL,
+    RELATIONS,
+    SIDE,
+    SMALL,
+    Scene,
+    Subject,
+    arrange,
+    random_names,
+    random_scene,
+    subject,
+)
 from research.characters.styles import STYLES
 from research.characters.words import CHARACTERS, GROUPS, WORDS, files
 
@@ -53,13 +64,14 @@ def test_scenes_are_the_same_for_the_same_seed() -> None:
     assert np.array_equal(np.asarray(first), np.asarray(second))
 
 
-def test_subjects_are_large_and_inside() -> None:
+def test_subjects_are_large_inside_and_on_the_grid() -> None:
     rng = random.Random(1)
     for _ in range(300):
         scene = random_scene(rng)
         held = scene.relation is not None and scene.relation[0] in ("holding", "riding", "wearing")
         for one in scene.subjects:
-            assert one.side >= (60 if held else 84 if len(scene.subjects) > 2 else 100)
+            assert one.side == SIDE or (held and one.side == SMALL)
+            assert (one.x - one.side / 2) % CELL == (one.y - one.side / 2) % CELL == 0
             assert 0 < one.x < SIZE
             assert 0 < one.y < SIZE
 
