@@ -25,12 +25,14 @@ from torch import Tensor
 from benchmarks.authors import AuthorsWay
 from benchmarks.unets import Bench, new_unet
 from clora.engine.composer import Composer
+from clora.engine.look_ahead import look_ahead
+from clora.engine.plans import REACH
 from clora.settings import Settings
 from clora.settings.schedule import schedule
 
 WORKS = (
     "plain", "update", "update, 3 rows at once", "update, way down only", "step", "step, shared negative",
-    "single-pass step", "authors' update", "authors' step",
+    "single-pass step", "plan", "authors' update", "authors' step",
 )  # fmt: skip
 IN_MEMORY = (
     "plain",
@@ -57,7 +59,8 @@ class Measured:
         `early[steps]`: number of updates of a run whose refine steps end early. Without it, such runs are left out.
         """
         plain = self.seconds["plain"]
-        found = {name: value / plain for name, value in self.seconds.items() if name != "plain"}
+        found = {name: value / plain for name, value in self.seconds.items() if name not in ("plain", "plan")}
+        found["plan of 20 steps"] = self.seconds["plan"] / (20 * plain)
         found["run of 50 steps"] = self._run(50, "step", "update", updates_of(50))
         found["authors' run of 50 steps"] = self._run(50, "authors' step", "authors' update", updates_of(50))
         found["run of 20 steps"] = self._run(20, "step", "update", updates_of(20))
@@ -120,6 +123,12 @@ def makers(bench: Bench) -> dict[str, Callable[[], Work]]:
     def step(composer: Composer) -> Tensor:
         return composer.predict(0, x, plans, bench.denoiser).cond
 
+    def plan(composer: Composer) -> Tensor:
+        count = schedule(Settings(look_ahead=REACH), 20).look_ahead
+        return look_ahead(
+            x, plans, bench.denoiser, composer.strategy.forwards, reach=REACH, count=count, guidance=7.0
+        )[1]  # fmt: skip
+
     def single_pass() -> Work:
         # A single pass needs the masks of an earlier step. The first call is exact and makes them.
         single = work(step, fusion="single-pass")
@@ -131,7 +140,7 @@ def makers(bench: Bench) -> dict[str, Callable[[], Work]]:
         "update, 3 rows at once": lambda: work(update, rows_per_forward=3),
         "update, way down only": lambda: work(update, update_layers="down"),
         "step": lambda: work(step), "step, shared negative": lambda: work(step, shared_uncond=True),
-        "single-pass step": single_pass,
+        "single-pass step": single_pass, "plan": lambda: work(plan, fusion="single-pass"),
         "authors' update": lambda: AuthorsWay(bench).update, "authors' step": lambda: AuthorsWay(bench).step,
     }  # fmt: skip
 

@@ -53,6 +53,7 @@ def test_the_table(bench: Bench, capsys: Any) -> None:
     assert ratios["run of 50 steps"] == pytest.approx((50 * of["step"] + 85 * of["update"]) / (50 * of["plain"]))
     fast = (20 * of["single-pass step"] + 17 * of["update"]) / (20 * of["plain"])
     assert ratios["run of 20 steps, early end, single-pass"] == pytest.approx(fast)
+    assert ratios["plan of 20 steps"] == pytest.approx(of["plan"] / (20 * of["plain"]))
     print_table([{"concepts": 2, "ratios": ratios, "memory": {"step": 0.5}}])
     printed = capsys.readouterr().out
     assert "| authors' run of 50 steps |" in printed
