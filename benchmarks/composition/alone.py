@@ -14,7 +14,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 
-from benchmarks.composition.intervals import proportion
+from benchmarks.characters.intervals import proportion
 from benchmarks.composition.methods import Setup, by_composing
 from benchmarks.composition.prompts import SPLITS, Prompt, choose, load_prompts
 from clora.prompt.tags import parse_tags

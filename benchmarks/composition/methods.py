@@ -11,8 +11,8 @@ from typing import Any
 
 from PIL import Image
 
+from benchmarks.characters.loratorio import in_place_of_composite
 from benchmarks.composition.boxes import compose_in_boxes
-from benchmarks.composition.loratorio import in_place_of_composite
 from benchmarks.judge import Judge
 from clora.embedded import EMBEDDED_GUIDANCE, EMBEDDED_LORAS, EMBEDDED_MODEL
 from clora.hosts.diffusers import compose

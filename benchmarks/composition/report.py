@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.composition import intervals
+from benchmarks.characters import intervals
 from benchmarks.composition.methods import METHODS, REFERENCE
 from benchmarks.composition.metrics import Rating, rate
 from benchmarks.composition.prompts import GROUPS, SINGLE, Prompt

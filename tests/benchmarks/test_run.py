@@ -8,12 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from benchmarks.composition import __main__ as command
 from benchmarks.composition.boxes import LAYOUTS, box_masks, circles_of
-from benchmarks.composition.loratorio import patch_weights
 from benchmarks.composition.methods import METHODS, Method, Setup
 from benchmarks.composition.prompts import Prompt, load_prompts
 from benchmarks.composition.run import Run, Store, consecutive
@@ -128,16 +126,6 @@ def test_boxes_lie_where_things_are_found() -> None:
     found = Verdict((ball(200.0), ball(50.0)), {}, 0.0)
     assert circles_of(["ball", "ball"], found) == [(50.0, 100.0, 90.0), (200.0, 100.0, 90.0)]
     assert circles_of(["ball", "fish"], found) == LAYOUTS[2]
-
-
-def test_patches_belong_to_the_lora_that_changes_them() -> None:
-    base = torch.randn(4, 6, 6, generator=torch.Generator().manual_seed(0))
-    own = torch.stack([base, base])
-    own[0, :, :2], own[1, :, 2:] = -base[:, :2], -base[:, 2:]
-    weights = patch_weights(own, base)
-    assert torch.allclose(weights.sum(0), torch.ones(6, 6))
-    assert bool((weights[0, :2] > 0.99).all())
-    assert bool((weights[1, 2:] > 0.99).all())
 
 
 def test_a_sheet(tmp_path: Path) -> None:
