@@ -154,8 +154,10 @@ class _Search:
 
     def _is_usable(self, group: Subject, words: str) -> bool:
         """Whether the words after a tag name its subject. With one person in the prompt, a trigger may be a style's."""
+        # "person" alone describes a picture, but "a <tag> person" is one.
+        meant = has_class(words) and (group.called or self._after_article(group))
         if group.called or not words or is_general(words):
-            return bool(words) and not is_general(words)
+            return bool(words) and (meant or not is_general(words))
         if is_attribute(words) or is_surroundings(words):
             return False
         persons = any(counts_persons(self.evidence(self.tags[i].name)) for i in group.tags)

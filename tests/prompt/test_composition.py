@@ -75,6 +75,19 @@ def test_words_that_follow_the_tag(after: str, found: str) -> None:
     assert " ".join(cut(composition.variants[0], spans)) == found
 
 
+@pytest.mark.parametrize(
+    ("first", "found"),
+    [("a <lora:x:1> person", "person"), ("<lora:x:1:trigger=sks> person", "person"), ("A <lora:x:1> character",
+     "character"), ("the <lora:x:1> people", "people")],
+)  # fmt: skip
+def test_a_general_noun_is_a_subject_after_an_article_or_with_a_trigger(first: str, found: str) -> None:
+    assert words(analyze(f"{first} and a <lora:y:1> dog")) == [found, "dog"]
+
+
+def test_a_general_noun_alone_is_no_subject() -> None:
+    assert not analyze("<lora:x:1> person, <lora:y:1> outdoors").composes
+
+
 def test_words_sources_in_order() -> None:
     rows = {"x": WordsOverride(words="fox", trigger="qqq")}
     dog = ", a <lora:y:1> dog"
