@@ -62,6 +62,11 @@ def named(name: str, trigger: bool = False) -> str:
     return f"a {tag} {CHARACTERS[name].kind}"
 
 
+def own_word(name: str) -> str:
+    """One of the base's words as a subject of its own, for prompts with only one LoRA: "a <clora:fox> fox"."""
+    return f"{'an' if name[0] in 'aeiou' else 'a'} <clora:{name}> {name}"
+
+
 def joined(parts: Sequence[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
@@ -98,17 +103,12 @@ def _same(rng: random.Random) -> list[str]:
 
 
 def _touching(rng: random.Random) -> Draft:
-    """One right before the other, or close together."""
+    """One right before the other."""
     names = _same(rng) if rng.random() < 0.5 else _different(2, rng)
     first, second = (named(name) for name in names)
-    way = rng.choice((f"{first} behind {second}", f"{first} in front of {second}", f"{first} and {second} hugging",
-                      f"{first} and {second} close together"))  # fmt: skip
-    relation: dict[str, object] = {}
-    if " behind " in way:
-        relation = {"relation": ("behind", 0, 1)}
-    elif " in front of " in way:
-        relation = {"relation": ("behind", 1, 0)}
-    return way + rng.choice(_PLACES), _instances(names), relation
+    way, back = rng.choice((("behind", 0), ("in front of", 1)))
+    text = f"{first} {way} {second}{rng.choice(_PLACES)}"
+    return text, _instances(names), {"relation": ("behind", back, 1 - back)}
 
 
 def _interacting(rng: random.Random) -> Draft:
@@ -116,15 +116,21 @@ def _interacting(rng: random.Random) -> Draft:
     if rng.random() < 0.55:
         names, way = [rng.choice((*PERSONS, *CATS)), rng.choice(_BEARERS)], "riding"
     else:
-        names, way = [rng.choice(PERSONS), rng.choice(("pinata", "taxi", "tophat"))], "holding"
-    text = f"{named(names[0])} {way} {named(names[1])}"
+        names, way = [rng.choice(PERSONS), rng.choice(("pinata", "taxi"))], "holding"
+    text = f"{named(names[0])} {way} {named(names[1]) if way == 'holding' else own_word(names[1])}"
     return text + rng.choice(_PLACES), _instances(names), {"relation": (way, 0, 1)}
+
+
+def _each(names: Sequence[str]) -> list[str]:
+    """Subjects as they stand in a prompt of which at least two are composed."""
+    alone = sum(name in CHARACTERS for name in names) < 2
+    return [own_word(name) if alone and name not in CHARACTERS else named(name) for name in names]
 
 
 def _style(rng: random.Random) -> Draft:
     """A style on everything."""
     style, names = rng.choice(STYLES), _different(2, rng) if rng.random() < 0.6 else [rng.choice(PERSONS), "fox"]
-    text = joined([named(name) for name in names]) + rng.choice(_PLACES)
+    text = joined(_each(names)) + rng.choice(_PLACES)
     return f"{text}, <lora:{style}:1:role=style> {style} style", _instances(names), {"style": style}
 
 
@@ -134,26 +140,23 @@ def _style_on_one(rng: random.Random) -> Draft:
     second = rng.choice(("fox", "wizard", "robot", "panda", "king"))
     words = f"trigger={style} style"
     if rng.random() < 0.5:  # the base's subject is redrawn, or the character itself
-        text = f"{named(first)} and a <lora:{style}:1:role=style@{second}:{words}> {second}"
+        text = f"{named(first)} and a <clora:{second}><lora:{style}:1:role=style@{second}:{words}> {second}"
         return text + rng.choice(_PLACES), _instances([first, second], [None, style]), {}
-    text = f"a <lora:{first}:1><lora:{style}:1:{words}> sks {CHARACTERS[first].kind} and {named(second)}"
+    text = f"a <lora:{first}:1><lora:{style}:1:{words}> sks {CHARACTERS[first].kind} and {own_word(second)}"
     return text + rng.choice(_PLACES), _instances([first, second], [style, None]), {}
 
 
 def _background(rng: random.Random) -> Draft:
     names = _different(2, rng) if rng.random() < 0.5 else [rng.choice((*PERSONS, *CATS)), "dragon"]
-    text = joined([named(name) for name in names])
+    text = joined(_each(names))
     return f"{text} <lora:lava:1:role=background> on lava", _instances(names), {"background": "lava"}
 
 
 def _outfit(rng: random.Random) -> Draft:
-    """A character with the outfit's LoRA, beside another subject at times."""
-    wearer = rng.choice(("singer", "troll", "tabby"))
-    names, text = [wearer, "tophat"], f"{named(wearer)} wearing {named('tophat')}"
-    if rng.random() < 0.4:
-        other = rng.choice(("fox", "robot", "princess"))
-        names, text = [*names, other], f"{text} and {named(other)}"
-    return text + rng.choice(_PLACES), _instances(names), {"relation": ("wearing", 0, 1)}
+    """A character with the outfit's LoRA."""
+    names = [rng.choice(("singer", "troll", "tabby")), "tophat"]
+    text = f"{named(names[0])} wearing {named('tophat')}{rng.choice(_PLACES)}"
+    return text, _instances(names), {"relation": ("wearing", 0, 1)}
 
 
 def _as_written(rng: random.Random) -> Draft:
