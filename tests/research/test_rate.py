@@ -70,7 +70,10 @@ def test_the_background_counts_where_it_is_asked_for() -> None:
         ("wearing", (120, 70), (120, 150), False),
         ("holding", (120, 120), (140, 160), True),
         ("holding", (60, 120), (200, 120), False),
+        ("holding", (120, 150), (120, 90), False),
         ("behind", (100, 110), (150, 140), True),
+        ("behind", (150, 140), (100, 110), False),
+        ("behind", (60, 110), (200, 140), False),
     ],
 )
 def test_relations_are_places(kind: str, first: tuple[float, float], second: tuple[float, float], right: bool) -> None:

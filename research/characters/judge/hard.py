@@ -93,6 +93,8 @@ def _wrong(one: Subject, rng: random.Random) -> Subject:
     """The subject blended with another, one of the same class most often."""
     persons = (*GROUPS["person"], "genie", "singer", "detective", "troll")
     alike = persons if one.kind == "person" or one.kind in GROUPS["person"] else NAMES
+    if one.kind in WEARABLE:
+        alike = (*WEARABLE, "tophat")
     pool = [name for name in (alike if rng.random() < 0.7 else NAMES) if name != one.name]
     way = rng.choice(WAYS[:4] if rng.random() < 0.85 else WAYS)
     if way == "colours" and _grey(one):
@@ -111,8 +113,7 @@ def hard_scene(rng: random.Random, wrong: float = 0.3) -> Scene:
     names = random_names(rng.choices((1, 2, 3, 4), (0.2, 0.45, 0.25, 0.1))[0], rng)
     names = [rng.choice(list(CHARACTERS)) if rng.random() < 0.5 else name for name in names]
     scene = random_scene(rng, names, rng.choice(BACKGROUNDS))
-    subjects = [_wrong(one, rng) if rng.random() < wrong and one.kind not in WEARABLE else one
-                for one in scene.subjects]  # fmt: skip
+    subjects = [_wrong(one, rng) if rng.random() < wrong else one for one in scene.subjects]
     drawn = rng.random()
     if drawn < 0.2:
         return replace(scene, subjects=tuple(subjects), style=rng.choice(STYLES[1:]))

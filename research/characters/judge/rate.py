@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..prompts import Instance, Prompt
 from .judge import Finding, Verdict
 
-_ABOVE, _ASIDE = 0.15, 0.6  # of the mean side: a rider is so much higher, and no further to the side
+# Of the mean side: a rider is so much higher and no further to the side; what is held or behind is no further away.
+_ABOVE, _ASIDE, _NEAR, _OVERLAP = 0.15, 0.6, 0.75, 0.95
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,16 @@ def assign(expect: Sequence[Instance], found: Sequence[Finding], style: str | No
 
 
 def related(kind: str, first: Finding, second: Finding) -> bool:
-    """Whether two subjects stand as they should. "behind" is only asked to overlap: depth cannot be told here."""
+    """Whether two subjects stand as they should. Of "behind" depth cannot be told: the one in front is lower."""
     side = (first.side + second.side) / 2
     aside, below = abs(first.x - second.x), second.y - first.y
     if kind == "riding":
         return below > _ABOVE * side and aside < _ASIDE * side
     if kind == "wearing":
         return below < -_ABOVE * side and aside < 0.4 * side
-    return aside < _ASIDE * side if kind == "holding" else aside < 0.95 * side
+    if kind == "holding":
+        return below > 0 and math.hypot(aside, below) < _NEAR * side
+    return below > 0 and math.hypot(aside, below) < _OVERLAP * side
 
 
 def rate(prompt: Prompt, verdict: Verdict) -> Rating:
