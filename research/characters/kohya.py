@@ -25,6 +25,7 @@ def metadata(name: str, trigger: str, captions: list[str], args: argparse.Namesp
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(args.rank),
         "ss_network_alpha": str(float(args.rank)),
+        "ss_network_args": json.dumps({"conv_dim": args.rank, "conv_alpha": args.rank} if args.convolutions else {}),
         "ss_output_name": name,
         "ss_resolution": "(256, 256)",
         "ss_num_train_images": str(args.pictures),

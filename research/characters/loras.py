@@ -32,19 +32,21 @@ from .model import Tokens
 from .render import Renderer
 
 UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
+CONVOLUTIONS = ["conv1", "conv2"]  # of the residual blocks: what a style changes, and a subject's look needs not
 SILENT = r"(down_blocks\.0|up_blocks\.3)\..*attn1.*"  # see silence_fine_attention
 TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 
 
-def add_lora(pipe: StableDiffusionPipeline, rank: int) -> list[nn.Parameter]:
-    """Put fresh LoRA layers on UNet and text encoder; all else is frozen."""
+def add_lora(pipe: StableDiffusionPipeline, rank: int, convolutions: bool = False) -> list[nn.Parameter]:
+    """Put fresh LoRA layers on UNet and text encoder, those of `convolutions` too; all else is frozen."""
     silence_fine_attention(pipe.unet)
     if pipe.device.type == "cpu":
         use_plain_attention(pipe.unet)
     pipe.unet.requires_grad_(False)
     pipe.text_encoder.requires_grad_(False)
     size = {"r": rank, "lora_alpha": rank}
-    pipe.unet.add_adapter(LoraConfig(target_modules=UNET_LAYERS, exclude_modules=SILENT, **size))
+    layers = UNET_LAYERS + CONVOLUTIONS if convolutions else UNET_LAYERS
+    pipe.unet.add_adapter(LoraConfig(target_modules=layers, exclude_modules=SILENT, **size))
     pipe.text_encoder.add_adapter(LoraConfig(target_modules=TEXT_LAYERS, **size))
     both = [*pipe.unet.parameters(), *pipe.text_encoder.parameters()]
     return [p for p in both if p.requires_grad]
@@ -91,7 +93,7 @@ def pictures(pipe: StableDiffusionPipeline, lesson: Lesson, args: argparse.Names
 
 def train(pipe: StableDiffusionPipeline, data: Pictures, args: argparse.Namespace, rng: random.Random) -> None:
     """Train fresh LoRA layers on pictures of the lesson."""
-    parameters, start, mean = add_lora(pipe, args.rank), time.time(), 0.0
+    parameters, start, mean = add_lora(pipe, args.rank, args.convolutions), time.time(), 0.0
     optimizer, loss = Muon(parameters, args.lr), Loss(pipe.unet, pipe.text_encoder, args)
     prior, weights, tokens = round(args.batch * args.prior), sorted(data.own), Tokens(pipe.tokenizer)
     for step in range(args.steps):
@@ -109,7 +111,13 @@ def train(pipe: StableDiffusionPipeline, data: Pictures, args: argparse.Namespac
 
 
 def learn(lesson: Lesson, args: argparse.Namespace) -> None:
-    """Train one LoRA, write its file and draw its contact sheet from the file."""
+    """Train one LoRA, write its file and draw its contact sheet from the file.
+
+    A style gets convolutions, a higher rank and more steps: it changes all that the base can draw.
+    """
+    args = argparse.Namespace(**vars(args), convolutions=lesson.style is not None and lesson.worded)
+    if args.convolutions:
+        args.rank, args.steps = args.style_rank, args.style_steps
     rng, pipe = seed_all(args.seed), load(args.work / "model", args.device)
     data = pictures(pipe, lesson, args, rng)
     train(pipe, data, args, rng)
@@ -126,11 +134,13 @@ def main() -> None:
     parser = options(__doc__ or "")
     add_bfloat16(parser)
     parser.add_argument("--only", nargs="*", choices=list(LESSONS), default=list(LESSONS))
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--style-steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--prior", type=float, default=0.17, help="share of the base's own pictures")
     parser.add_argument("--pictures", type=int, default=400)
     parser.add_argument("--rank", type=int, default=4)
+    parser.add_argument("--style-rank", type=int, default=8)
     parser.add_argument("--grounding", type=float, default=0.1, help="weight of the maps' loss")
     parser.add_argument("--power", type=float, default=1.5, help="the larger, the more of the noisy steps")
     parser.add_argument("--lr", type=float, default=4e-3)

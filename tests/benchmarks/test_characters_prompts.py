@@ -18,7 +18,7 @@ from research.characters.kohya import metadata
 from research.characters.lessons import LESSONS
 from research.characters.prompts import STYLES, Prompt, load_prompts
 
-_TRAINING = Namespace(rank=4, pictures=400, steps=900, lr=4e-3, seed=0)
+_TRAINING = Namespace(rank=4, pictures=400, steps=700, lr=4e-3, seed=0, convolutions=False)
 
 
 @pytest.fixture(scope="module")

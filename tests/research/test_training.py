@@ -56,6 +56,7 @@ def args(monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
     return argparse.Namespace(
         device="cpu", size="tiny", steps=10, seconds=0.0, batch=2, lr=1e-2, decay=0.9, grounding=0.2, parts=0.2,
         power=2.0, rank=2, prior=0.5, seed=0, pictures=6, fall=0.5, bf16=False,
+        convolutions=False,
     )  # fmt: skip
 
 
@@ -247,6 +248,26 @@ def test_a_lora_is_trained_and_written_as_kohya_does(data: Data, args: argparse.
     assert any(name.startswith("lora_unet_down_blocks_0_attentions_0_") for name in names)
     assert kept["ss_output_name"] == kept["modelspec.title"] == "vivid"
     assert json.loads(kept["ss_tag_frequency"]) == {"10_vivid": {"night": 2, "a fox": 1, "a king": 1}}
+
+
+def test_a_style_has_convolutions_that_are_read_again(data: Data, args: argparse.Namespace, tmp_path: Path) -> None:
+    pipe = pipeline(new_unet("tiny"), new_text_encoder(), new_vae(), new_tokenizer())
+    lesson = LESSONS["pencil"]
+    args.steps, args.convolutions = 2, True
+    train(pipe, Pictures(lesson, {1.0: data}, data), args, random.Random(0))
+    path = write(pipe, tmp_path / "pencil.safetensors", metadata("pencil", lesson.trigger, ["a fox"], args))
+    with safe_open(path, "pt") as file:
+        name = "lora_unet_up_blocks_3_resnets_0_conv1"
+        assert file.get_tensor(f"{name}.lora_down.weight").shape[2:] == (3, 3)
+        assert json.loads(file.metadata()["ss_network_args"]) == {"conv_dim": 2, "conv_alpha": 2}
+    latent, context = torch.randn(1, 4, 32, 32), torch.randn(1, 77, 64)
+    trained = pipe.unet(latent, 500, context).sample
+    pipe.unet.delete_adapters("default")
+    without = pipe.unet(latent, 500, context).sample
+    pipe.load_lora_weights(tmp_path, weight_name=path.name)
+    again = pipe.unet(latent, 500, context).sample
+    assert not torch.allclose(without, trained, atol=1e-4)
+    torch.testing.assert_close(again, trained, rtol=1e-2, atol=1e-3)
 
 
 def test_a_weight_holds_within_its_block_only(args: argparse.Namespace) -> None:
