@@ -15,7 +15,7 @@ from benchmarks.characters.measures import rated
 from benchmarks.characters.methods import METHODS, REFERENCE
 from benchmarks.characters.report import report, tables
 from benchmarks.characters.run import Readings, Run, Store, choose, read
-from benchmarks.characters.setup import Setup, add_options, setup_of
+from benchmarks.characters.setup import Setup, add_options, setup_of, told
 from benchmarks.characters.sheets import write_sheets
 from clora.errors import CLoRAError
 from research.characters.prompts import GROUPS, PROMPTS, SPLITS, load_prompts
@@ -48,7 +48,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def benchmark(args: argparse.Namespace, setup: Setup) -> None:
     """Draw and judge what is missing, then print the tables. Raises: CLoRAError."""
-    prompts = choose(load_prompts(args.prompts), args.split, args.limit, args.groups)
+    try:
+        every = load_prompts(args.prompts)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CLoRAError(f"The prompts {args.prompts} cannot be read: {error}.") from error
+    prompts = choose(every, args.split, args.limit, args.groups)
     setup.check(prompt.prompt for prompt in prompts)
     likeness = by_art(args.likeness) if args.likeness else None
     readings = read(setup, prompts)
@@ -83,12 +87,7 @@ def tell(readings: Readings) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; an error is one sentence."""
     args = parse(arguments)
-    try:
-        benchmark(args, setup_of(args))
-    except CLoRAError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return told(lambda: benchmark(args, setup_of(args)))
 
 
 if __name__ == "__main__":

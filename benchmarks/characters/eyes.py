@@ -17,12 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.characters.methods import METHODS, Method
 from benchmarks.characters.run import Run, Store, choose, read
-from benchmarks.characters.setup import Setup, add_options, setup_of
+from benchmarks.characters.setup import Setup, add_options, setup_of, told
 from clora.errors import CLoRAError
 from research.characters.judge.rate import Rating, rate
 from research.characters.prompts import SPLITS, Prompt, load_prompts
@@ -129,16 +130,29 @@ def _lines(entries: dict[str, dict[str, object]]) -> str:
     return "{\n" + ",\n".join(f"{json.dumps(name)}: {json.dumps(own)}" for name, own in entries.items()) + "\n}\n"
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """An object in a JSON file. Raises: CLoRAError if it cannot be read."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise CLoRAError(f"{path} is missing: run `python -m benchmarks.characters.eyes draw` first.") from error
+    except ValueError as error:
+        raise CLoRAError(f"{path} is no JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise CLoRAError(f"{path} should have one entry for each picture.")
+    return found
+
+
 def load_labels(path: Path) -> list[Label]:
     """The labels that are filled in. Raises: CLoRAError for one that is not true or false."""
     found = []
-    for number, answers in json.loads(path.read_text("utf-8")).items():
-        values = [answers.get(question) for question in QUESTIONS]
+    for number, answers in _read(path).items():
+        values = [answers.get(question) for question in QUESTIONS] if isinstance(answers, dict) else [answers]
         if all(value is None for value in values):
             continue
-        if not all(isinstance(value, bool) for value in values):
+        if len(values) < len(QUESTIONS) or not all(isinstance(value, bool) for value in values):
             raise CLoRAError(f"Label {number} in {path} needs true or false for {' and '.join(QUESTIONS)}.")
-        found.append(Label(number, *values))
+        found.append(Label(number, *map(bool, values)))
     return found
 
 
@@ -171,9 +185,12 @@ def agreement(pairs: Sequence[tuple[bool, bool]]) -> str:
 
 def report(args: argparse.Namespace, setup: Setup) -> None:
     """Judge the labelled pictures and print the agreement. Raises: CLoRAError."""
-    key = json.loads((args.folder / KEY).read_text("utf-8"))
+    key = _read(args.folder / KEY)
     prompts = {prompt.id: prompt for prompt in load_prompts()}
     labels = load_labels(args.labels or args.folder / "labels.json")
+    strange = [one.number for one in labels if one.number not in key]
+    if strange:
+        raise CLoRAError(f"The labels have numbers that the sheets have not: {', '.join(strange)}.")
     run = Run(Store(args.out, setup.judge_name), setup)
     gone = [one.number for one in labels if not run.store.has(key[one.number]["key"])]
     if gone or not labels:
@@ -198,12 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--split", choices=(*SPLITS, "all"), default="report")
     parser.add_argument("--seeds", type=int, default=4)
     args = parser.parse_args(arguments)
-    try:
-        {"draw": draw, "compare": report}[args.what](args, setup_of(args))
-    except CLoRAError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return told(lambda: {"draw": draw, "compare": report}[args.what](args, setup_of(args)))
 
 
 if __name__ == "__main__":

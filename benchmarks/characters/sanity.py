@@ -20,8 +20,7 @@ from benchmarks.characters.measures import Rated, rated
 from benchmarks.characters.methods import PLAIN
 from benchmarks.characters.report import table
 from benchmarks.characters.run import Result, Run, Store
-from benchmarks.characters.setup import Setup, add_options, setup_of
-from clora.errors import CLoRAError
+from benchmarks.characters.setup import Setup, add_options, setup_of, told
 from research.characters.lessons import LESSONS
 from research.characters.prompts import PERSONS, STYLES, Instance, Prompt, named
 from research.characters.sheets import PROMPTS, random_prompts
@@ -142,12 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--sheets", type=Path, default=Path("outputs/characters-sanity"), metavar="DIR")
     args = parser.parse_args(arguments)
-    try:
-        sanity(args, setup_of(args))
-    except CLoRAError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return told(lambda: sanity(args, setup_of(args)))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -126,6 +127,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=Setup.steps)
     parser.add_argument("--guidance", type=float, default=Setup.guidance)
     parser.add_argument("--device", default=Setup.device)
+
+
+def told(work: Callable[[], None]) -> int:
+    """Do the work of a command; an error is one sentence. Returns the exit status."""
+    try:
+        work()
+    except CLoRAError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def setup_of(args: argparse.Namespace) -> Setup:

@@ -156,8 +156,9 @@ class _Search:
         """Whether the words after a tag name its subject. With one person in the prompt, a trigger may be a style's."""
         # "person" alone describes a picture, but "a <tag> person" is one.
         meant = has_class(words) and (group.called or self._after_article(group))
-        if group.called or not words or is_general(words):
-            return bool(words) and (meant or not is_general(words))
+        general = not words or (is_general(words) and not meant)
+        if group.called or general:
+            return not general
         if is_attribute(words) or is_surroundings(words):
             return False
         persons = any(counts_persons(self.evidence(self.tags[i].name)) for i in group.tags)

@@ -12,8 +12,8 @@ from .words import CHARACTERS, GROUPS, WEARABLE, WEARERS, WORDS
 BACKGROUND_SEEDS = 3  # how many pictures there are of each background
 RELATIONS = ("beside", "behind", "holding", "riding", "wearing")
 # Longer sides in pixels, of subjects and of what they hold or wear. One size, and places on a grid of two latents: a
-# cell of the network's second level then shows one of 49 parts of a subject, and not one of two thousand for all sizes
-# and offsets. A small model learns that within hours.
+# cell of the network's second level then shows one of 49 parts of a subject, and not one of 800 for several sizes
+# and a finer grid. A small model learns that within hours.
 SIDE, SMALL = 112, 64
 CELL = 16
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,12 +26,7 @@ OF_EVERY_KIND = ("merge", "fast", "freefuse", "loratorio", "boxes")
 NAMES = ("genie", "singer", "detective", "troll", "poodle", "peacock", "comic")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +95,8 @@ def test_an_error_is_one_sentence(options: list[str], tmp_path: Path, capsys: py
         assert "judge's weights" in capsys.readouterr().err
     assert command.main([*options, "--out", str(tmp_path / "o")]) == 1
     assert "lacks LoRAs that the prompts name (lava, mintcat" in capsys.readouterr().err
+    assert command.main([*options, "--out", str(tmp_path), "--prompts", str(tmp_path / "none.json")]) == 1
+    assert "none.json cannot be read" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         command.main([*options, "--methods", "merge", "--against", "fast"])
 

@@ -66,6 +66,18 @@ def test_labels_are_answers_or_empty(tmp_path: Path) -> None:
         load_labels(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [(None, "run `python"), ("{", "no JSON"), ("[1]", "one entry"), ('{"4": true}', "Label 4")],
+)
+def test_labels_that_cannot_be_read_are_one_sentence(tmp_path: Path, text: str | None, match: str) -> None:
+    path = tmp_path / "labels.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(CLoRAError, match=match):
+        load_labels(path)
+
+
 def _ratings() -> list[Rating]:
     pair = prompt(GENIE, SINGER)
     return [rate(pair, verdict(seen("genie"), seen("singer", 190))), rate(pair, verdict(seen("genie")))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,6 @@ RUNS: dict[str, Any] = {
     "same": {**TINY, "settings": {"preset": "fast"}},
     "other": {**TINY, "settings": {"preset": "fast"}},
 }
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """The command draws with one thread; as it was afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("one_thread")
