@@ -12,6 +12,7 @@ from ..fusion import Strategy
 from ..models.denoiser import Denoiser
 from ..regions.balanced import balanced_masks
 from ..regions.mask_cache import MaskCache
+from ..regions.places import centres
 from ..settings import Settings
 from ..settings.schedule import Schedule
 from .look_ahead import look_ahead
@@ -57,14 +58,18 @@ class FirstMasks:
                 latent, plans, denoiser, self._strategy.forwards, reach=reach, count=self._count,
                 guidance=self._guidance,
             )  # fmt: skip
-            plan = Plan(tuple(None if one is None else balanced_masks(one, size) for one in layouts), rough)
+            plan = Plan(
+                tuple(None if one is None else balanced_masks(one, size) for one in layouts), rough,
+                tuple(None if one is None else centres(one.maps, words_of(own))
+                      for one, own in zip(layouts, plans, strict=True)),
+            )  # fmt: skip
         plan = plan.on(latent.device)
         found = plan.masks
         if self._settings.hint_move and denoiser.signal <= PURE:
             latent, found = self._moved(latent, found, plans)
-        masks.start(found, plans, size)
-        if self._plan and masks.latest:
-            self._plan.made(plan, inputs, masks.latest)
+        masks.start(found, plans, size, plan.centres if self._settings.own_places else ())
+        if self._plan:
+            self._plan.made(plan, inputs, masks.subjects)
         return latent
 
     @staticmethod
@@ -75,8 +80,7 @@ class FirstMasks:
         rows, masks = list(latent), list(found)
         for image, (mask, plan) in enumerate(zip(found, plans, strict=True)):
             if mask is not None and any(plan.regions):
-                words = [concept.words for concept in plan.concepts]
-                rows[image], masks[image] = moved_noise(latent[image], mask, plan.regions, words)
+                rows[image], masks[image] = moved_noise(latent[image], mask, plan.regions, words_of(plan))
         return torch.stack(rows), tuple(masks)
 
     def _why_not(self, plans: Sequence[ImagePlan], denoiser: Denoiser) -> str:
@@ -91,3 +95,8 @@ class FirstMasks:
             self._warn("Look ahead: off for this picture, because ControlNet acts in the sampler's own steps only.")
             return "ControlNet acts in the sampler's own steps only"
         return ""
+
+
+def words_of(plan: ImagePlan) -> list[str]:
+    """Each concept's subject words."""
+    return [concept.words for concept in plan.concepts]

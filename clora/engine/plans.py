@@ -71,14 +71,18 @@ def check_active(note: str) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """Masks (1 + N, h, w) of each image, None without concepts, and its rough pictures: x0 (B, C, h, w)."""
+    """Masks (1 + N, h, w) of each image and its subjects' centres (N, 2), None without concepts, and its rough
+    pictures: x0 (B, C, h, w).
+    """
 
     masks: tuple[Tensor | None, ...]
     rough: Tensor
+    centres: tuple[Tensor | None, ...]
 
     def on(self, device: torch.device | str) -> Plan:
-        """The same on a device."""
-        return Plan(tuple(None if mask is None else mask.to(device) for mask in self.masks), self.rough.to(device))
+        """The same on a device; centres stay on the CPU."""
+        masks = tuple(None if mask is None else mask.to(device) for mask in self.masks)
+        return Plan(masks, self.rough.to(device), self.centres)
 
 
 @dataclass

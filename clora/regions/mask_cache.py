@@ -12,6 +12,7 @@ from ..settings import Settings
 from ..settings.schedule import Schedule
 from .localization import localize
 from .masks import MaskOptions, confine_masks, cut_masks, even_masks, resize_masks
+from .places import beside_background, cells, with_base
 
 
 class MaskCache:
@@ -27,9 +28,13 @@ class MaskCache:
         self._every = settings.mask_every
         self._from, self._until = schedule.fuse_from, round(settings.mask_until * schedule.steps)
         self._ahead = schedule.look_ahead
+        self._own_until = round(settings.own_places * schedule.steps)
+        self._parts: tuple[Tensor | None, ...] = ()
         self.begun = False
         """Whether the first masks come from a look-ahead, and count from the first step on."""
         self.latest: tuple[Tensor, ...] | None = None
+        self.subjects: tuple[Tensor, ...] = ()
+        """Where a look-ahead found the subjects, as masks: their parts of the picture may be larger."""
         self.localized: tuple[Tensor | None, ...] = ()
 
     def wanted(self, index: int) -> bool:
@@ -37,6 +42,8 @@ class MaskCache:
         if self.latest is None:
             return True
         if self.begun and index < self._ahead:  # the masks of the look-ahead show the layout after so many steps
+            return False
+        if any(part is not None for part in self._parts) and index < self._own_until:
             return False
         return index < self._until and (index - self._from) % self._every == 0
 
@@ -57,21 +64,38 @@ class MaskCache:
         self.latest, self.localized = tuple(masks), tuple(localized)
         return self.latest
 
-    def start(self, found: Sequence[Tensor | None], plans: Sequence[ImagePlan], size: tuple[int, int]) -> None:
-        """Begin with the masks (1 + N, h, w) that a look-ahead found, None for an image without concepts."""
-        masks = []
-        for own, plan in zip(found, plans, strict=True):
+    def start(
+        self, found: Sequence[Tensor | None], plans: Sequence[ImagePlan], size: tuple[int, int],
+        centres: Sequence[Tensor | None] = (),
+    ) -> None:  # fmt: skip
+        """Begin with the masks (1 + N, h, w) that a look-ahead found, None for an image without concepts.
+
+        With the subjects' `centres` (N, 2) each subject has its own part of the picture first, in which its masks are
+        cut later.
+        """
+        self._parts, masks, subjects = (), list[Tensor](), list[Tensor]()
+        for image, (own, plan) in enumerate(zip(found, plans, strict=True)):
+            middle, part = centres[image] if centres else None, None
             if own is None:
                 masks.append(even_masks(plan.variants, size, (), self._how))
-            else:
+                subjects.append(masks[-1])
+            elif middle is None:
                 masks.append(confine_masks(own, plan.regions, self._how))
+                subjects.append(masks[-1])
+            else:
+                part = cells(middle, plan.regions, size).to(own)
+                subjects.append(with_base(beside_background(part, middle, own)))
+                masks.append(subjects[-1] if plan.background else with_base(part))
+            self._parts += (part,)
         device = next((own for own in found if own is not None), masks[0])
         self.latest, self.localized = tuple(mask.to(device) for mask in masks), (None,) * len(masks)
+        self.subjects = tuple(mask.to(device) for mask in subjects)
         self.begun = True
 
     def _of(self, maps: AttentionMaps, image: int, plan: ImagePlan, size: tuple[int, int]) -> Tensor:
         if not plan.concepts:
             return even_masks(plan.variants, size, (), self._how).to(maps.example)
         own = [maps.of(image, variant, positions) for variant, positions in enumerate(plan.masks)]
-        masks = cut_masks(own, self._options, size, plan.regions, self._how)
+        shared = self._parts[image] if self._parts else None
+        masks = cut_masks(own, self._options, size, plan.regions, self._how, shared)
         return confine_masks(resize_masks(masks, size), plan.regions, self._how)

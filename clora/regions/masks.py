@@ -115,13 +115,14 @@ def allowed_masks(regions: Sequence[Region | None], shape: tuple[int, int], how:
 
 def cut_masks(
     maps: Sequence[Tensor], options: MaskOptions, size: tuple[int, int] | None = None,
-    regions: Sequence[Region | None] = (), how: str = "replace",
+    regions: Sequence[Region | None] = (), how: str = "replace", shared: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Masks (V, h, w) of 0 and 1 from `maps[v]` (T_v, h_a, w_a), the maps of the words that cut variant v's mask.
 
     They have the latent's `size` (h, w); without one, or cut on the map grid, they have the maps'. If the user gave
     concepts regions (see `confine_masks`), a map counts inside its own concept's region only: two subjects of one
-    class have their maxima on the same thing, and the one without a region would claim nothing else.
+    class have their maxima on the same thing, and the one without a region would claim nothing else. The same for the
+    concepts' parts of the picture `shared` (N, h', w'), if each has one.
 
     Variant 0 is the base: its mask is 1 where its own words say so (usually none) and wherever no other mask is 1,
     so that every cell is covered. Source: paper equation 4; order of steps as in the authors' code.
@@ -132,6 +133,9 @@ def cut_masks(
     shape = (maps[0].shape[-2], maps[0].shape[-1])
     for variant, allowed in enumerate(allowed_masks(regions, shape, how), start=1):
         maps[variant] = maps[variant] if allowed is None else maps[variant] * allowed.to(maps[variant])
+    if shared is not None:
+        for variant, part in enumerate(resize_masks(shared, shape), start=1):
+            maps[variant] = maps[variant] * part.to(maps[variant])
     masks = torch.zeros((len(maps), *shape), device=maps[0].device, dtype=maps[0].dtype)
     for variant, own in enumerate(maps):
         if len(own):

@@ -207,6 +207,11 @@ class Settings:
         "Move to places",
         "With a look-ahead: move the noise of a subject that would be drawn elsewhere to its place.",
     )
+    own_places: float = setting(
+        0.0,
+        "Own places until",
+        "With a look-ahead: fraction of the steps in which each subject has a part of the picture to itself; 0: off.",
+    )
 
     if not TYPE_CHECKING:  # the type checker sees the dataclass's own; this one parses text and knows presets
 

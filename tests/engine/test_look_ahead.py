@@ -135,10 +135,36 @@ def test_its_masks_count_from_the_first_step_on(latent: Tensor) -> None:
         assert bool((masks[0].sum(0) == 1).all())
 
 
-def test_places_are_kept_and_pictures_without_concepts_are_plain(latent: Tensor) -> None:
+def test_each_subject_has_a_part_of_the_picture_until_masks_are_cut_inside_it(latent: Tensor) -> None:
+    steps = steps_of(latent, [PLAN, PLAN], toy(), look_ahead=0.2, own_places=0.5, fusion="exact")
+    for image in range(2):
+        masks = [step.masks[image] for step in steps]
+        first, last = masks[0], masks[-1]
+        assert first is not None
+        assert last is not None
+        assert not bool(first[0].any()), "nothing is left to the base"
+        assert torch.equal(first[1] + first[2], torch.ones_like(first[1]))
+        assert all(torch.equal(mask, first) for mask in masks[:5])  # type: ignore[arg-type]
+        assert not any(torch.equal(mask, first) for mask in masks[5:])  # type: ignore[arg-type]
+        assert bool((last[1:] <= first[1:]).all())
+
+
+def test_a_background_of_the_base_has_room_beside_the_subjects(latent: Tensor) -> None:
+    plans = [replace(PLAN, background=True), PLAN]
+    step = steps_of(latent, plans, toy(), look_ahead=0.2, own_places=1.0, fusion="exact")[0]
+    beside, whole = step.masks
+    assert beside is not None
+    assert whole is not None
+    assert bool(beside[0].any())
+    assert all(bool(mask.any()) for mask in beside[1:])
+    assert not bool(whole[0].any())
+
+
+@pytest.mark.parametrize("own", [0.0, 1.0])
+def test_places_are_kept_and_pictures_without_concepts_are_plain(latent: Tensor, own: float) -> None:
     left = parse_region("left", "")
     plan = replace(PLAN, concepts=(replace(PLAN.concepts[0], region=left), PLAN.concepts[1]))
-    step = steps_of(latent, [plan, ImagePlan(1)], toy(), look_ahead=0.2, fusion="exact")[0]
+    step = steps_of(latent, [plan, ImagePlan(1)], toy(), look_ahead=0.2, own_places=own, fusion="exact")[0]
     assert step.masks[0] is not None
     assert torch.equal(step.masks[0][1], left.grid(16, 16).to(step.masks[0]))
     assert not bool((step.masks[0][2] * left.grid(16, 16)).any())
