@@ -19,7 +19,7 @@ from research.shared.degrade import smudge
 from research.shared.training import learning_rate, to_tensor
 
 from ..art import packed
-from ..common import mixed_precision, options
+from ..common import add_bfloat16, mixed_precision, options
 from ..render import Renderer
 from ..vae import load_vae
 from .augment import augment
@@ -88,7 +88,7 @@ def fit(pool: Pool, args: argparse.Namespace) -> Networks:
         chosen = torch.randint(len(pool.labels), (args.batch,), generator=generator)
         labels = [pool.labels[i] for i in chosen.tolist()]
         pictures = augment(pool.pictures[chosen].float() / 255, generator).to(args.device)
-        with mixed_precision(args.device):
+        with mixed_precision(args.device, args.bf16):
             answers, scenes = networks.find(shrink(pictures))
             reading = reading_loss(networks, pictures, labels, generator)
         about = pool.scenes[chosen].to(args.device)
@@ -109,6 +109,7 @@ def fit(pool: Pool, args: argparse.Namespace) -> Networks:
 def main() -> None:
     """Render, train, write `judge.safetensors` into the work folder and print the accuracy on held-out renders."""
     parser = options(__doc__ or "")
+    add_bfloat16(parser)
     parser.add_argument("--scenes", type=int, default=8000)
     parser.add_argument("--smudged", type=float, default=0.3, help="share of scenes that pass the autoencoder")
     parser.add_argument("--steps", type=int, default=4000)
