@@ -43,9 +43,9 @@ class Settings:
         "How far each latent update moves the latent along the gradient of the loss.",
         high=1000.0,
     )
-    update_until: float = setting(0.5, "Update until", "Fraction of the steps during which the latent is updated.")
+    update_until: float = setting(0.3, "Update until", "Fraction of the steps during which the latent is updated.")
     refine_at: tuple[float, ...] = setting(
-        (0.0, 0.2, 0.4), "Refine at", "Fractions of the steps at which the latent gets extra updates."
+        (), "Refine at", "Fractions of the steps at which the latent gets extra updates."
     )
     refine_updates: int = setting(
         20, "Refine updates", "Maximum number of extra updates at each refine step.", high=200
@@ -81,7 +81,7 @@ class Settings:
         "Predict the noise of a step after its last update (fresh), or before it as in the authors' code (stale).",
     )
     look_ahead: float = setting(
-        0.0,
+        0.2,
         "Look ahead",
         "Fraction of the steps drawn beforehand without LoRAs, so that masks count from the first step on; 0: off.",
     )
@@ -208,7 +208,7 @@ class Settings:
         "With a look-ahead: move the noise of a subject that would be drawn elsewhere to its place.",
     )
     own_places: float = setting(
-        0.0,
+        0.4,
         "Own places until",
         "With a look-ahead: fraction of the steps in which each subject has a part of the picture to itself; 0: off.",
     )

@@ -14,8 +14,8 @@ from clora.engine.composer import Composer, Step, Updated
 from clora.engine.record import Record
 from clora.errors import CLoRAError
 from clora.guidance.update import LatentUpdate
-from clora.settings import Settings
 from tests.rows_on_tiny_unet import PLAN, SIZE, Denoiser
+from tests.updating import updating
 
 pytest.importorskip("diffusers")
 
@@ -37,7 +37,7 @@ class Run:
 
     def __init__(self, latent: Tensor, plans: Sequence[ImagePlan], denoiser: Any = None, **values: Any) -> None:
         self.denoiser = denoiser or Denoiser("thin", "full")
-        settings = Settings(**{**MANY, **values})
+        settings = updating(**{**MANY, **values})
         self.record = Record(settings, STEPS)
         self.steps, self.updates = list[Step](), list[Updated]()
         composer = Composer(self.denoiser.unet, settings, STEPS, loras=self.denoiser.loras, observer=self._observe)

@@ -14,10 +14,10 @@ from clora.engine.composer import Composer, Step, Updated
 from clora.errors import CLoRAError
 from clora.models.denoiser import Row
 from clora.regions.mask_cache import MaskCache
-from clora.settings import Settings
 from clora.settings.schedule import schedule, unreachable
 from tests.plans import plan_of
 from tests.toy import ToyDenoiser, toy
+from tests.updating import updating
 
 PLAN = plan_of([[(2,), (5,)], [(3,), (6,)], [(2,), (6,)]], [(), (2,), (5,)], "all")
 EQUAL = ImagePlan(3)
@@ -39,7 +39,7 @@ def run_step(
     updates: list[Updated] = []
     composer = Composer(
         denoiser.unet,
-        Settings(**values),
+        updating(**values),
         steps,
         observer=lambda event: updates.append(event) if isinstance(event, Updated) else None,
     )
@@ -153,7 +153,7 @@ def test_switch_takes_turns_and_composite_averages(latent: torch.Tensor) -> None
 
 def test_without_guidance_only_conditional_rows_run(latent: torch.Tensor) -> None:
     denoiser = toy()
-    composer = Composer(denoiser.unet, Settings(update_until=0.0), 10)
+    composer = Composer(denoiser.unet, updating(update_until=0.0), 10)
     with composer.installed():
         step = composer.step(0, latent, [PLAN, PLAN], denoiser, guidance=False)
     assert step.uncond is None
@@ -175,7 +175,7 @@ def test_nan_in_the_latent_is_told_in_one_sentence(latent: torch.Tensor) -> None
 
 def test_a_gradient_that_is_not_finite_is_skipped_with_one_warning(latent: torch.Tensor) -> None:
     denoiser = toy()
-    composer = Composer(denoiser.unet, Settings(refine_at=()), 10)
+    composer = Composer(denoiser.unet, updating(refine_at=()), 10)
     true_gradient = composer.update.gradient
 
     def broken(*args, **kwargs):  # type: ignore[no-untyped-def]
@@ -199,7 +199,7 @@ def test_half_precision_is_what_the_model_computes_in(
 ) -> None:
     """Not what its weights are kept in: autocast computes in float16 with float32 weights."""
     denoiser, seen = toy(dtype=torch.float32), list[bool]()
-    composer = Composer(denoiser.unet, Settings(), 10)
+    composer = Composer(denoiser.unet, updating(), 10)
     true_gradient = composer.update.gradient
 
     def watched(*args: Any, half: bool, **options: Any) -> Any:
@@ -229,16 +229,16 @@ def test_observer_can_end_the_run_and_leaves_no_hook(latent: torch.Tensor) -> No
     def interrupt(event: object) -> None:
         raise KeyboardInterrupt
 
-    composer = Composer(denoiser.unet, Settings(), 10, observer=interrupt)
+    composer = Composer(denoiser.unet, updating(), 10, observer=interrupt)
     with pytest.raises(KeyboardInterrupt), composer.installed():
         composer.step(0, latent, [PLAN, PLAN], denoiser)
     assert not any(m._forward_hooks for m in denoiser.unet.modules())
 
 
 def test_schedule_in_fractions_gives_the_papers_steps() -> None:
-    fifty = schedule(Settings("paper"), 50)
+    fifty = schedule(updating("paper"), 50)
     assert (fifty.update_before, sorted(fifty.refine_at)) == (25, [0, 10, 20])
-    twenty = schedule(Settings(), 20)
+    twenty = schedule(updating(), 20)
     assert (twenty.update_before, sorted(twenty.refine_at)) == (10, [0, 4, 8])
     assert sum(fifty.updates(i, 20) for i in range(50)) == 25 + 60
 
@@ -248,7 +248,7 @@ def test_fractions_are_rounded_to_steps(fraction: float) -> None:
     """0.29 * 100 is 28.999999999999996: a boundary cut down would come a step early."""
     assert int(fraction * 100) == round(fraction * 100) - 1
     bounds = ("update_until", "fuse_from", "compose_until", "mask_until")
-    settings = Settings(refine_at=(fraction,), **dict.fromkeys(bounds, fraction))
+    settings = updating(refine_at=(fraction,), **dict.fromkeys(bounds, fraction))
     plan, step = schedule(settings, 100), round(100 * fraction)
     assert (plan.update_before, plan.fuse_from, plan.compose_until) == (step, step, step)
     assert plan.refine_at == {step}
@@ -272,7 +272,7 @@ def test_fractions_are_rounded_to_steps(fraction: float) -> None:
     ],
 )
 def test_what_no_step_is_left_for_is_told(steps: int, values: dict[str, Any], told: tuple[str, ...]) -> None:
-    settings = Settings(**values)
+    settings = updating(**values)
     found = unreachable(settings, schedule(settings, steps))
     assert len(found) == len(told)
     for sentence, part in zip(found, told, strict=True):
@@ -283,7 +283,7 @@ def test_what_no_step_is_left_for_is_told(steps: int, values: dict[str, Any], to
 def test_it_is_told_once_and_not_where_masks_are_given(latent: torch.Tensor) -> None:
     denoiser, masks = toy(), [torch.ones(3, 8, 8)] * 2
     for given, many in ((None, 1), (masks, 0)):
-        composer = Composer(denoiser.unet, Settings(fuse_from=1.0, update_until=0.0), 10)
+        composer = Composer(denoiser.unet, updating(fuse_from=1.0, update_until=0.0), 10)
         with composer.installed():
             for index in range(2):
                 composer.predict(index, latent, [PLAN, PLAN], denoiser, masks=given)

@@ -14,9 +14,9 @@ from clora.engine.composer import Composer, Step
 from clora.errors import CLoRAError
 from clora.models.denoiser import Row
 from clora.models.memory import GraphSize, RowLimit, is_out_of_memory
-from clora.settings import Settings
 from tests.plans import plan_of
 from tests.toy import ToyDenoiser, toy
+from tests.updating import updating
 
 PLAN = plan_of([[(2,), (5,)], [(3,), (6,)], [(2,), (6,)]], [(), (2,), (5,)], "all")
 SIZE = (16, 16)
@@ -29,7 +29,7 @@ def latent() -> Tensor:
 
 def steps_of(denoiser: ToyDenoiser, latent: Tensor, count: int = 10, **values: Any) -> list[Step]:
     """Steps over latents that change, as a sampler's do."""
-    composer = Composer(denoiser.unet, Settings(**{"update_until": 0.0, "fuse_from": 0.0, **values}), count)
+    composer = Composer(denoiser.unet, updating(**{"update_until": 0.0, "fuse_from": 0.0, **values}), count)
     with composer.installed():
         return [composer.step(i, latent * (1.0 - 0.05 * i), [PLAN], denoiser) for i in range(count)]
 
@@ -110,7 +110,7 @@ def test_the_update_may_look_at_the_way_down_only() -> None:
     gradients, seen = [], []
     for layers in ("all", "down"):
         denoiser = Denoiser("thin", "thin")
-        composer = Composer(denoiser.unet, Settings(update_layers=layers), 10)
+        composer = Composer(denoiser.unet, updating(update_layers=layers), 10)
         names: list[str] = []
         handles = [
             module.register_forward_hook(lambda *_, name=name, names=names: names.append(name))
@@ -173,7 +173,7 @@ def test_too_little_for_one_row_is_a_sentence(latent: Tensor) -> None:
 
 def test_the_run_tells_once_that_memory_ran_out(latent: Tensor) -> None:
     denoiser = small(4)
-    composer = Composer(denoiser.unet, Settings(update_until=0.0), 4)
+    composer = Composer(denoiser.unet, updating(update_until=0.0), 4)
     with composer.installed():
         for index in range(3):
             composer.step(index, latent, [PLAN], denoiser)
@@ -189,7 +189,7 @@ def test_rows_are_chosen_by_free_memory(
     denoiser = toy()
     size = GraphSize(denoiser.unet)
     (wanted,) = steps_of(toy(), latent, 1, update_until=1.0, refine_at=())
-    composer = Composer(denoiser.unet, Settings(update_until=1.0, refine_at=()), 1)
+    composer = Composer(denoiser.unet, updating(update_until=1.0, refine_at=()), 1)
     first = (Row(0, 0, True),)
     with composer.installed():
         composer.probe.survey(SIZE, partial(denoiser.predict, latent, first))

@@ -12,6 +12,7 @@ from torch import nn
 
 from clora.engine.estimate import estimate
 from clora.settings import PRESETS, Settings
+from tests.updating import updating
 
 EXACT = {"fusion": "exact"}
 NO_UPDATE = {"update_until": 0.0, **EXACT}
@@ -40,7 +41,7 @@ NO_UPDATE = {"update_until": 0.0, **EXACT}
     ],
 )
 def test_time_and_rows(settings: dict[str, Any], concepts: int, time: float, rows: int) -> None:
-    found = estimate(Settings(**settings), concepts, 20)
+    found = estimate(updating(**settings), concepts, 20)
     assert found.time == pytest.approx(time)
     assert found.rows == rows
 
@@ -57,8 +58,8 @@ def test_time_and_rows(settings: dict[str, Any], concepts: int, time: float, row
     ],
 )
 def test_the_detail_pass_counts(detail: dict[str, Any], more: float) -> None:
-    without = estimate(Settings(**{"update_until": 0.0, **detail, "detail": False}), 2, 20)
-    found = estimate(Settings(**{"update_until": 0.0, "detail": True, **detail}), 2, 20)
+    without = estimate(updating(**{"update_until": 0.0, **detail, "detail": False}), 2, 20)
+    found = estimate(updating(**{"update_until": 0.0, "detail": True, **detail}), 2, 20)
     assert found.time == pytest.approx(without.time + more)
     assert found.least <= found.time <= found.most
     assert found.rows == without.rows
@@ -66,13 +67,19 @@ def test_the_detail_pass_counts(detail: dict[str, Any], more: float) -> None:
 
 def test_the_sentence_has_one_number_and_its_range() -> None:
     assert estimate(Settings("exact"), 2, 20).sentence == (
-        "About 9.3 times the time of a plain picture (8.5 to 10.2). Memory: 6 rows of the UNet at once (a plain "
+        "About 3.7 times the time of a plain picture (3.4 to 4.1). Memory: 6 rows of the UNet at once (a plain "
         "picture has 2)."
     )
-    assert estimate(Settings(), 2, 20).sentence.startswith(
+    assert estimate(updating(), 2, 20).sentence.startswith(
         "About 2.5 times the time of a plain picture (2.3 to 3.4). Memory: 3 rows"
     )
-    assert estimate(Settings("fast"), 2, 20).sentence.startswith("About 1.1 times")
+    assert estimate(Settings("fast"), 2, 20).sentence.startswith("About 1.2 times")
+
+
+def test_the_default_costs_at_most_twice_a_plain_picture() -> None:
+    assert estimate(Settings(), 2, 20).time <= 2.0
+    assert estimate(Settings(), 8, 20).time <= 3.5
+    assert estimate(Settings("fast"), 2, 20).time <= 1.25
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -80,7 +87,7 @@ def test_the_range_is_narrow(preset: str) -> None:
     for more in ({}, {"refine_tolerance": 0.001}, {"refine_tolerance": 0.3}, {"method": "composite"}):
         for concepts in (2, 3, 8):
             for steps in (1, 4, 10, 20, 150):
-                found = estimate(Settings(preset, **more), concepts, steps)
+                found = estimate(updating(preset, **more), concepts, steps)
                 assert found.least <= found.time <= found.most <= 1.5 * found.least + 1e-9
                 numbers = re.match(r"About (\S+) times .* \((\S+) to (\S+)\)", found.sentence)
                 assert numbers is not None
@@ -126,7 +133,7 @@ def test_a_counted_run_lies_in_the_range(preset: str, concepts: int, tmp_path: P
     pipe, names = tiny_sd(), ("cat", "dog", "hen")[:concepts]
     for seed, name in enumerate(names):
         write_lora(tmp_path / f"{name}.safetensors", pipe, seed)
-    settings = Settings(preset)
+    settings = updating(preset)
     counted = Counter(pipe.unet, settings, concepts)
     prompt = " and ".join(f"a <lora:{name}:1> {name}" for name in names)
     compose(pipe, prompt, loras=tmp_path, steps=20, seed=1, settings=settings)
@@ -141,7 +148,7 @@ def test_a_counted_run_of_the_embedded_model_lies_in_the_range(preset: str, seed
     from clora.hosts.diffusers.checkpoint import load_pipeline
     from clora.hosts.diffusers.compose import compose
 
-    pipe, settings = load_pipeline(None, device="cpu"), Settings(preset)
+    pipe, settings = load_pipeline(None, device="cpu"), updating(preset)
     counted = Counter(pipe.unet, settings, 2)
     compose(pipe, DEMO_PROMPT, loras=EMBEDDED_LORAS, seed=seed, steps=20, guidance=EMBEDDED_GUIDANCE, settings=settings)
     cost, found = counted.cost(20), estimate(settings, 2, 20)

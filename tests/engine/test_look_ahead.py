@@ -19,9 +19,9 @@ from clora.models.denoiser import Row
 from clora.models.memory import RowLimit
 from clora.prompt.region import parse_region
 from clora.regions.balanced import Layout, balanced_masks
-from clora.settings import Settings
 from tests.plans import plan_of
 from tests.toy import ToyDenoiser, toy
+from tests.updating import updating
 
 PLAN = plan_of([[(2,), (5,)], [(3,), (6,)], [(2,), (6,)]], [(), (2,), (5,)], "all")
 
@@ -59,7 +59,7 @@ def test_the_steps_are_those_of_ddim_with_guidance(latent: Tensor, scale: float)
     denoiser, scheduler = Watched(scale), ddim()
     scheduler.set_timesteps(20)
     denoiser.signal = float(scheduler.alphas_cumprod[999])
-    composer = Composer(denoiser.unet, Settings(), 20)
+    composer = Composer(denoiser.unet, updating(), 20)
     with composer.installed():
         look_ahead(
             latent * scale, [PLAN, PLAN], denoiser, composer.strategy.forwards, reach=0.2, count=4, guidance=5.0
@@ -75,7 +75,7 @@ def test_the_steps_are_those_of_ddim_with_guidance(latent: Tensor, scale: float)
 
 def test_it_reads_the_base_alone_at_the_last_step(latent: Tensor) -> None:
     denoiser = toy()
-    composer = Composer(denoiser.unet, Settings(), 10)
+    composer = Composer(denoiser.unet, updating(), 10)
     with composer.installed():
         found, _ = look_ahead(
             latent, [PLAN, ImagePlan(1)], denoiser, composer.strategy.forwards, reach=0.1, count=1, guidance=1.0
@@ -94,7 +94,7 @@ def test_it_reads_the_base_alone_at_the_last_step(latent: Tensor) -> None:
 
 def test_less_memory_changes_nothing(latent: Tensor) -> None:
     denoiser = toy()
-    composer = Composer(denoiser.unet, Settings(), 10)
+    composer = Composer(denoiser.unet, updating(), 10)
     given: dict[str, Any] = {"reach": 0.2, "count": 2, "guidance": 5.0}
     with composer.installed():
         whole, rough = look_ahead(latent, [PLAN, PLAN], denoiser, composer.strategy.forwards, **given)
@@ -119,7 +119,7 @@ def test_levels_fall_from_where_the_sampler_is() -> None:
 
 
 def steps_of(latent: Tensor, plans: list[ImagePlan], denoiser: ToyDenoiser, **values: Any) -> list[Step]:
-    composer = Composer(denoiser.unet, Settings(update_until=0.0, **values), 10)
+    composer = Composer(denoiser.unet, updating(update_until=0.0, **values), 10)
     with composer.installed():
         return [composer.step(index, latent, plans, denoiser) for index in range(10)]
 
@@ -187,7 +187,7 @@ def test_it_runs_once_and_only_where_masks_are_cut(latent: Tensor) -> None:
 def test_a_denoiser_that_lacks_controls_is_not_asked(latent: Tensor) -> None:
     denoiser = Watched()
     denoiser.complete = False
-    composer = Composer(denoiser.unet, Settings(look_ahead=0.2, update_until=0.0), 10)
+    composer = Composer(denoiser.unet, updating(look_ahead=0.2, update_until=0.0), 10)
     with composer.installed():
         step = composer.step(0, latent, [PLAN, PLAN], denoiser)
     assert not denoiser.asked
@@ -197,7 +197,7 @@ def test_a_denoiser_that_lacks_controls_is_not_asked(latent: Tensor) -> None:
 
 
 def test_what_it_costs() -> None:
-    fast = Settings("fast")
+    fast = updating("fast", look_ahead=0.0)
     assert estimate(fast.replace(look_ahead=0.2), 2, 20).time == pytest.approx(estimate(fast, 2, 20).time + 0.2)
 
 

@@ -13,6 +13,7 @@ from clora.engine.moved_noise import PURE, moved_noise
 from clora.prompt.region import Box, Region
 from clora.settings import Settings
 from tests.engine.test_look_ahead import PLAN, Watched
+from tests.updating import updating
 
 SIZE = 16
 
@@ -98,10 +99,10 @@ def test_of_two_of_one_class_the_one_that_is_there_takes_the_part(noise: Tensor)
 @pytest.mark.parametrize(
     ("signal", "settings", "moves"),
     [
-        (0.005, Settings(look_ahead=0.2), True),
-        (0.005, Settings(look_ahead=0.2, hint_move=False), False),
-        (0.005, Settings(), False),
-        (2 * PURE, Settings(look_ahead=0.2), False),
+        (0.005, updating(look_ahead=0.2), True),
+        (0.005, updating(look_ahead=0.2, hint_move=False), False),
+        (0.005, updating(), False),
+        (2 * PURE, updating(look_ahead=0.2), False),
     ],
 )
 def test_it_is_done_before_the_first_step_of_pure_noise(signal: float, settings: Settings, moves: bool) -> None:

@@ -12,8 +12,8 @@ from clora.conditioning.plan import ImagePlan, rows_of
 from clora.engine.composer import Composer, Step
 from clora.fusion.layerwise import row_weights
 from clora.models.denoiser import Row
-from clora.settings import Settings
 from tests.rows_on_tiny_unet import CONCEPTS, PLAN, SIZE, Denoiser, latents
+from tests.updating import updating
 
 pytest.importorskip("diffusers")
 
@@ -22,7 +22,7 @@ def run(
     denoiser: Denoiser, masks: list[Tensor] | None = None, *, images: int = 1, index: int = 0, guidance: bool = True,
     **values: Any,
 ) -> Step:  # fmt: skip
-    composer = Composer(denoiser.unet, Settings(**values), 10, loras=denoiser.loras)
+    composer = Composer(denoiser.unet, updating(**values), 10, loras=denoiser.loras)
     with denoiser.loras.installed(), composer.installed():
         return composer.predict(index, latents(images), [PLAN] * images, denoiser, guidance=guidance, masks=masks)
 
@@ -76,7 +76,7 @@ def test_half_and_half_draws_both() -> None:
 
 def test_the_first_masks_come_from_an_exact_step_and_then_from_the_pass_itself() -> None:
     denoiser = Denoiser("thin", "thin")
-    composer = Composer(denoiser.unet, Settings(fuse_from=0.0, update_until=0.0), 10, loras=denoiser.loras)
+    composer = Composer(denoiser.unet, updating(fuse_from=0.0, update_until=0.0), 10, loras=denoiser.loras)
     with denoiser.loras.installed(), composer.installed():
         steps = [composer.step(index, latents(1), [PLAN], denoiser) for index in range(3)]
     assert denoiser.rows_seen == [6, 2, 2]
@@ -89,7 +89,7 @@ def test_the_first_masks_come_from_an_exact_step_and_then_from_the_pass_itself()
 
 def test_masks_of_an_update_serve_the_first_pass() -> None:
     denoiser = Denoiser("thin", "thin")
-    settings = Settings(fuse_from=0.0, refine_at=())
+    settings = updating(fuse_from=0.0, refine_at=())
     composer = Composer(denoiser.unet, settings, 10, loras=denoiser.loras)
     with denoiser.loras.installed(), composer.installed():
         step = composer.step(0, latents(1), [PLAN], denoiser)
@@ -100,7 +100,7 @@ def test_masks_of_an_update_serve_the_first_pass() -> None:
 def test_a_single_pass_averages_before_masks_count_and_cuts_the_first_ones() -> None:
     denoiser = Denoiser("thin", "thin")
     even = [torch.ones(CONCEPTS + 1, *SIZE, dtype=torch.float64)]
-    composer = Composer(denoiser.unet, Settings(fuse_from=0.2, update_until=0.0), 10, loras=denoiser.loras)
+    composer = Composer(denoiser.unet, updating(fuse_from=0.2, update_until=0.0), 10, loras=denoiser.loras)
     with denoiser.loras.installed(), composer.installed():
         first = composer.predict(0, latents(1), [PLAN], denoiser, guidance=False)
         late = composer.unconditional(first, denoiser)
@@ -117,7 +117,7 @@ def test_maps_of_the_pass_are_each_variants_own() -> None:
     """With one variant everywhere the latent path is that variant's, so its map is the exact one."""
     denoiser = Denoiser("thin", "full")
     exact = run(denoiser, fusion="exact", fuse_from=0.0)
-    composer = Composer(denoiser.unet, Settings(fuse_from=0.0), 10, loras=denoiser.loras)
+    composer = Composer(denoiser.unet, updating(fuse_from=0.0), 10, loras=denoiser.loras)
     composer._masks.latest = (whole(2),)
     with denoiser.loras.installed(), composer.installed():
         step = composer.predict(0, latents(1), [PLAN], denoiser)
@@ -131,7 +131,7 @@ def test_a_late_unconditional_half_is_that_of_one_go(fusion: str) -> None:
     denoiser = Denoiser("thin", "thin")
     masks = [half_and_half()]
     whole_step = run(denoiser, masks, fusion=fusion)
-    composer = Composer(denoiser.unet, Settings(fusion=fusion), 10, loras=denoiser.loras)
+    composer = Composer(denoiser.unet, updating(fusion=fusion), 10, loras=denoiser.loras)
     with denoiser.loras.installed(), composer.installed():
         step = composer.predict(0, latents(1), [PLAN], denoiser, guidance=False, masks=masks)
         late = composer.unconditional(step, denoiser)
@@ -173,7 +173,7 @@ def test_a_replaced_attention_is_fused_as_exact_with_a_warning() -> None:
 
     module = next(m for name, m in denoiser.unet.named_modules() if name.endswith("attn2"))
     kept = type(module).__call__
-    composer = Composer(denoiser.unet, Settings(fusion="single-pass"), 10, loras=denoiser.loras)
+    composer = Composer(denoiser.unet, updating(fusion="single-pass"), 10, loras=denoiser.loras)
     masks = [half_and_half()]
     try:
         type(module).__call__ = lambda self, *a, **k: replaced(*a, **k) if self is module else kept(self, *a, **k)

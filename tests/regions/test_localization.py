@@ -14,6 +14,7 @@ from clora.regions.masks import MaskOptions
 from clora.settings import Settings
 from tests.plans import plan_of
 from tests.toy import toy
+from tests.updating import updating
 
 LEFT, RIGHT = NAMED["left"], NAMED["right"]
 OPTIONS = MaskOptions(0.5, "range", overlap="argmax")
@@ -68,7 +69,7 @@ def test_shares_are_of_the_place() -> None:
 
 
 def test_the_composer_carries_it_beside_masks_that_are_places() -> None:
-    settings = Settings(update_until=0.3, fuse_from=0.25)
+    settings = updating(update_until=0.3, fuse_from=0.25)
     latent = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     plans = [
         plan_of([[(2,), (5,)]] * 3, [()] * 3, "subject", places, ["cat", "dog"], ["cat", "dog"])

@@ -12,10 +12,10 @@ from clora.engine.composer import Composer, Step, Updated
 from clora.engine.record import Record
 from clora.prompt.region import NAMED, Region
 from clora.regions.vanishing import VanishingSubjects, vanished
-from clora.settings import Settings
 from clora.settings.schedule import schedule
 from tests.plans import plan_of
 from tests.toy import toy
+from tests.updating import updating
 
 PLAN = plan_of([[(2,), (5,)]] * 3, [(), (), ()], "subject", labels=['"cat" (tom)', '"fish" (tigerfish)'])
 
@@ -93,21 +93,21 @@ def test_words_that_are_scheduled_away_are_not_missed() -> None:
      ({"compose_until": 0.3}, 2)],
 )  # fmt: skip
 def test_it_looks_once_at_the_end_of_the_updates(values: dict[str, float], at: int) -> None:
-    settings = Settings(**values)
+    settings = updating(**values)
     watch, plan = VanishingSubjects(settings, schedule(settings, 10)), schedule(settings, 10)
     told = [bool(watch.look(i, [masks(0, 9) if i >= plan.fuse_from else None], [PLAN])) for i in range(10)]
     assert [i for i, one in enumerate(told) if one] == [at]
 
 
 def test_pictures_of_a_batch_are_told_apart() -> None:
-    watch = VanishingSubjects(Settings(), schedule(Settings(), 2))
+    watch = VanishingSubjects(updating(), schedule(updating(), 2))
     told = watch.look(0, [masks(90, 90), masks(0, 90)], [PLAN, PLAN])
     assert [one[:40] for one in told] == ['Image 2 of the batch: The subject "cat" ']
 
 
 def run(one: ImagePlan = PLAN, **values: object) -> tuple[Composer, Record, list[Step], int]:
     """A run of 6 steps of the toy: the composer, a record, its steps and how many updates it had."""
-    settings = Settings(**{"refine_at": (0.0,), "refine_updates": 2, "update_until": 0.5, "fuse_from": 0.0, **values})
+    settings = updating(**{"refine_at": (0.0,), "refine_updates": 2, "update_until": 0.5, "fuse_from": 0.0, **values})
     denoiser, record = toy(), Record(settings, 6)
     steps, updates = list[Step](), list[Updated]()
 

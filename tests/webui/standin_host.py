@@ -13,7 +13,10 @@ from torch import Tensor
 from tests.hosts.tiny import write_lora
 
 PROMPT = "a <lora:cat:1> cat and a <lora:dog:1> dog on grass"
-FEW = {"refine_updates": 1, "refine_at": [0.0], "step_size": 2.0, "show_masks": False}
+FEW = {
+    "update_until": 0.5, "refine_updates": 1, "refine_at": [0.0], "step_size": 2.0, "look_ahead": 0.0,
+    "own_places": 0.0, "show_masks": False,
+}  # fmt: skip
 KINDS = ("a1111", "forge", "reforge")
 
 
