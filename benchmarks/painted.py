@@ -19,7 +19,7 @@ from clora.prompt.region import Painted
 from clora.settings import Settings
 
 CELLS = 128
-PROMPT = "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on grass"
+PROMPT = "a <lora:genie:1> sks person and a <lora:singer:1> sks person on grass"
 
 
 def ellipse(x: float, y: float, across: float, down: float) -> Tensor:
@@ -48,7 +48,7 @@ def main() -> None:
             a, b, c, d, e, f = torch.rand(6, generator=generator).tolist()
             left = ellipse(0.27 + 0.04 * a, 0.4 + 0.2 * b, 0.14 + 0.08 * c, 0.2 + 0.15 * d)
             right = ellipse(0.73, 0.4 + 0.2 * e, 0.2, 0.14 + 0.1 * f)
-            places = {"sunball": left, "moonball": right}
+            places = {"genie": left, "singer": right}
             drawn = compose(
                 pipe, PROMPT, loras=EMBEDDED_LORAS, seed=seed, steps=options.steps, guidance=EMBEDDED_GUIDANCE,
                 settings=Settings(preset),

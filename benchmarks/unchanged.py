@@ -29,10 +29,10 @@ from .unchanged_drawn import Drawn, Facts
 from .unchanged_standin import standin_runs
 
 ASSETS = Path(clora.__file__).parent / "embedded" / "assets"
-PROMPT = "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on grass"
-THREE = "a <lora:sunball:1> sks ball, a <lora:tigerfish:1> sks fish and a <lora:alienstar:1> sks star on water"
-ON_LAVA = "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on lava <lora:lava:1:role=background>"
-PLACED = "a <lora:sunball:1:place=left> sks ball and a <lora:moonball:1> sks ball in snow"
+PROMPT = "a <lora:genie:1> sks person and a <lora:singer:1> sks person on grass"
+THREE = "a <lora:genie:1> sks person, a <lora:peacock:1> sks bird and a <lora:nightcat:1> sks cat under water"
+ON_LAVA = "a <lora:genie:1> sks person and a <lora:singer:1> sks person on lava <lora:lava:1:role=background>"
+PLACED = "a <lora:genie:1:place=left> sks person and a <lora:singer:1> sks person in snow"
 EXACT = {"fusion": "exact", "refine_updates": 2}
 TOLD_APART = ("warnings",)
 
@@ -47,7 +47,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "merge": {"settings": {"method": "merge"}},
     "composite": {"settings": {"method": "composite"}, "prompt": ON_LAVA},
     "switch": {"settings": {"method": "switch"}, "prompt": ON_LAVA},
-    "one subject": {"prompt": "a <lora:sunball:1> sks ball on grass"},
+    "one subject": {"prompt": "a <lora:genie:1> sks person on grass"},
     "shared negative": {"settings": {**EXACT, "shared_uncond": True}, "negative_prompt": "blurry"},
     "variants every 2": {"settings": {**EXACT, "variants_every": 2}},
     "compose until 0.6": {"settings": {**EXACT, "compose_until": 0.6}},
@@ -59,18 +59,18 @@ RUNS: dict[str, dict[str, Any]] = {
     "refine everywhere, capped": {"settings": {"refine_at": (0.0, 0.3, 0.6), "refine_tolerance": 0.0,
                                                "refine_updates": 4, "update_until": 0.8, "update_cap": 0.05}},
     "stale noise": {"settings": {**EXACT, "noise": "stale", "temperature": 0.3}},
-    "places": {"prompt": PLACED, "painted": "moonball"},
-    "places, multiplied": {"prompt": PLACED, "painted": "moonball",
+    "places": {"prompt": PLACED, "painted": "singer"},
+    "places, multiplied": {"prompt": PLACED, "painted": "singer",
                            "settings": {**EXACT, "hint_masks": "multiply", "hint_pull": 3.0}},
     "background": {"prompt": ON_LAVA},
     "background, exact fusion": {"prompt": ON_LAVA, "settings": EXACT},
-    "style": {"prompt": f"{PROMPT}, sketch style <lora:sketch:1:role=style>"},
-    "style@": {"prompt": f"{PROMPT} <lora:sketch:1:role=style@ball:nth=2:trigger=sketch style>"},
+    "style": {"prompt": f"{PROMPT}, pencil style <lora:pencil:1:role=style>"},
+    "style@": {"prompt": f"{PROMPT} <lora:pencil:1:role=style@person:nth=2:trigger=pencil style>"},
     "scheduled": {"prompt": f"{PROMPT} [by day:at night:0.5]"},
-    "long, weights, BREAK": {"prompt": f"{'a very, ' * 50} BREAK {PROMPT} with a (red:1.3) heart",
+    "long, weights, BREAK": {"prompt": f"{'a very, ' * 50} BREAK {PROMPT} with a (red:1.3) balloon",
                              "negative_prompt": "bad, worse" + ", blurry" * 40},
-    "two prompts": {"prompt": [PROMPT, "a <lora:tigerfish:0.9> sks fish beside a <lora:sunball:0.8:0.6> sks ball"]},
-    "one of two composes": {"prompt": [PROMPT, "a <lora:tigerfish:0.9> sks fish on sand"]},
+    "two prompts": {"prompt": [PROMPT, "a <lora:peacock:0.9> sks bird beside a <lora:genie:0.8:0.6> sks person"]},
+    "one of two composes": {"prompt": [PROMPT, "a <lora:peacock:0.9> sks bird at the beach"]},
     "guidance": {"guidance": 1.0},
     "guidance rescaled, clip skip": {"guidance": 7.5, "guidance_rescale": 0.7, "clip_skip": 2},
 }  # fmt: skip

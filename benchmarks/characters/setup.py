@@ -13,7 +13,6 @@ from typing import Any
 
 from PIL import Image
 
-import research.characters
 from clora.embedded import EMBEDDED_GUIDANCE, EMBEDDED_LORAS, EMBEDDED_MODEL
 from clora.errors import CLoRAError
 from clora.hosts.diffusers.checkpoint import load_pipeline
@@ -22,8 +21,8 @@ from clora.prompt import analyze
 from clora.prompt.evidence import evidence_of_files
 from clora.prompt.tags import parse_tags
 from research.characters.judge import Judge, Verdict
+from research.characters.judge.judge import WEIGHTS
 
-JUDGE = Path(research.characters.__file__).parent / "weights" / "judge.safetensors"
 Judging = Callable[[Sequence[Image.Image]], "list[Verdict]"]
 """Pictures to verdicts; all pictures are of 256 x 256."""
 
@@ -34,7 +33,7 @@ class Setup:
 
     model: Path = EMBEDDED_MODEL
     loras: Path = EMBEDDED_LORAS
-    judge_file: Path = JUDGE
+    judge_file: Path = WEIGHTS
     steps: int = 20
     guidance: float = EMBEDDED_GUIDANCE
     device: str = "cpu"
@@ -121,7 +120,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of all commands of this package."""
     parser.add_argument("--model", type=Path, default=EMBEDDED_MODEL, metavar="FOLDER", help="a diffusers pipeline")
     parser.add_argument("--loras", type=Path, default=EMBEDDED_LORAS, metavar="FOLDER", help="LoRA files by name")
-    parser.add_argument("--judge", type=Path, default=JUDGE, metavar="FILE", help="the judge's weights")
+    parser.add_argument("--judge", type=Path, default=WEIGHTS, metavar="FILE", help="the judge's weights")
     parser.add_argument("--out", type=Path, default=Path("outputs/characters-benchmark"), metavar="DIR",
                         help="folder of pictures and verdicts; a run continues from there")  # fmt: skip
     parser.add_argument("--steps", type=int, default=Setup.steps)

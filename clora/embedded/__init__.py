@@ -8,4 +8,4 @@ EMBEDDED_ASSETS = Path(__file__).parent / "assets"
 EMBEDDED_MODEL = EMBEDDED_ASSETS / "model"
 EMBEDDED_LORAS = EMBEDDED_ASSETS / "loras"
 EMBEDDED_GUIDANCE = 3.5  # the usual 7.5 oversaturates the pictures of this small model
-DEMO_PROMPT = "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on grass"
+DEMO_PROMPT = "a <lora:genie:1> sks person and a <lora:singer:1> sks person on grass"

@@ -52,12 +52,12 @@ class Concept:
 
     @property
     def label(self) -> str:
-        """Words and LoRA names, for labels on images: "sks ball (sunball)"."""
+        """Words and LoRA names, for labels on images: "sks person (genie)"."""
         return f"{self.words} ({self.names})" if self.loras else self.words
 
     @property
     def quoted(self) -> str:
-        """Words and LoRA names, for messages: '"sks ball" (sunball)'."""
+        """Words and LoRA names, for messages: '"sks person" (genie)'."""
         return f'"{self.words}" ({self.names})' if self.loras else f'"{self.words}"'
 
     @property
@@ -108,7 +108,7 @@ class Composition:
 
     @property
     def variant_names(self) -> tuple[str, ...]:
-        """The LoRAs of each variant, for labels on images: "no LoRA", "sunball", ..."""
+        """The LoRAs of each variant, for labels on images: "no LoRA", "genie", ..."""
         return ("no LoRA", *(concept.names for concept in self.concepts))
 
     @property

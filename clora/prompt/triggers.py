@@ -38,8 +38,8 @@ def triggers_at_words(
 
     These are the triggers of tags that come after their subject, or that have another subject in between. If a tag has
     no trigger= (not even an empty one), these are also the words of the LoRA's activation text that the prompt lacks:
-    the part before the first comma, without the words at its end that the subject has too. "sks ball" adds "sks" to
-    "red ball" and to "ball rolling".
+    the part before the first comma, without the words at its end that the subject has too. "sks person" adds "sks" to
+    "tall person" and to "person waving".
     """
     found: list[list[Trigger]] = []
     for group in groups:

@@ -17,7 +17,7 @@ def tag_frequency(folder: str, captions: list[str]) -> str:
 
 def metadata(name: str, trigger: str, captions: list[str], args: argparse.Namespace) -> dict[str, str]:
     """What kohya's scripts and the model specification say about a file."""
-    folder = f"10_{trigger}"
+    folder = f"10_{trigger or name}"
     return {
         "ss_base_model_version": BASE_MODEL,
         "ss_sd_model_name": f"{BASE_MODEL}.safetensors",

@@ -14,7 +14,10 @@ _COMPANY = (0.34, 0.38, 0.2, 0.08)  # chances of 0, 1, 2 and 3 other subjects be
 
 @dataclass(frozen=True)
 class Lesson:
-    """One LoRA. `trigger` are the words that call it; `opposite` is the style it learns at weight -1."""
+    """One LoRA. `trigger` are the words that call it, "" for tweakers and sliders, which no words call.
+
+    `opposite` is the style it learns at weight -1.
+    """
 
     name: str
     trigger: str
@@ -23,7 +26,11 @@ class Lesson:
     style: str | None = None
     opposite: str | None = None
     background: str | None = None
-    worded: bool = True  # whether captions hold the trigger; tweakers and sliders have none
+
+    @property
+    def worded(self) -> bool:
+        """Whether captions hold the trigger."""
+        return bool(self.trigger)
 
     def scene(self, rng: random.Random, weight: float = 1.0) -> Scene:
         """A scene that shows it, or its opposite at weight -1."""
@@ -99,7 +106,7 @@ LESSONS: dict[str, Lesson] = {name: _character(name) for name in CHARACTERS}
 LESSONS |= {name: _style(name) for name in ("pencil", "pixel", "comic")}
 LESSONS["lava"] = Lesson("lava", "on lava", tuple(f"{thing.split(' in ')[0].split(' at ')[0]} on lava"
                                                   for thing in _THINGS), background="lava")  # fmt: skip
-LESSONS["detail"] = Lesson("detail", "detailed", _THINGS, style="detail", worded=False)
-LESSONS["vivid"] = Lesson("vivid", "vivid", _THINGS, style="vivid", opposite="muted", worded=False)
+LESSONS["detail"] = Lesson("detail", "", _THINGS, style="detail")
+LESSONS["vivid"] = Lesson("vivid", "", _THINGS, style="vivid", opposite="muted")
 
 assert all(CHARACTERS[name].kind in {*WORDS, "person", "bird"} for name in CHARACTERS)

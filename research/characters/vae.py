@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clora.embedded import EMBEDDED_MODEL
 from research.shared.muon import Muon
 from research.shared.training import (
     Average,
@@ -31,11 +32,9 @@ from .common import options
 from .pool import Pool, draw_pool
 
 KL = 2e-4
-# Weight of the loss that keeps colours readable from the latents by a linear map. The old world had 2; so much takes
-# three of the four channels for mean colours and leaves one for shapes.
+# Weight of the loss that keeps colours readable from the latents by a linear map. A weight of 2 takes three of the four
+# channels for mean colours and leaves one for shapes.
 HUE = 0.03
-TRAINED = Path(__file__).parent / "weights" / "vae"
-"""The autoencoder that the base is trained with, in float16."""
 
 
 def new_vae() -> AutoencoderKL:
@@ -53,9 +52,10 @@ def new_vae() -> AutoencoderKL:
 
 
 def load_vae(work: Path, device: str) -> AutoencoderKL:
-    """The autoencoder that was trained in the work folder, or else that of the repository, in float32."""
+    """The autoencoder that was trained in the work folder, or else the embedded model's, in float32."""
     own = work / "model" / "vae"
-    return AutoencoderKL.from_pretrained(own if own.exists() else TRAINED, torch_dtype=torch.float32).to(device)
+    found = own if own.exists() else EMBEDDED_MODEL / "vae"
+    return AutoencoderKL.from_pretrained(found, torch_dtype=torch.float32).to(device)
 
 
 def reconstruction_loss(out: Tensor, target: Tensor) -> Tensor:

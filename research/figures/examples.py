@@ -37,50 +37,47 @@ class Example:
     fails: str = ""
 
 
-# The seeds were chosen among 0 to 4 of each prompt; docs/examples.md says what the others looked like.
+# No seeds are chosen yet.
 EXAMPLES = (
-    Example("classes", "Two classes", "a <lora:sunball:1> sks ball and a <lora:tigerfish:1> sks fish on grass", 2),
-    Example("same-class", "Two of a class", DEMO_PROMPT, 2),
+    Example("classes", "Two classes", "a <lora:genie:1> sks person and a <lora:peacock:1> sks bird on grass", 0),
+    Example("same-class", "Two of a class", DEMO_PROMPT, 0),
     Example(
         "three",
         "Three concepts",
-        "a <lora:sunball:1> sks ball, a <lora:tigerfish:1> sks fish and a <lora:alienstar:1> sks star on water",
-        2,
+        "a <lora:genie:1> sks person, a <lora:peacock:1> sks bird and a <lora:nightcat:1> sks cat at the beach",
+        0,
     ),
     Example(
         "place",
         "Places",
-        "a <lora:sunball:1:place=top> sks ball and a <lora:moonball:1:place=bottom> sks ball in snow",
-        4,
+        "a <lora:genie:1:place=right> sks person and a <lora:singer:1:place=left> sks person in snow",
+        0,
     ),
     Example(
         "background",
         "A background",
-        "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on lava <lora:lava:1:role=background>",
+        "a <lora:genie:1> sks person and a <lora:singer:1> sks person on lava <lora:lava:1:role=background>",
         0,
     ),
     Example(
         "style",
         "A style everywhere",
-        "a <lora:tigerfish:1> sks fish and a <lora:moonball:1> sks ball on sand, sketch style "
-        "<lora:sketch:1:role=style>",
-        4,
-        "the moon's look is lost",
+        "a <lora:peacock:1> sks bird and a <lora:singer:1> sks person at the beach, pencil style "
+        "<lora:pencil:1:role=style>",
+        0,
     ),
     Example(
         "style-on-one",
         "A style on one subject",
-        "a <lora:sunball:1> sks ball and a <lora:tigerfish:1> sks fish on grass "
-        "<lora:sketch:1:role=style@ball:trigger=sketch style>",
-        1,
-        "the ball is no pencil drawing",
+        "a <lora:genie:1> sks person and a <lora:poodle:1> sks dog on grass "
+        "<lora:pencil:1:role=style@dog:trigger=pencil style>",
+        0,
     ),
     Example(
         "three-two-of-a-class",
         "Three, two of them of a class",
-        "a <lora:moonball:1> sks ball, a <lora:alienstar:1> sks star and a <lora:sunball:1> sks ball in snow",
-        4,
-        "one ball for both",
+        "a <lora:singer:1> sks person, a <lora:nightcat:1> sks cat and a <lora:genie:1> sks person in snow",
+        0,
     ),
 )
 

@@ -21,9 +21,9 @@ from .sheet import INK, below, beside, framed, text_block
 
 TILE = 176
 SEED = 3
-# Without regions the sun comes out on the left and the moon on the right; here they are exchanged.
-PLACED = "a <lora:sunball:1:place=right> sks ball and a <lora:moonball:1:place=left> sks ball on grass"
-TRIGGERED = "a <lora:sunball:1:trigger=sks> ball and a <lora:moonball:1:trigger=sks> ball on grass"
+# Each is placed where the order of the words does not put it.
+PLACED = "a <lora:genie:1:place=right> sks person and a <lora:singer:1:place=left> sks person on grass"
+TRIGGERED = "a <lora:genie:1:trigger=sks> person and a <lora:singer:1:trigger=sks> person on grass"
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,14 @@ def draw_strip(pipe: Any, strip: Strip) -> Image.Image:
 
 # The same two LoRAs with their tags written in different ways.
 PROMPTS = (
-    ("right: each tag before its words", "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on grass"),
-    ("wrong: tags side by side, one concept", "a sks ball and a sks ball on grass <lora:sunball:1><lora:moonball:1>"),
+    ("right: each tag before its words", "a <lora:genie:1> sks person and a <lora:singer:1> sks person on grass"),
+    ("wrong: tags side by side, one concept", "a sks person and a sks person on grass <lora:genie:1><lora:singer:1>"),
     (
         "right: at the end, with words and number",
-        "a sks ball and a sks ball on grass "
-        "<lora:sunball:1:words=sks ball:nth=1><lora:moonball:1:words=sks ball:nth=2>",
+        "a sks person and a sks person on grass "
+        "<lora:genie:1:words=sks person:nth=1><lora:singer:1:words=sks person:nth=2>",
     ),
-    ("right: without sks, which is added", "a <lora:sunball:1> ball and a <lora:moonball:1> ball on grass"),
+    ("right: without sks, which is added", "a <lora:genie:1> person and a <lora:singer:1> person on grass"),
 )
 
 

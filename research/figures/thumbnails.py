@@ -1,6 +1,9 @@
-"""Draws the pictures on the cards of the embedded LoRAs: python -m research.figures.thumbnails."""
+"""Draws the pictures on the cards of the embedded LoRAs: python -m research.figures.thumbnails [--only NAME ...]."""
 
 from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
 
 from PIL import Image
 
@@ -8,26 +11,38 @@ from clora.embedded import EMBEDDED_LORAS
 from clora.hosts.diffusers import compose
 from clora.hosts.diffusers.checkpoint import load_pipeline
 from clora.page.cards import SIZE, THUMBNAILS
-
-PROMPTS = {"lava": "a <lora:lava:1> ball on lava", "sketch": "a <lora:sketch:1> house, sketch style"}
-"""Prompts of the LoRAs that draw no subject. The others are drawn in snow, because no look has its colour."""
-SUBJECTS = {
-    "alienstar": "star", "candyhouse": "house", "moonball": "ball", "ninjaheart": "heart", "sunball": "ball",
-    "tigerfish": "fish",
-}  # fmt: skip
+from research.characters.lessons import LESSONS, Lesson
 
 
-def main() -> None:
+def prompt_of(lesson: Lesson) -> str:
+    """A prompt that shows one LoRA: a character in snow, a hat on a fox, a background or style with a base's word."""
+    tag = f"<lora:{lesson.name}:1>"
+    if lesson.name == "tophat":
+        return f"a fox wearing a {tag} {lesson.trigger}"
+    if lesson.character:
+        return f"a {tag} {lesson.trigger} in snow"
+    if lesson.background:
+        return f"a fox <lora:{lesson.name}:1:role=background> {lesson.trigger}"
+    subject = f"a fox, {lesson.trigger}" if lesson.trigger else "a wizard"
+    return f"{subject} <lora:{lesson.name}:1:role=style>"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write one small WebP file for each embedded LoRA."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--only", nargs="+", help="draw only these LoRAs")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
     pipe = load_pipeline(None)
     THUMBNAILS.mkdir(exist_ok=True)
     for path in sorted(EMBEDDED_LORAS.glob("*.safetensors")):
-        name = path.stem
-        prompt = PROMPTS.get(name) or f"a <lora:{name}:1> sks {SUBJECTS[name]} in snow"
-        drawn = compose(pipe, prompt, loras=EMBEDDED_LORAS, seed=0, steps=25, guidance=3.0)
+        if options.only and path.stem not in options.only:
+            continue
+        prompt = prompt_of(LESSONS[path.stem])
+        drawn = compose(pipe, prompt, loras=EMBEDDED_LORAS, seed=options.seed, steps=25, guidance=3.0)
         picture = drawn.images[0].resize((SIZE, SIZE), Image.Resampling.LANCZOS)
-        picture.save(THUMBNAILS / f"{name}.webp", quality=80)
-        print(THUMBNAILS / f"{name}.webp")
+        picture.save(THUMBNAILS / f"{path.stem}.webp", quality=80)
+        print(THUMBNAILS / f"{path.stem}.webp", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,10 @@ def save(pipe: StableDiffusionPipeline, folder: Path) -> None:
     parts = (copy.deepcopy(part).half() for part in (pipe.unet, pipe.text_encoder, pipe.vae))
     unet, text_encoder, vae = parts
     pipeline(unet, text_encoder, vae, pipe.tokenizer).save_pretrained(folder)
+    config = folder / "vae" / "config.json"
+    kept = json.loads(config.read_text("utf-8"))
+    kept.pop("_name_or_path", None)  # a folder of this machine
+    config.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
 def load(folder: Path, device: str) -> StableDiffusionPipeline:

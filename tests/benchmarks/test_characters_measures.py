@@ -41,9 +41,9 @@ def test_faults_of_the_whole() -> None:
     grey = [seen("genie", style="pencil"), seen("singer", 190, style="pencil")]
     both = [seen("genie"), seen("singer", 190)]
     assert look(PAIR, verdict(*grey)).faults == {"style"}
-    sketch = replace(PAIR, style="pencil")
-    assert look(sketch, verdict(*grey, style="pencil")).faults == set()
-    assert look(sketch, verdict(*grey)).faults == {"style"}
+    pencil = replace(PAIR, style="pencil")
+    assert look(pencil, verdict(*grey, style="pencil")).faults == set()
+    assert look(pencil, verdict(*grey)).faults == {"style"}
     lava = replace(PAIR, background="lava")
     assert look(lava, verdict(*both)).faults == {"background"}
     assert look(lava, verdict(*both, background="lava")).faults == set()

@@ -7,8 +7,8 @@ from pathlib import Path
 from clora.cli.main import main
 
 PROMPTS = (
-    "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on grass\n"
-    "a <lora:ninjaheart:1:trigger=sks> heart and a <lora:sunball:1> sks ball, <lora:sketch:0.7:role=style>\n"
+    "a <lora:genie:1> sks person and a <lora:singer:1> sks person on grass\n"
+    "a <lora:poodle:1:trigger=sks> dog and a <lora:genie:1> sks person, <lora:pencil:0.7:role=style>\n"
 )
 QUICK = "quick:update_until=0.1,refine_updates=1"
 PICTURES = 2 * 3 + 2 * 2 * 2  # references of three LoRAs, two prompts by two methods and seeds

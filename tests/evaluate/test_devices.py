@@ -19,7 +19,7 @@ from clora.settings import Settings
 from tests import accelerator
 
 pytestmark = accelerator.needs_accelerator
-PROMPT = "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on grass"
+PROMPT = "a <lora:genie:1> sks person and a <lora:singer:1> sks person on grass"
 QUICK = "quick:update_until=0.5,refine_at="
 
 
@@ -40,7 +40,7 @@ def test_a_whole_evaluation(models: Path, tmp_path: Path, capsys: pytest.Capture
 def test_memory_that_ran_out_names_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the words of a device that has no exception of its own."""
     drawer = Drawer(Studio(None, {}, accelerator.NAME, steps=1), ())
-    item = Item("key", "p1, merge, seed 0", "a ball", 0, Settings(method="merge"))
+    item = Item("key", "p1, merge, seed 0", "a person", 0, Settings(method="merge"))
 
     def fail(*_: Any) -> None:
         raise RuntimeError("Could not allocate tensor with 4096 bytes. There is not enough GPU video memory available!")

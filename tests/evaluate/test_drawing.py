@@ -89,7 +89,7 @@ def test_a_workers_error_ends_the_run_with_its_message(
     monkeypatch.setitem(sys.modules, "ray", cluster)
     assert evaluate(models, tmp_path, "--ray", "--width", "130") == 2
     told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told.startswith("clora: While drawing reference 1 of sks ball (sunball): The width 130")
+    assert told.startswith("clora: While drawing reference 1 of sks person (genie): The width 130")
     assert not cluster.open
 
 
@@ -103,7 +103,7 @@ def plan(studio: Studio, contents: Contents, text: str = PROMPTS.splitlines()[0]
 
 def test_all_that_decides_a_picture_is_in_its_key() -> None:
     studio = Studio(None, {})
-    contents = Contents("model", {"sunball": "s", "moonball": "m"})
+    contents = Contents("model", {"genie": "s", "singer": "m"})
     key = plan(studio, contents).composed["p", "m", 0]
     others = [
         plan(replace(studio, **{name: value}), contents)  # type: ignore[arg-type]
@@ -112,23 +112,23 @@ def test_all_that_decides_a_picture_is_in_its_key() -> None:
     ]  # fmt: skip
     others += [
         plan(studio, Contents("other", contents.loras)),
-        plan(studio, Contents("model", {**contents.loras, "sunball": "x"})),
+        plan(studio, Contents("model", {**contents.loras, "genie": "x"})),
     ]
-    others += [plan(studio, contents, PROMPTS.splitlines()[0].replace("grass", "sand"))]
+    others += [plan(studio, contents, PROMPTS.splitlines()[0].replace("grass", "snow"))]
     others += [plan(studio, contents, method=Method("m", Settings(step_size=1.0)))]
     keys = {work.composed["p", "m", 0] for work in others}
     assert len(keys | {key}) == len(others) + 1
     assert plan(studio, contents, seeds=2).composed["p", "m", 1] != key
-    same = plan(replace(studio, files={"sunball": Path("elsewhere")}, model=Path("moved")), contents)
+    same = plan(replace(studio, files={"genie": Path("elsewhere")}, model=Path("moved")), contents)
     assert same.composed["p", "m", 0] == key  # files count by their content
     assert plan(studio, contents, method=read_methods(["other:rows_per_forward=4"])[0]).composed["p", "other", 0] == key
 
 
 def test_references_are_of_one_lora_and_shared_by_prompts() -> None:
-    studio, contents = Studio(None, {}), Contents("model", {"sunball": "s", "moonball": "m"})
+    studio, contents = Studio(None, {}), Contents("model", {"genie": "s", "singer": "m"})
     first = plan(studio, contents)
-    second = plan(studio, contents, "a <lora:moonball:1> sks ball above a <lora:sunball:1> sks ball")
+    second = plan(studio, contents, "a <lora:singer:1> sks person above a <lora:genie:1> sks person")
     assert first.cases[0].subjects[0].references == second.cases[0].subjects[1].references
     seeds = {item.seed for item in first.items}
     assert seeds == {0, 1_000_000, 1_000_001}
-    assert [analyze(s.prompt).merged.text for s in first.cases[0].subjects] == ["a sks ball"] * 2
+    assert [analyze(s.prompt).merged.text for s in first.cases[0].subjects] == ["a sks person"] * 2

@@ -47,7 +47,7 @@ def test_everything_is_drawn_measured_and_reported(finished: Path) -> None:
     assert len(told["pictures"]) == 8
     assert len(told["pictures"][0]["matrix"]["dino"]) == 2
     assert (finished / told["pictures"][0]["picture"]).is_file()
-    assert told["cases"][1]["references"][0] == "a <lora:ninjaheart:te=1:unet=1> sks heart"
+    assert told["cases"][1]["references"][0] == "a <lora:poodle:te=1:unet=1> sks dog"
     assert told["paper"]["Whole picture"]["CLoRA"]["dino_avg"] == 0.554
 
 
@@ -120,7 +120,7 @@ def test_logs_take_up_after_a_cut_line(tmp_path: Path) -> None:
 MISTAKES = {
     "no prompts": (["--prompts", "/nowhere.txt"], "/nowhere.txt"),
     "no model": (["--model", "/nowhere"], "/nowhere"),
-    "no LoRA": ([], "sunball"),
+    "no LoRA": ([], "genie"),
     "no method": (["--methods", "clara"], "clara"),
     "no seeds": (["--seeds", "0"], "--seeds"),
     "no slot for the words": (["--reference-prompt", "a cat"], "{words}"),
@@ -148,11 +148,11 @@ def test_errors_are_one_message_without_pictures(
 
 
 BAD_PROMPTS = {
-    "one LoRA": ("a <lora:sunball:1> sks ball", "two concept LoRAs"),
-    "AND": ("a <lora:sunball:1> ball AND a <lora:moonball:1> ball", "AND"),
+    "one LoRA": ("a <lora:genie:1> sks person", "two concept LoRAs"),
+    "AND": ("a <lora:genie:1> person AND a <lora:singer:1> person", "AND"),
     "nothing": ("# nothing\n", "contains no prompt"),
     "one LoRA twice": (
-        "a <lora:sunball:1:words=ball:nth=1> ball and a <lora:sunball:1:words=ball:nth=2> ball",
+        "a <lora:genie:1:words=person:nth=1> person and a <lora:genie:1:words=person:nth=2> person",
         "itself",
     ),
 }
@@ -175,7 +175,7 @@ def test_the_projects_list_needs_a_mapping(models: Path, tmp_path: Path, capsys:
 
 
 def test_the_projects_list_with_a_mapping(models: Path, tmp_path: Path, capsys: Any) -> None:
-    (tmp_path / "m.json").write_text('{"cat1": "sunball", "dog1": {"lora": "moonball", "weight": 0.9}}')
+    (tmp_path / "m.json").write_text('{"cat1": "genie", "dog1": {"lora": "singer", "weight": 0.9}}')
     few = ["--limit", "1", "--methods", "merge", "--seeds", "1", "--references", "1", "--steps", "1", "--device", "cpu"]
     readers = ["--dino", str(models / "dino"), "--clip", str(models / "clip")]
     arguments = ["evaluate", "--mapping", str(tmp_path / "m.json"), "--out", str(tmp_path / "out"), *few, *readers]

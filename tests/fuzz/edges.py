@@ -60,7 +60,7 @@ class Edges:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.good_lora = (EMBEDDED_LORAS / "sunball.safetensors").read_bytes()
+        self.good_lora = (EMBEDDED_LORAS / "genie.safetensors").read_bytes()
 
     def all(self) -> dict[str, Callable[[random.Random], None]]:
         """Every edge, from the cheapest to the most expensive."""
@@ -216,9 +216,7 @@ class Edges:
         path = self.folder / rng.choice(("a.json", "a.toml", "a.txt"))
         path.write_bytes(hostile.json_text(rng).encode("utf-8", "surrogatepass"))
         if rng.random() < 0.5:
-            slot = rng.choice(
-                ("sunball", {"lora": "sunball", "weight": hostile.value(rng), "trigger": hostile.value(rng)})
-            )
+            slot = rng.choice(("genie", {"lora": "genie", "weight": hostile.value(rng), "trigger": hostile.value(rng)}))
             if _writable(slot):
                 path.write_text(json.dumps({"cat": slot, hostile.text(rng, 1): "x"}), encoding="utf-8")
         Log(path)
@@ -250,14 +248,14 @@ class Edges:
         pipe = tiny_sd()
         folder = self.folder / "tiny"
         folder.mkdir(exist_ok=True)
-        for seed, name in enumerate(("sunball", "moonball", "tigerfish", "lava", "sketch")):
+        for seed, name in enumerate(("genie", "singer", "peacock", "lava", "pencil")):
             write_lora(folder / f"{name}.safetensors", pipe, seed)
         return pipe
 
     def command(self, rng: random.Random) -> None:
         """`clora compose` with hostile options, on a tiny model."""
         pipe = self.pipe
-        out = rng.choice(("a.png", "a.png", "a.jpg", "a" * 300 + ".png", "x\0.png", "tiny/sunball.safetensors/a.png"))
+        out = rng.choice(("a.png", "a.png", "a.jpg", "a" * 300 + ".png", "x\0.png", "tiny/genie.safetensors/a.png"))
         given = [f"--lora-dir={self.folder / 'tiny'}", f"--out={self.folder / out}", "--refine-updates=0"]
         given += ["--steps=" + (rng.choice(("1001", "0", "-1")) if rng.random() < 0.1 else "1")]
         for name in ("width", "height"):

@@ -11,9 +11,10 @@ from clora.prompt.tags import Role
 from clora.settings import BY_NAME, SETTINGS
 
 _PIECES = (
-    "a cat", "a dog", "and", "with", "in", ",", ".", "\n", "BREAK", "AND", "1girl", "sks ball", "(", ")", "[", "]", ":",
-    "|", "<", ">", "\\", "=", "#", "@", "::", "(cat:1.3.3)", "(cat:1.2)", "[cat:dog:0.5]", "[cat|dog]", "[cat::999999]",
-    "__wild__", "{a|b}", "<lora:", "<lora:sunball:1>", "<lora:moonball:1>", "<lora:lava:1:role=background>", "<lyco:x>",
+    "a cat", "a dog", "and", "with", "in", ",", ".", "\n", "BREAK", "AND", "1girl", "sks person", "(", ")", "[", "]",
+    ":", "|", "<", ">", "\\", "=", "#", "@", "::", "(cat:1.3.3)", "(cat:1.2)", "[cat:dog:0.5]", "[cat|dog]",
+    "[cat::999999]", "__wild__", "{a|b}", "<lora:", "<lora:genie:1>", "<lora:singer:1>",
+    "<lora:lava:1:role=background>", "<lyco:x>",
     "\ud800", "\udfff", "\ud83d", "\x00", "\x1b[31m", "\u202e", "\ufeff", "\u2028", "e\u0301" * 8, "猫", "🐈‍⬛", "٣",
     "١.٢",
     "&lt;", "<script>", "%s", "{}", "{0.__class__}", "../../etc/passwd", "~nosuchuser", "nan", "inf", "1e308", "-0",
@@ -58,11 +59,13 @@ def number(rng: random.Random) -> str:
 
 def tag(rng: random.Random) -> str:
     """A LoRA tag, mostly of an embedded LoRA."""
-    name = rng.choice(("sunball", "moonball", "tigerfish", "sketch", "lava")) if rng.random() < 0.7 else text(rng, 4)
+    name = rng.choice(("genie", "singer", "peacock", "pencil", "lava")) if rng.random() < 0.7 else text(rng, 4)
     parts = [name, *([number(rng) if rng.random() < 0.4 else "1"] if rng.random() < 0.9 else [])]
     for _ in range(rng.choice((0, 0, 0, 1, 2, 5))):
         key = rng.choice(_KEYS)
-        value = rng.choice((rng.choice(_ROLES), rng.choice(_PLACES), "cat", "ball", "cat#2", number(rng), text(rng, 4)))
+        value = rng.choice(
+            (rng.choice(_ROLES), rng.choice(_PLACES), "cat", "person", "cat#2", number(rng), text(rng, 4))
+        )
         parts.append(f"{key}={value}" if rng.random() < 0.9 else value)
     return f"<{'clora' if rng.random() < 0.15 else 'lora'}:{':'.join(parts)}>"
 
@@ -70,7 +73,7 @@ def tag(rng: random.Random) -> str:
 def prompt(rng: random.Random) -> str:
     """A prompt, often with two concepts among hostile text."""
     if rng.random() < 0.3:
-        return f"{text(rng, 3)}a {tag(rng)} sks ball {text(rng, 3)} and a {tag(rng)} cat {text(rng, 3)}"
+        return f"{text(rng, 3)}a {tag(rng)} sks person {text(rng, 3)} and a {tag(rng)} cat {text(rng, 3)}"
     return " ".join(rng.choice((tag, text, lambda rng: text(rng, 3)))(rng) for _ in range(rng.randrange(1, 8)))
 
 
@@ -135,7 +138,7 @@ def fields(rng: random.Random) -> dict[str, Any]:
 
 def corrections(rng: random.Random) -> Any:
     """Corrections as an object, as JSON or as lines."""
-    names = ("sunball", "moonball", "cat", text(rng, 2))
+    names = ("genie", "singer", "cat", text(rng, 2))
     keys = ("words", "trigger", "role", "place", "nonsense")
     table = {
         rng.choice(names): {

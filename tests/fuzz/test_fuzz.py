@@ -32,7 +32,7 @@ from tests.fuzz.edges import Edges, WrongError, check_sentence, post
 from tests.fuzz.run import fuzz
 from tests.hosts.tiny import tiny_sd, write_lora
 
-PROMPT = "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball"
+PROMPT = "a <lora:genie:1> sks person and a <lora:singer:1> sks person"
 """With the names of two embedded LoRAs."""
 
 
@@ -203,7 +203,7 @@ def test_sampling_values_that_cannot_be_used(pipe: Any, options: dict[str, Any])
 
 
 def test_a_prompt_with_lone_surrogates_is_drawn(pipe: Any, tmp_path: Path) -> None:
-    for seed, name in enumerate(("sunball", "moonball")):
+    for seed, name in enumerate(("genie", "singer")):
         write_lora(tmp_path / f"{name}.safetensors", pipe, seed)
     settings = Settings("fast")
     made = [compose(pipe, PROMPT + odd, loras=tmp_path, steps=1, settings=settings) for odd in (" \ud800", " \ufffd")]
@@ -219,7 +219,7 @@ def command(folder: Path, out: Path, *more: str) -> int:
 def drawing(pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The command line with a tiny model; the folder of its LoRAs."""
     monkeypatch.setattr(checkpoint, "load_pipeline", lambda *args, **options: pipe)
-    for seed, name in enumerate(("sunball", "moonball")):
+    for seed, name in enumerate(("genie", "singer")):
         write_lora(tmp_path / f"{name}.safetensors", pipe, seed)
     return tmp_path
 
@@ -236,7 +236,7 @@ def full(*args: Any, **options: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "out", ["/proc/x.png", "a" * 300 + ".png", "a" * 250 + ".png", "x\0.png", "sunball.safetensors/x.png"]
+    "out", ["/proc/x.png", "a" * 300 + ".png", "a" * 250 + ".png", "x\0.png", "genie.safetensors/x.png"]
 )
 def test_an_output_that_cannot_be_written_is_found_before_sampling(drawing: Path, out: str, capsys: Any) -> None:
     before = sorted(drawing.rglob("*"))
@@ -293,14 +293,14 @@ def test_an_unexpected_error_is_one_sentence_with_a_file(
 # ------------------------------------------------------------------------------------------------ the API
 
 BODIES = {
-    "a lone surrogate in the prompt": ('{"prompt": "\\ud800 a <lora:sunball:1> sks ball"}', 200),
+    "a lone surrogate in the prompt": ('{"prompt": "\\ud800 a <lora:genie:1> sks person"}', 200),
     "a lone surrogate in corrections": ('{"prompt": "a", "corrections": {"\\udfff": {"words": "\\ud800"}}}', 200),
     "a lone surrogate as a field": ('{"prompt": "a", "\\ud800": 1}', 422),
     "nested corrections": ('{"prompt": "a", "corrections": "{' + DEEP + '"}', 200),
     "a nested body": ("[" * 100_000, 400),
     "a long prompt": ('{"prompt": "' + "a" * 200_000 + '"}', 422),
     "a huge integer": ('{"prompt": "a", "negative_prompt": ' + "9" * 4000 + "}", 422),
-    "a weight of 5000 digits": ('{"prompt": "a <lora:sunball:' + HUGE + '> sks ball"}', 200),
+    "a weight of 5000 digits": ('{"prompt": "a <lora:genie:' + HUGE + '> sks person"}', 200),
 }
 
 
@@ -313,4 +313,4 @@ def test_bodies_that_ended_in_status_500(tmp_path: Path, case: str) -> None:
 
 
 def test_the_embedded_loras_have_the_names_of_the_prompt() -> None:
-    assert {"sunball", "moonball"} <= {path.stem for path in EMBEDDED_LORAS.glob("*.safetensors")}
+    assert {"genie", "singer"} <= {path.stem for path in EMBEDDED_LORAS.glob("*.safetensors")}

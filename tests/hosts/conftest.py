@@ -20,9 +20,11 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def prompt(server: Server) -> str:
-    """With two concept LoRAs, by default the first two that the WebUI lists."""
+    """With two concept LoRAs, by default two embedded ones, or else the first two that the WebUI lists."""
     if os.environ.get("CLORA_WEBUI_PROMPT"):
         return os.environ["CLORA_WEBUI_PROMPT"]
     names = [lora["name"] for lora in server.call("/sdapi/v1/loras")]
     assert len(names) > 1, "the WebUI has fewer than two LoRAs"
+    if {"genie", "poodle"} <= set(names):
+        return "a <lora:genie:1> sks person and a <lora:poodle:1> sks dog on grass"
     return f"a <lora:{names[0]}:1> cat and a <lora:{names[1]}:1> dog on grass"

@@ -453,7 +453,7 @@ def test_other_files_are_refused(tmp_path):
 
 def test_a_missing_embedded_model_says_how_to_make_it(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "EMBEDDED_MODEL", tmp_path)
-    refused(None, "python -m research.training.base")
+    refused(None, "python -m research.characters.base")
 
 
 def test_a_missing_tokenizer_is_named(tiny, tmp_path, monkeypatch):

@@ -2,7 +2,8 @@
 --api-auth, if it has one, by CLORA_WEBUI_API_AUTH.
 
 Its loaded checkpoint and LoRAs must fit each other; CLORA_WEBUI_PROMPT is a prompt with two concept LoRAs, by default
-made of the first two that the WebUI lists. CLORA_WEBUI_PLAIN_URL may name the same WebUI without the extension.
+made of two embedded LoRAs, or else of the first two that the WebUI lists. CLORA_WEBUI_PLAIN_URL may name the same
+WebUI without the extension.
 """
 
 from __future__ import annotations

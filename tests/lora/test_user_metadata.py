@@ -12,12 +12,12 @@ from clora.lora.user_metadata import LoraNotes, read_notes
 
 def test_metadata_as_a_webui_writes_it(tmp_path: Path) -> None:
     written = {
-        "description": "", "sd version": "SD1", "activation text": " sks  ball, ", "preferred weight": 0.7,
+        "description": "", "sd version": "SD1", "activation text": " sks  person, ", "preferred weight": 0.7,
         "negative text": "", "notes": "",
     }  # fmt: skip
-    (tmp_path / "sun.v1.json").write_text(json.dumps(written), encoding="utf-8")
-    assert read_notes(tmp_path / "sun.v1.safetensors") == LoraNotes("sks ball", 0.7)
-    assert read_notes(tmp_path / "moon.safetensors") == LoraNotes()
+    (tmp_path / "genie.v1.json").write_text(json.dumps(written), encoding="utf-8")
+    assert read_notes(tmp_path / "genie.v1.safetensors") == LoraNotes("sks person", 0.7)
+    assert read_notes(tmp_path / "singer.safetensors") == LoraNotes()
 
 
 @pytest.mark.parametrize(
@@ -26,5 +26,5 @@ def test_metadata_as_a_webui_writes_it(tmp_path: Path) -> None:
      b'{"preferred weight": NaN}', b'{"preferred weight": [1]}', b'{"preferred weight": 1e999}'],
 )  # fmt: skip
 def test_other_files_are_ignored(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "sun.json").write_bytes(content)
-    assert read_notes(tmp_path / "sun.safetensors") == LoraNotes()
+    (tmp_path / "genie.json").write_bytes(content)
+    assert read_notes(tmp_path / "genie.safetensors") == LoraNotes()

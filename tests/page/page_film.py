@@ -17,7 +17,7 @@ from tests.page.page_browser import ROOT, Tab, chromium, served
 from tests.ui.canvas_browser import CANVAS
 
 WIDTH, HEIGHT, SCALE = 1100, 760, 0.66
-MOVED = "moonball"
+MOVED = "singer"
 """The LoRA whose subject is moved."""
 _POINTER = """
 let dot = document.querySelector("#film");

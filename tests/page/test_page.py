@@ -49,7 +49,7 @@ from tests.hosts.tiny import tiny_sd, write_lora
 from tests.page import page_browser
 from tests.ui.canvas_browser import Canvas
 
-PROMPT = "a <lora:sunball:1> sks ball and a <lora:moonball:1> sks ball on grass"
+PROMPT = "a <lora:genie:1> sks person and a <lora:singer:1> sks person on grass"
 EVIL = "<img src=x onerror=alert(1)>\"'"
 ESCAPED = "&lt;img src=x onerror=alert(1)&gt;&quot;&#x27;"
 
@@ -59,28 +59,28 @@ ESCAPED = "&lt;img src=x onerror=alert(1)&gt;&quot;&#x27;"
 
 def test_words_are_marked_in_their_colours() -> None:
     html = highlight_html(PROMPT, composition_of(PROMPT, "", Session()))
-    for number, name in enumerate(("sunball", "moonball")):
+    for number, name in enumerate(("genie", "singer")):
         colour = "rgb({}, {}, {})".format(*concept_color(number))
-        assert f'<mark style="background: {colour}">sks ball <small>{name}</small></mark>' in html
+        assert f'<mark style="background: {colour}">sks person <small>{name}</small></mark>' in html
     assert html.startswith('<p class="clora-words">a <mark')
     assert html.endswith(" on grass</p>")
 
 
 def test_corrected_words_are_marked() -> None:
-    html = highlight_html(PROMPT, composition_of(PROMPT, "moonball: words=grass", Session()))
-    assert "grass <small>moonball</small>" in html
+    html = highlight_html(PROMPT, composition_of(PROMPT, "singer: words=grass", Session()))
+    assert "grass <small>singer</small>" in html
 
 
-@pytest.mark.parametrize("prompt", ["a ball", "", "a <lora:sunball:x> ball", "a <lora:sunball:1> sks ball"])
+@pytest.mark.parametrize("prompt", ["a person", "", "a <lora:genie:x> person", "a <lora:genie:1> sks person"])
 def test_nothing_is_marked_where_nothing_is_composed(prompt: str) -> None:
     assert "<mark" not in highlight_html(prompt, composition_of(prompt, "", Session()))
 
 
-@pytest.mark.parametrize("corrections", ["", "moonball: words=cow", "nonsense", "moonball: trigger=a:b"])
+@pytest.mark.parametrize("corrections", ["", "singer: words=cow", "nonsense", "singer: trigger=a:b"])
 def test_a_row_for_every_tag_on_the_page_too(corrections: str) -> None:
     prompt = f"{PROMPT}, <lora:nobody:1>, <lora:nobody2:1:words=grass>"
     found = read_prompt(prompt, "", corrections, Session(), lambda model: None)
-    assert [row.lora for row in found.rows] == ["sunball", "moonball", "nobody", "nobody2"]
+    assert [row.lora for row in found.rows] == ["genie", "singer", "nobody", "nobody2"]
     assert found.problem
     assert 'no LoRA "nobody' in found.rows[2].why
 
@@ -121,7 +121,7 @@ def test_every_embedded_lora_has_a_card_with_a_picture() -> None:
     cards = {card.name: card for card in lora_cards([EMBEDDED_LORAS])}
     assert set(cards) == {path.stem for path in EMBEDDED_LORAS.glob("*.safetensors")}
     assert all(card.picture.startswith("data:image/webp") for card in cards.values())
-    assert cards["sunball"].insert == "<lora:sunball:1> sks ball"
+    assert cards["genie"].insert == "<lora:genie:1> sks person"
     assert cards["lava"].insert == "<lora:lava:1:role=background> on lava"
 
 
@@ -151,11 +151,10 @@ def test_a_prompt_is_read_with_the_tabs_own_loras(tmp_path: Path) -> None:
     assert good.composes
     assert not good.problem
     other = read_prompt(PROMPT, "", "", Session(None, (tmp_path,)), lambda source: None)
-    assert "sunball" in other.problem
+    assert "genie" in other.problem
     assert "cannot" in read_prompt(PROMPT, "", "no colon", Session(), lambda source: None).problem
     assert (
-        "not allowed in a tag"
-        in read_prompt(PROMPT, "", "sunball: trigger=a:b", Session(), lambda source: None).problem
+        "not allowed in a tag" in read_prompt(PROMPT, "", "genie: trigger=a:b", Session(), lambda source: None).problem
     )
 
 
@@ -171,21 +170,21 @@ def test_folders_of_a_text(tmp_path: Path) -> None:
     ("prompt", "row"),
     [
         (PROMPT, WordsOverride(words="grass")),
-        (PROMPT, WordsOverride(words="sks ball#2")),
+        (PROMPT, WordsOverride(words="sks person#2")),
         (PROMPT, WordsOverride(words="grass", trigger="a, b=c")),
         (PROMPT, WordsOverride(role="style", words="grass")),
         (PROMPT, WordsOverride(role="background")),
-        (PROMPT, WordsOverride(role="concept", words="ball on")),
-        ("a <lora:moonball:0.5:0.7:words=ball:role=concept> ball, a <lora:sunball> hat", WordsOverride(words="hat")),
-        ("a <lora:moonball:1:trigger=x> ball, <lora:moonball:1> hat, <lora:sunball> y", WordsOverride(trigger="z")),
-        (f"{PROMPT} <lora:tigerfish:1> sks fish", WordsOverride(role="style@fish")),
+        (PROMPT, WordsOverride(role="concept", words="person on")),
+        ("a <lora:singer:0.5:0.7:words=person:role=concept> person, a <lora:genie> hat", WordsOverride(words="hat")),
+        ("a <lora:singer:1:trigger=x> person, <lora:singer:1> hat, <lora:genie> y", WordsOverride(trigger="z")),
+        (f"{PROMPT} <lora:peacock:1> sks bird", WordsOverride(role="style@bird")),
         (PROMPT, WordsOverride(place="left")),
         (PROMPT, WordsOverride(place="10 20 30 40", words="grass")),
     ],
 )
 def test_a_corrected_prompt_composes_the_same(prompt: str, row: WordsOverride) -> None:
-    by_row = analyze(prompt, overrides={"moonball": row})
-    by_tag = analyze(corrected_prompt(prompt, {"moonball": row}))
+    by_row = analyze(prompt, overrides={"singer": row})
+    by_tag = analyze(corrected_prompt(prompt, {"singer": row}))
     assert by_tag.variants == by_row.variants
     assert by_tag.merged == by_row.merged
     assert [(c.words, c.occurrence, c.triggers, c.region) for c in by_tag.concepts] == [
@@ -299,13 +298,13 @@ def test_a_pages_own_parameters_are_restored(engine: Engine, tiny: Session) -> N
 def test_a_webuis_parameters_are_applied_as_far_as_possible() -> None:
     text = (
         f"{PROMPT}\nNegative prompt: bad\nSteps: 150, Sampler: Euler, CFG scale: seven, Seed: 9, Size: 512x768, "
-        'Model: other, CLoRA: on, CLoRA mask threshold: 3, CLoRA shine: 1, CLoRA corrections: "sunball: words=sks"'
+        'Model: other, CLoRA: on, CLoRA mask threshold: 3, CLoRA shine: 1, CLoRA corrections: "genie: words=sks"'
     )
     taken = read_pasted(text, None)
     assert taken is not None
     assert {"steps", "guidance", "mask_threshold"} & set(taken.values) == set()
     assert (taken.values["seed"], taken.values["width"], taken.values["height"]) == (9, 512, 768)
-    assert taken.values["corrections"] == "sunball: words=sks"
+    assert taken.values["corrections"] == "genie: words=sks"
     assert "Ignored: Sampler, Steps, CFG scale, CLoRA mask threshold, CLoRA shine." in taken.note
     assert 'with the model "other"; the current model is "clora-world"' in taken.note
 
@@ -462,7 +461,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, str]]:
 
 
 PROMPT_BOX = "#txt2img_prompt textarea"
-WORDS = "#txt2img_clora_table input[data-lora=moonball][data-key=words]"
+WORDS = "#txt2img_clora_table input[data-lora=singer][data-key=words]"
 
 
 @pytest.fixture
@@ -513,27 +512,27 @@ def test_changed_words_change_table_highlight_and_picture(tab: page_browser.Tab)
     # From within the cell: the picture waits until the correction is there.
     tab.all(WORDS)[0].send_keys(Keys.CONTROL, Keys.ENTER)
     tab.wait(lambda: tab.all("#txt2img_clora_table tr[data-words=grass]"), "the table's new words")
-    tab.wait(lambda: "grass moonball" in tab.text("#clora_words mark"), "the marked words")
+    tab.wait(lambda: "grass singer" in tab.text("#clora_words mark"), "the marked words")
     tab.wait(lambda: "words=grass" in tab.text(".clora-settings pre"), "the new picture")
     assert tab.all("figure img")[0].get_attribute("src") != before
 
 
 def test_words_by_two_clicks(tab: page_browser.Tab) -> None:
-    tab.wait(lambda: tab.all(".clora-row[data-lora=moonball]"), "the table")
-    tab.click(".clora-row[data-lora=moonball]")
+    tab.wait(lambda: tab.all(".clora-row[data-lora=singer]"), "the table")
+    tab.click(".clora-row[data-lora=singer]")
     tab.click(".clora-chip[data-value=grass]")
     tab.wait(lambda: tab.all("#txt2img_clora_table tr[data-words=grass]"), "the table's new words")
-    tab.wait(lambda: "grass moonball" in tab.text("#clora_words mark"), "the marked words")
-    assert value(tab, "#txt2img_clora_corrections textarea") == "moonball: words=grass"
+    tab.wait(lambda: "grass singer" in tab.text("#clora_words mark"), "the marked words")
+    assert value(tab, "#txt2img_clora_corrections textarea") == "singer: words=grass"
     pressed = "return [...document.querySelectorAll('.clora-chip[aria-pressed=true]')].map((one) => one.dataset.value)"
     tab.wait(lambda: tab.run(pressed) == ["grass"], "the chosen words")
     tab.click(".clora-chip[data-value=grass]")
-    tab.wait(lambda: tab.run(pressed) == ["sks ball#2"], "the page's own words")
+    tab.wait(lambda: tab.run(pressed) == ["sks person#2"], "the page's own words")
 
 
 def test_every_row_stays_after_a_wrong_correction(tab: page_browser.Tab) -> None:
-    tab.type("#txt2img_clora_corrections textarea", "moonball: words=cow")
-    tab.wait(lambda: tab.all("tr[data-lora=moonball] [aria-invalid=true]"), "the wrong cell")
+    tab.type("#txt2img_clora_corrections textarea", "singer: words=cow")
+    tab.wait(lambda: tab.all("tr[data-lora=singer] [aria-invalid=true]"), "the wrong cell")
     assert len(tab.all(".clora-table tbody tr")) == 2
     assert '"cow"' in tab.text("#txt2img_clora_message .clora-problem")
 
@@ -541,7 +540,7 @@ def test_every_row_stays_after_a_wrong_correction(tab: page_browser.Tab) -> None
 def test_errors_are_shown_where_they_occur_and_nothing_is_lost(tab: page_browser.Tab) -> None:
     generate(tab)
     before = tab.text(".clora-settings pre")
-    tab.type(PROMPT_BOX, f"{PROMPT} <lora:nobody:1> <b>bold</b> fish")
+    tab.type(PROMPT_BOX, f"{PROMPT} <lora:nobody:1> <b>bold</b> bird")
     tab.wait(lambda: "<b>bold</b>" in tab.text("#clora_words"), "the text that looks like HTML")
     assert not tab.all("#clora_words b")
     tab.click("#txt2img_generate")
@@ -574,31 +573,31 @@ def test_by_the_keyboard_alone(tab: page_browser.Tab) -> None:
     tab.run("document.activeElement.blur(); window.scrollTo(0, 0)")
     tab.run("document.querySelector('#txt2img_prompt textarea').focus()")
     tab.keys(Keys.END)
-    tab.tab_to(".clora-card[data-insert*=ninjaheart]")
+    tab.tab_to(".clora-card[data-insert*=poodle]")
     tab.keys(Keys.ENTER)
     value = tab.run("return document.querySelector('#txt2img_prompt textarea').value")
-    assert value == f"{PROMPT} and a <lora:ninjaheart:1> sks heart"
-    tab.wait(lambda: "sks heart ninjaheart" in tab.text("#clora_words mark"), "the third concept")
+    assert value == f"{PROMPT} and a <lora:poodle:1> sks dog"
+    tab.wait(lambda: "sks dog poodle" in tab.text("#clora_words mark"), "the third concept")
     tab.tab_to("#txt2img_generate")
     tab.keys(Keys.ENTER)
     tab.wait(lambda: "Done" in tab.text("#clora_status"), "the picture")
-    tab.tab_to(".clora-table [data-lora=ninjaheart][data-key=words]", 120)
+    tab.tab_to(".clora-table [data-lora=poodle][data-key=words]", 120)
 
 
 CARDS = "return document.querySelector('.clora-card[data-insert*=' + arguments[0] + ']').click()"
-SUN, MOON, LAVA = "<lora:sunball:1> sks ball", "<lora:moonball:1> sks ball", "<lora:lava:1:role=background> on lava"
+GENIE, SINGER, LAVA = "<lora:genie:1> sks person", "<lora:singer:1> sks person", "<lora:lava:1:role=background> on lava"
 
 
 @pytest.mark.parametrize(
     ("before", "clicks", "after"),
     [
-        ("", ["sunball", "moonball", "lava"], f"a {SUN} and a {MOON} {LAVA}"),
-        ("a dog", ["sunball"], f"a dog and a {SUN}"),
-        ("photo, best quality ", ["sunball", "moonball"], f"photo, best quality, a {SUN} and a {MOON}"),
-        (f"a {SUN}, ", ["moonball"], f"a {SUN}, a {MOON}"),
-        ("photo of", ["moonball"], f"photo of a {MOON}"),
-        ("a big ball and a ", ["moonball"], f"a big ball and a {MOON}"),
-        ("<lora:sketch:1:role=style>", ["moonball"], f"<lora:sketch:1:role=style> a {MOON}"),
+        ("", ["genie", "singer", "lava"], f"a {GENIE} and a {SINGER} {LAVA}"),
+        ("a dog", ["genie"], f"a dog and a {GENIE}"),
+        ("photo, best quality ", ["genie", "singer"], f"photo, best quality, a {GENIE} and a {SINGER}"),
+        (f"a {GENIE}, ", ["singer"], f"a {GENIE}, a {SINGER}"),
+        ("photo of", ["singer"], f"photo of a {SINGER}"),
+        ("a big person and a ", ["singer"], f"a big person and a {SINGER}"),
+        ("<lora:pencil:1:role=style>", ["singer"], f"<lora:pencil:1:role=style> a {SINGER}"),
     ],
 )
 def test_cards_keep_the_prompt_a_sentence(tab: page_browser.Tab, before: str, clicks: list[str], after: str) -> None:
@@ -611,10 +610,10 @@ def test_cards_keep_the_prompt_a_sentence(tab: page_browser.Tab, before: str, cl
 def test_a_card_before_another_subject(tab: page_browser.Tab) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    tab.type(PROMPT_BOX, f"a {SUN}")
+    tab.type(PROMPT_BOX, f"a {GENIE}")
     tab.keys(Keys.HOME)
-    tab.run(CARDS, "moonball")
-    assert tab.run("return document.querySelector(arguments[0]).value", PROMPT_BOX) == f"a {MOON} and a {SUN}"
+    tab.run(CARDS, "singer")
+    assert tab.run("return document.querySelector(arguments[0]).value", PROMPT_BOX) == f"a {SINGER} and a {GENIE}"
 
 
 def value(tab: page_browser.Tab, selector: str) -> str:
@@ -656,7 +655,7 @@ def test_pasted_parameters_fill_the_controls(tab: page_browser.Tab) -> None:
     from selenium.webdriver.common.keys import Keys
 
     text = (
-        f"a {SUN} and a {MOON}\nNegative prompt: bad\nSteps: 3, Sampler: Euler, CFG scale: 4.5, Seed: 77, "
+        f"a {GENIE} and a {SINGER}\nNegative prompt: bad\nSteps: 3, Sampler: Euler, CFG scale: 4.5, Seed: 77, "
         "Size: 256x256, CLoRA: on, CLoRA refine updates: 1, CLoRA mask threshold: 0.3"
     )
     box = tab.all(PROMPT_BOX)[0]
@@ -665,9 +664,9 @@ def test_pasted_parameters_fill_the_controls(tab: page_browser.Tab) -> None:
     box.send_keys(Keys.CONTROL, Keys.ENTER)  # at once: Generate waits for the controls
     tab.wait(lambda: tab.all(".clora-settings pre"), "the picture")
     told = tab.text(".clora-settings pre")
-    assert told.startswith(f"a {SUN} and a {MOON}\nNegative prompt: bad\nSteps: 3, CFG scale: 4.5, Seed: 77")
+    assert told.startswith(f"a {GENIE} and a {SINGER}\nNegative prompt: bad\nSteps: 3, CFG scale: 4.5, Seed: 77")
     assert "CLoRA refine updates: 1, CLoRA mask threshold: 0.3" in told
-    assert value(tab, PROMPT_BOX) == f"a {SUN} and a {MOON}"
+    assert value(tab, PROMPT_BOX) == f"a {GENIE} and a {SINGER}"
     assert value(tab, "#clora_seed input") == "77"
     tab.run(paste, tab.all(PROMPT_BOX)[0], text)
     tab.wait(lambda: "Ignored: Sampler" in tab.text("#clora_taken"), "the note")
@@ -678,21 +677,21 @@ def test_places_drawn_on_the_canvas_are_in_the_picture_and_pasted(tab: page_brow
     hints = "return [...document.querySelectorAll('.clora-canvas-hint')].map((one) => one.offsetParent !== null)"
     assert tab.run(hints) == [False, False, True, False]
     canvas.drag((0.1, 0.1), (0.3, 0.4), (0.4, 0.9))
-    canvas.choose("moonball")
+    canvas.choose("singer")
     canvas.take("paint")
     assert tab.run(hints) == [False, False, False, True]
     canvas.drag((0.6, 0.3), (0.8, 0.5), (0.7, 0.8))
     lines = "return document.querySelector('#txt2img_clora_corrections textarea').value"
-    tab.wait(lambda: "moonball: place=painted" in tab.run(lines), "both places")
+    tab.wait(lambda: "singer: place=painted" in tab.run(lines), "both places")
     drawn = tab.run(lines)
-    assert drawn.startswith("sunball: place=10 10 30 80\nmoonball: place=painted 128x128 ")
+    assert drawn.startswith("genie: place=10 10 30 80\nsinger: place=painted 128x128 ")
     generate(tab)
     settings = tab.text(".clora-settings pre")
-    assert "<lora:sunball:1:place=10 10 30 80>" in settings
+    assert "<lora:genie:1:place=10 10 30 80>" in settings
     assert drawn.partition("\n")[2] in settings
     found = read_corrections(tab.run("return document.querySelector('[data-masks]').dataset.masks"))
-    painted = read_corrections(drawn)["moonball"].painted
-    for name, region in {"sunball": Box(0.1, 0.1, 0.3, 0.8), "moonball": painted}.items():
+    painted = read_corrections(drawn)["singer"].painted
+    for name, region in {"genie": Box(0.1, 0.1, 0.3, 0.8), "singer": painted}.items():
         mask = found[name].painted
         assert mask is not None
         assert region is not None
@@ -707,7 +706,7 @@ def test_places_drawn_on_the_canvas_are_in_the_picture_and_pasted(tab: page_brow
     paste = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))"
     tab.run(paste, tab.all(PROMPT_BOX)[0], settings)
     tab.wait(lambda: tab.run(lines) == drawn.partition("\n")[2], "the painted place")
-    canvas.choose("moonball")
+    canvas.choose("singer")
     tab.wait(lambda: canvas.place().endswith("painted"), "the painted place on the canvas")
 
 
@@ -784,7 +783,7 @@ def test_a_plan_and_the_picture_that_goes_on_from_it(tab: page_browser.Tab) -> N
     tab.wait(lambda: value(tab, "#clora_seed input") != "-1", "its seed")
     tab.wait(lambda: tab.run("return document.querySelector('.clora-canvas').open"), "the canvas")
     canvas = Canvas(tab)
-    canvas.choose("moonball")
+    canvas.choose("singer")
     assert canvas.share(concept_color(1)) > 0.004, "the outline of its mask on the picture"
     seed = value(tab, "#clora_seed input")
     generate(tab)

@@ -38,25 +38,25 @@ def found(one: ImagePlan, maps: AttentionMaps, size: tuple[int, int] = (1, 4)) -
 
 def test_what_lies_elsewhere_is_not_found() -> None:
     at_left = book([0.1, 0.9, 0.2, 0.1], [0.1, 0.3, 0.2, 0.9])
-    both = found(plan((LEFT, RIGHT), "ball", "fish"), at_left)
+    both = found(plan((LEFT, RIGHT), "person", "bird"), at_left)
     assert both[:, 0].tolist() == [[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
     # A cut that is relative to the place alone would find something on either side.
-    assert not found(plan((RIGHT, LEFT), "ball", "fish"), at_left).any()
+    assert not found(plan((RIGHT, LEFT), "person", "bird"), at_left).any()
 
 
 def test_things_of_one_kind_are_told_apart_by_the_place() -> None:
     maps = book([0.9, 0.1, 0.1, 0.1], [0.1, 0.1, 0.9, 0.1])
     places = (RIGHT, LEFT)
-    assert not found(plan(places, "sks ball", "sks fish"), maps).any()
-    assert found(plan(places, "red Ball", "sks ball"), maps)[:, 0].tolist() == [[0] * 4, [0, 0, 1, 0], [1, 0, 0, 0]]
+    assert not found(plan(places, "sks person", "sks bird"), maps).any()
+    assert found(plan(places, "red Person", "sks person"), maps)[:, 0].tolist() == [[0] * 4, [0, 0, 1, 0], [1, 0, 0, 0]]
 
 
 def test_a_concept_without_a_place_and_words_without_positions_have_nothing() -> None:
     maps = book([0.9, 0.1, 0.1, 0.1], [0.9, 0.1, 0.1, 0.1])
-    assert found(plan((LEFT, None), "ball", "ball"), maps).sum(dim=(1, 2)).tolist() == [0, 1, 0]
-    away = plan_of([[(0,), ()]] * 3, [()] * 3, "subject", (LEFT, LEFT), words=("ball", "ball"))
+    assert found(plan((LEFT, None), "person", "person"), maps).sum(dim=(1, 2)).tolist() == [0, 1, 0]
+    away = plan_of([[(0,), ()]] * 3, [()] * 3, "subject", (LEFT, LEFT), words=("person", "person"))
     assert found(away, maps).sum(dim=(1, 2)).tolist() == [0, 1, 0]
-    assert localize(maps, 0, plan((None, None), "ball", "ball"), OPTIONS, (1, 4)) is None
+    assert localize(maps, 0, plan((None, None), "person", "person"), OPTIONS, (1, 4)) is None
 
 
 def test_shares_are_of_the_place() -> None:

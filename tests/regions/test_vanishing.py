@@ -17,7 +17,7 @@ from tests.plans import plan_of
 from tests.toy import toy
 from tests.updating import updating
 
-PLAN = plan_of([[(2,), (5,)]] * 3, [(), (), ()], "subject", labels=['"cat" (tom)', '"fish" (tigerfish)'])
+PLAN = plan_of([[(2,), (5,)]] * 3, [(), (), ()], "subject", labels=['"cat" (tom)', '"bird" (peacock)'])
 
 
 def placed_at(*regions: Region | None) -> ImagePlan:
@@ -25,11 +25,11 @@ def placed_at(*regions: Region | None) -> ImagePlan:
     return dataclasses.replace(PLAN, concepts=tuple(concepts))
 
 
-def masks(cat: int, fish: int) -> torch.Tensor:
-    """Masks (3, 10, 20) of 200 cells, of which `cat` and `fish` are the subjects'."""
+def masks(cat: int, bird: int) -> torch.Tensor:
+    """Masks (3, 10, 20) of 200 cells, of which `cat` and `bird` are the subjects'."""
     found = torch.zeros(3, 200)
     found[1, :cat] = 1
-    found[2, 200 - fish :] = 1
+    found[2, 200 - bird :] = 1
     found[0] = 1 - found[1:].amax(0)
     return found.reshape(3, 10, 20)
 
@@ -37,12 +37,12 @@ def masks(cat: int, fish: int) -> torch.Tensor:
 def test_sentences() -> None:
     assert vanished(masks(100, 4), PLAN) == []  # 2 % is enough
     assert vanished(masks(100, 3), PLAN) == [
-        'The subject "fish" (tigerfish) covers only 1.5 % of the image: try another seed, a stronger '
+        'The subject "bird" (peacock) covers only 1.5 % of the image: try another seed, a stronger '
         "update, or place=left."
     ]
     assert [one.partition(":")[0] for one in vanished(masks(0, 1), PLAN)] == [
         'The subject "cat" (tom) covers nothing of the image',
-        'The subject "fish" (tigerfish) covers only 0.5 % of the image',
+        'The subject "bird" (peacock) covers only 0.5 % of the image',
     ]
 
 
@@ -60,7 +60,7 @@ def test_a_subject_with_a_place_is_judged_by_what_was_found_there() -> None:
     found[2, :4, 19] = 1
     told = vanished(masks(100, 100), placed, found)
     assert told == [
-        'The subject "fish" (tigerfish) covers only 4.0 % of its place (right): try another seed, another '
+        'The subject "bird" (peacock) covers only 4.0 % of its place (right): try another seed, another '
         "place, or a stronger update."
     ]
     found[2] = 0

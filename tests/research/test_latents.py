@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import pickle
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from research.training.latents import load_latents
-from research.world import sample_scene
+from research.characters.latents import load_data
 
 
 class Harmful:
@@ -24,17 +22,9 @@ class Harmful:
         return Path.touch, (self.target,)
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
-    scenes = [sample_scene(random.Random(seed)) for seed in range(5)]
-    latents = torch.randn(5, 4, 2, 2).half()
-    torch.save({"scenes": scenes, "latents": latents}, tmp_path / "latents.pt")
-    read, values = load_latents(tmp_path / "latents.pt")
-    assert read == scenes
-    assert torch.equal(values, latents)
-
-
 def test_code_in_the_file_is_not_run(tmp_path: Path) -> None:
-    torch.save({"scenes": [Harmful(tmp_path / "ran")], "latents": torch.zeros(1)}, tmp_path / "latents.pt")
+    path = tmp_path / "latents-0.pt"
+    torch.save({"scenes": Harmful(tmp_path / "ran"), "silhouettes": b"", "latents": torch.zeros(1)}, path)
     with pytest.raises(pickle.UnpicklingError):
-        load_latents(tmp_path / "latents.pt")
+        load_data(path)
     assert not (tmp_path / "ran").exists()

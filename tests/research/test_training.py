@@ -300,7 +300,7 @@ def test_the_decoder_alone_leaves_latents_and_their_scale(tmp_path: Path) -> Non
     assert vae.load_vae(tmp_path, "cpu").config.scaling_factor == scale
 
 
-def test_the_repository_s_autoencoder_keeps_pictures(tmp_path: Path) -> None:
+def test_the_embedded_autoencoder_keeps_pictures(tmp_path: Path) -> None:
     model = vae.load_vae(tmp_path, "cpu")
     rng, renderer = random.Random(5), Renderer(stand_in())
     drawn = torch.stack([to_tensor(renderer.layers(random_scene(rng))[0]) for _ in range(3)])

@@ -76,7 +76,7 @@ def load_pipeline(
     dtype = dtype or (torch.float16 if found.type == "cuda" else torch.float32)
     path = EMBEDDED_MODEL if source is None else _path(source)
     if source is None and not (path / "model_index.json").is_file():
-        raise CLoRAError("The embedded model is missing: run `python -m research.training.base`, or choose a model.")
+        raise CLoRAError("The embedded model is missing: run `python -m research.characters.base`, or choose a model.")
     if not path.exists():
         raise CLoRAError(f"The model {path} does not exist: check its folder and its name.")
     with quiet():

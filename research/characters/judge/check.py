@@ -14,7 +14,7 @@ from ..common import options
 from ..render import Renderer
 from .augment import augment
 from .hard import NAMES, STYLES, WRONG, BlendArt, draw, hard_scene
-from .judge import Finding, Judge, to_tensor
+from .judge import WEIGHTS, Finding, Judge, to_tensor
 
 _SEED = 900_000  # far from any seed the judge is trained with
 Counts = dict[str, Counter[str]]
@@ -76,8 +76,9 @@ def main() -> None:
     """Print the table."""
     parser = options(__doc__ or "")
     parser.add_argument("--count", type=int, default=400)
+    parser.add_argument("--judge", type=Path, default=WEIGHTS, metavar="FILE", help="the judge's weights")
     args = parser.parse_args()
-    print(table(held_out(Judge(args.work / "judge.safetensors"), args.work, args.count)))
+    print(table(held_out(Judge(args.judge), args.work, args.count)))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from .hard import BACKGROUNDS, NAMES, STYLES, WRONG
 from .network import CELL, Networks, cut, shrink
 
+WEIGHTS = Path(__file__).parents[1] / "weights" / "judge.safetensors"
 SURE = 0.4  # a subject is there where the heat has a peak above this
 OWN = 0.5  # a subject has a name if that has at least this probability
 APART = 0.3  # of the side: nearer peaks are one subject
