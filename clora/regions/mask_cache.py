@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from ..attention.maps import AttentionMaps
@@ -12,7 +13,7 @@ from ..settings import Settings
 from ..settings.schedule import Schedule
 from .localization import localize
 from .masks import MaskOptions, confine_masks, cut_masks, even_masks, resize_masks
-from .places import beside_background, cells, with_base
+from .places import beside_background, cells, centres, with_base
 
 
 class MaskCache:
@@ -30,6 +31,8 @@ class MaskCache:
         self._ahead = schedule.look_ahead
         self._own_until = round(settings.own_places * schedule.steps)
         self._parts: tuple[Tensor | None, ...] = ()
+        self._centres: list[Tensor | None] = []
+        self._own = False
         self.begun = False
         """Whether the first masks come from a look-ahead, and count from the first step on."""
         self.latest: tuple[Tensor, ...] | None = None
@@ -39,11 +42,10 @@ class MaskCache:
 
     def wanted(self, index: int) -> bool:
         """Whether step `index` (0-based) cuts new masks; the first ones are cut whenever there are none."""
-        if self.latest is None:
+        self._own = bool(self._centres) and index < self._own_until
+        if self.latest is None or self._own:
             return True
         if self.begun and index < self._ahead:  # the masks of the look-ahead show the layout after so many steps
-            return False
-        if any(part is not None for part in self._parts) and index < self._own_until:
             return False
         return index < self._until and (index - self._from) % self._every == 0
 
@@ -66,16 +68,16 @@ class MaskCache:
 
     def start(
         self, found: Sequence[Tensor | None], plans: Sequence[ImagePlan], size: tuple[int, int],
-        centres: Sequence[Tensor | None] = (),
+        middles: Sequence[Tensor | None] = (),
     ) -> None:  # fmt: skip
         """Begin with the masks (1 + N, h, w) that a look-ahead found, None for an image without concepts.
 
-        With the subjects' `centres` (N, 2) each subject has its own part of the picture first, in which its masks are
+        With the subjects' `middles` (N, 2) each subject has its own part of the picture first, in which its masks are
         cut later.
         """
-        self._parts, masks, subjects = (), list[Tensor](), list[Tensor]()
+        self._parts, self._centres, masks, subjects = (), [], list[Tensor](), list[Tensor]()
         for image, (own, plan) in enumerate(zip(found, plans, strict=True)):
-            middle, part = centres[image] if centres else None, None
+            middle, part = middles[image] if middles else None, None
             if own is None:
                 masks.append(even_masks(plan.variants, size, (), self._how))
                 subjects.append(masks[-1])
@@ -87,6 +89,7 @@ class MaskCache:
                 subjects.append(with_base(beside_background(part, middle, own)))
                 masks.append(subjects[-1] if plan.background else with_base(part))
             self._parts += (part,)
+            self._centres.append(middle if part is not None else None)
         device = next((own for own in found if own is not None), masks[0])
         self.latest, self.localized = tuple(mask.to(device) for mask in masks), (None,) * len(masks)
         self.subjects = tuple(mask.to(device) for mask in subjects)
@@ -95,7 +98,20 @@ class MaskCache:
     def _of(self, maps: AttentionMaps, image: int, plan: ImagePlan, size: tuple[int, int]) -> Tensor:
         if not plan.concepts:
             return even_masks(plan.variants, size, (), self._how).to(maps.example)
+        if self._own and self._centres[image] is not None:
+            return self._followed(maps, image, plan, size)
         own = [maps.of(image, variant, positions) for variant, positions in enumerate(plan.masks)]
         shared = self._parts[image] if self._parts else None
         masks = cut_masks(own, self._options, size, plan.regions, self._how, shared)
         return confine_masks(resize_masks(masks, size), plan.regions, self._how)
+
+    def _followed(self, maps: AttentionMaps, image: int, plan: ImagePlan, size: tuple[int, int]) -> Tensor:
+        """The masks of subjects that have parts of the picture, which follow where the base's maps show them now."""
+        own = [maps.of(image, 0, concept.group[0]) for concept in plan.concepts]
+        flat = torch.zeros_like(maps.example[0])
+        seen = torch.stack([of.mean(0) if len(of) else flat for of in own])
+        middle = centres(seen, [concept.words for concept in plan.concepts], self._centres[image])
+        self._centres[image] = middle
+        part = cells(middle, plan.regions, size).to(seen)
+        self._parts = (*self._parts[:image], part, *self._parts[image + 1 :])
+        return with_base(beside_background(part, middle, self.subjects[image]) if plan.background else part)

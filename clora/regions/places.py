@@ -24,14 +24,17 @@ MARGIN = 0.2
 """Least distance of a centre from the picture's edge, in the same unit."""
 ROOM = 0.2
 """Radius of the room that a subject has at least beside a background of the base's own, in the same unit."""
+REACH = 0.3
+"""Largest distance of a cell from the centre that it belongs to, in the same unit."""
 _ROUNDS, _PUSHES = 15, 200
 _TINY = 1e-9
 
 
-def centres(maps: Tensor, words: Sequence[str]) -> Tensor:
+def centres(maps: Tensor, words: Sequence[str], before: Tensor | None = None) -> Tensor:
     """A centre (N, 2) for each concept, y and x in parts of the shorter side, from its map: `maps` (N, h_a, w_a).
 
-    `words` are the concepts' subject words: those with the same last word are of one class.
+    `words` are the concepts' subject words: those with the same last word are of one class. Of one class each keeps the
+    centre that is nearest to its own of `before` (N, 2).
     """
     classes = [(one.casefold().split() or [""])[-1] for one in words]
     names = list(dict.fromkeys(classes))
@@ -46,7 +49,7 @@ def centres(maps: Tensor, words: Sequence[str]) -> Tensor:
         found[of] = _in_order(_gathered(points, _weights(score).flatten(), len(of)))
     found = _apart(found, classes, points.amax(0) + points.amin(0))
     for of in members:
-        found[of] = _in_order(found[of])
+        found[of] = _in_order(found[of]) if before is None else _as_before(found[of], before[of])
     return found
 
 
@@ -67,16 +70,19 @@ def _weights(score: Tensor) -> Tensor:
 
 
 def _gathered(points: Tensor, weights: Tensor, count: int) -> Tensor:
-    """`count` centres (count, 2) of weighted points, by k-means from points far from each other (Lloyd 1982)."""
+    """`count` centres (count, 2) of weighted points: k-means from points far from each other (Lloyd 1982).
+
+    Points farther than `REACH` do not count, so that a centre stays on one thing where a map shows two.
+    """
     found = [points[weights.argmax()]]
     while len(found) < count:
         far = torch.stack([(points - one).pow(2).sum(1) for one in found]).amin(0)
         found.append(points[(far * weights).argmax()])
     middle = torch.stack(found)
     for _ in range(_ROUNDS):
-        nearest = (points[:, None] - middle).pow(2).sum(-1).argmin(1)
+        far, nearest = (points[:, None] - middle).pow(2).sum(-1).min(1)
         for number in range(count):
-            share = weights * (nearest == number)
+            share = weights * ((nearest == number) & (far < REACH**2))
             if share.sum() > 0:
                 middle[number] = (points * share[:, None]).sum(0) / share.sum()
     return middle
@@ -85,6 +91,16 @@ def _gathered(points: Tensor, weights: Tensor, count: int) -> Tensor:
 def _in_order(middle: Tensor) -> Tensor:
     """Centres from left to right, and of those nearly above each other the upper one first."""
     return middle[(middle[:, 1] + 0.3 * middle[:, 0]).argsort()]
+
+
+def _as_before(middle: Tensor, before: Tensor) -> Tensor:
+    """Centres (n, 2) in the order of those of `before`: the nearest pair first."""
+    far, found = torch.cdist(before, middle), torch.empty_like(middle)
+    for _ in range(len(middle)):
+        one, other = divmod(int(far.argmin()), len(middle))
+        found[one] = middle[other]
+        far[one], far[:, other] = torch.inf, torch.inf
+    return found
 
 
 def _apart(middle: Tensor, classes: Sequence[str], sides: Tensor) -> Tensor:

@@ -59,6 +59,18 @@ def test_a_wide_picture_is_wide() -> None:
     torch.testing.assert_close(found, torch.tensor([[0.5, 0.4], [0.5, 1.6]]), atol=0.05, rtol=0)
 
 
+def test_subjects_of_a_class_keep_their_places() -> None:
+    both = blob((0.6, 0.75), (0.5, 0.25)).expand(2, 16, 16)
+    found = centres(both, ["person", "person"], torch.tensor([[0.5, 0.7], [0.5, 0.3]]))
+    torch.testing.assert_close(found, torch.tensor([[0.6, 0.75], [0.5, 0.25]]), atol=0.03, rtol=0)
+
+
+def test_a_centre_stays_on_one_thing_where_a_map_shows_two() -> None:
+    one = blob((0.3, 0.3)) + 0.9 * blob((0.7, 0.8))
+    found = centres(torch.stack([one, blob((0.3, 0.8))]), ["fox", "owl"])
+    torch.testing.assert_close(found[0], torch.tensor([0.3, 0.3]), atol=0.05, rtol=0)
+
+
 def test_cells_share_out_the_picture() -> None:
     shared = cells(torch.tensor([[0.5, 0.25], [0.5, 0.75]]), [None, None], (32, 32))
     assert torch.equal(shared.sum(0), torch.ones(32, 32))

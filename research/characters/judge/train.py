@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -81,6 +81,8 @@ def fit(pool: Pool, args: argparse.Namespace) -> Networks:
     """Trained networks; the learning rate rises, then falls along a cosine."""
     torch.manual_seed(args.seed)
     generator, networks = torch.Generator().manual_seed(args.seed), Networks().to(args.device)
+    if args.warm:
+        networks.load_state_dict(load_file(args.warm))
     optimizer = torch.optim.AdamW(networks.parameters(), lr=args.lr, weight_decay=0.02)
     start = time.time()
     for step in range(args.steps):
@@ -116,6 +118,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--processes", type=int, default=2, help="processes that render")
+    parser.add_argument("--warm", type=Path, metavar="FILE", help="start from the weights of a judge")
     args = parser.parse_args()
     networks = fit(render_pool(args.work, args.scenes, args.smudged, args.seed + 1000, args.processes), args)
     weights = {name: value.half().contiguous() for name, value in networks.state_dict().items()}
