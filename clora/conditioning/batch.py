@@ -19,6 +19,7 @@ from ..settings import Settings
 from .encoding import Encoded, TextEncoder, TextGroup, encode_once, independent
 from .lora_sets import LoraSets, lora_sets
 from .plan import ImagePlan, plan_image
+from .stress import stressed, stresses
 from .timetable import PromptSteps, Timetable, joined
 
 OTHER_LENGTHS = (
@@ -103,7 +104,14 @@ def condition_batch(
             groups = [
                 TextGroup(t.values, set_of[row.image, row.variant], not row.conditional) for row, t in own.items()
             ]
-            encoded.update(zip(own, encode_once(encoder, groups, sets), strict=True))
+            for (row, table), found in zip(own.items(), encode_once(encoder, groups, sets), strict=True):
+                variant = variants[row.image][row.variant]
+                if stresses(variants[row.image], row.variant, row.conditional, settings.stress):
+                    found = [
+                        stressed(one, tokens[text], variant, row.variant - 1, settings.stress)
+                        for text, one in zip(table.values, found, strict=True)
+                    ]
+                encoded[row] = found
         notes = (*notes, *(f'The embedding "{cut(name)}" of a LoRA file does not fit this model.' for name in unused))
     of_image = [[encoded[row] for row in texts if row.image == image] for image in range(len(plans))]
     apart, alike = independent(of_image)

@@ -212,6 +212,13 @@ class Settings:
         "Own places until",
         "With a look-ahead: fraction of the steps in which each subject has a part of the picture to itself; 0: off.",
     )
+    stress: float = setting(
+        1.4,
+        "Stress own words",
+        "How much each subject's variant stresses its own words and plays down the other subjects'; 1: not at all.",
+        low=1.0,
+        high=3.0,
+    )
 
     if not TYPE_CHECKING:  # the type checker sees the dataclass's own; this one parses text and knows presets
 

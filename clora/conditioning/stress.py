@@ -1,0 +1,40 @@
+"""Each subject's variant stresses its own words against those of the other subjects.
+
+All variants have the whole text, so that all of them know how many subjects there are. A LoRA often wants its subject
+elsewhere than the base does; where its place is, its variant then reads another subject's words and draws none of its
+look. Vectors are multiplied, as the WebUIs' emphasis `(word:1.4)` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from ..prompt import PromptTokens, Variant
+from .encoding import Encoded
+
+
+def stressed(found: Encoded, tokens: PromptTokens, variant: Variant, concept: int, factor: float) -> Encoded:
+    """`found`, the context of a text with `tokens`, with the words of `concept` times `factor` and those of the other
+    subjects divided by it. Words that two subjects share stay as they are.
+    """
+    own = {*tokens.positions(variant.subjects[concept]), *tokens.positions(variant.triggers)}
+    others = {row for n, spans in enumerate(variant.subjects) if n != concept for row in tokens.positions(spans)}
+    scales = torch.ones(len(tokens.sources), dtype=torch.float32)
+    scales[sorted(own - others)] = factor
+    scales[sorted(others - own)] = 1 / factor
+    return replace(found, context=found.context * _along(scales, found.context.shape[0]).to(found.context)[:, None])
+
+
+def _along(scales: torch.Tensor, rows: int) -> torch.Tensor:
+    """Scales of `rows` of a context, which may be the text's own, repeated, or filled up with another text's."""
+    if rows % len(scales) == 0 and rows > len(scales):
+        return scales.repeat(rows // len(scales))
+    return torch.cat([scales, torch.ones(max(0, rows - len(scales)))])[:rows]
+
+
+def stresses(variants: Sequence[Variant], number: int, conditional: bool, factor: float) -> bool:
+    """Whether the row of variant `number` of an image with `variants` stresses words."""
+    return factor != 1.0 and conditional and number > 0 and len(variants[number].subjects) > 1

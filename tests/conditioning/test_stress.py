@@ -1,0 +1,49 @@
+"""Own words stressed: which vectors of which rows are multiplied."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from clora.conditioning.encoding import Encoded
+from clora.conditioning.stress import stressed
+from clora.conditioning.timetable import PromptSteps
+from clora.fusion import variants_of
+from clora.models.denoiser import Row
+from clora.prompt import ResolvedText, analyze
+from clora.settings import Settings
+from tests.conditioning.test_batch import PROMPT, Words, conditioning, no_files  # noqa: F401
+
+
+@pytest.mark.parametrize("rows", [77, 154, 100])
+def test_own_words_are_multiplied_and_the_others_divided(rows: int) -> None:
+    """In a repeated context in every repetition, in a filled one in the text's own rows."""
+    variant = variants_of(analyze(PROMPT, ""), Settings())[2]
+    tokens = Words().layout(ResolvedText.whole(variant.text))
+    found = stressed(Encoded(torch.ones(rows, 2), None), tokens, variant, 1, 2.0)
+    cat, dog = 2, 5
+    wanted = torch.ones(rows)
+    for start in (0, 77) if rows == 154 else (0,):
+        wanted[start + cat], wanted[start + dog] = 0.5, 2.0
+    torch.testing.assert_close(found.context, wanted[:, None].expand(rows, 2))
+
+
+def test_only_the_prompts_of_subjects_variants_are_stressed() -> None:
+    found = conditioning(PROMPT, steps=PromptSteps(4)).at(0)
+    length = len("a cat and a dog")
+    for variant in range(3):
+        for half in (True, False):
+            context = found.contexts[Row(0, variant, half)].context
+            changed = (context != context[0]).any(dim=1).nonzero().flatten().tolist()
+            assert changed == ([2, 5] if variant and half else [])
+    factor = Settings().stress
+    assert found.contexts[Row(0, 1, True)].context[[2, 5], 0].tolist() == pytest.approx(
+        [length * factor, length / factor]
+    )
+
+
+def test_off_changes_nothing() -> None:
+    variant = variants_of(analyze(PROMPT, ""), Settings())[1]
+    tokens = Words().layout(ResolvedText.whole(variant.text))
+    context = torch.randn(77, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(stressed(Encoded(context, None), tokens, variant, 0, 1.0).context, context)
