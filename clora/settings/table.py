@@ -213,7 +213,7 @@ class Settings:
         "With a look-ahead: fraction of the steps in which each subject has a part of the picture to itself; 0: off.",
     )
     stress: float = setting(
-        1.4,
+        1.2,
         "Stress own words",
         "How much each subject's variant stresses its own words and plays down the other subjects'; 1: not at all.",
         low=1.0,
