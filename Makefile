@@ -38,7 +38,7 @@ $(GRADIO): | $(VENV)/pyvenv.cfg
 setup: $(VENV)/.test
 
 demo: $(VENV)/.demo
-	$(BIN)/python -m clora.cli demo --steps 20 --seed 2
+	$(BIN)/python -m clora.cli demo --steps 20 --seed 1
 
 # The page; gradio stands before the environment's own packages for this process only.
 serve: $(VENV)/.demo $(VENV)/gradio-4.40.0/.done
