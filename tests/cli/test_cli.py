@@ -50,7 +50,7 @@ def clora(world: Path, tmp_path: Path, *arguments: str, model: str = "model") ->
 
 
 def test_missing_subjects_are_warned_about(world: Path, tmp_path: Path, capsys: Any) -> None:
-    assert clora(world, tmp_path, PROMPT, "--mask-threshold", "1") == 0
+    assert clora(world, tmp_path, PROMPT, "--mask-threshold", "1", "--look-ahead", "0") == 0
     assert 'The subject "cat" (cat) covers nothing of the image: try another seed' in capsys.readouterr().err
     assert clora(world, tmp_path, PROMPT.replace("=sks", "=sks:place=left"), "--mask-threshold", "1") == 0
     assert 'The subject "cat" (cat) was not found in its place (left)' in capsys.readouterr().err
@@ -84,7 +84,7 @@ def test_other_methods_write_one_picture(world: Path, tmp_path: Path, method: st
 
 
 def test_progress_says_the_phase_and_the_loss(world: Path, tmp_path: Path, capsys: Any) -> None:
-    clora(world, tmp_path, PROMPT)
+    clora(world, tmp_path, PROMPT, "--refine-at", "0", "--update-until", "0.5")
     shown = capsys.readouterr().err
     assert "refine 2/2, loss " in shown
     assert "fuse" in shown

@@ -20,6 +20,7 @@ from clora.prompt import ResolvedText, Span, WordsOverride, schedule
 from clora.prompt.region import Painted
 from clora.settings import Settings
 from tests.hosts.tiny import tiny_sd, tiny_sdxl, write_lora
+from tests.updating import updating
 
 PROMPT = "a <lora:cat:1:trigger=sks> cat and a <lora:dog:0.8> dog"
 PLAIN = "a cat and a dog, nice"
@@ -52,7 +53,7 @@ def hooks(pipe: Any) -> int:
 
 
 def run(pipe: Any, prompt: str | list[str], loras: Path, steps: int = 3, **options: Any) -> Any:
-    settings = options.pop("settings", Settings(refine_updates=1))
+    settings = options.pop("settings", updating(refine_updates=1))
     return compose(pipe, prompt, loras=loras, steps=steps, settings=settings, **options)
 
 
@@ -187,7 +188,7 @@ def test_only_the_first_evaluation_of_a_step_updates(
 def test_before_masks_count_a_background_is_drawn_by_the_base_alone(
     sd: Any, loras: Path, background: str, alike: bool
 ) -> None:
-    settings = Settings(update_until=0.0, fuse_from=1.0)
+    settings = Settings(update_until=0.0, fuse_from=1.0, look_ahead=0.0)
     prompts = [PROMPT.replace("dog:0.8", f"dog:{weight}") + background for weight in (0.8, 0.1)]
     strong, weak = (run(sd, prompt, loras, settings=settings, seed=3).latents for prompt in prompts)
     assert torch.allclose(strong, weak, atol=1e-6) == alike
@@ -254,8 +255,9 @@ def test_a_batch_equals_its_images_alone(loras: Path) -> None:
     """In float64, because a random network blows up the rounding that batches differ by."""
     sd = tiny_sd().to(torch.float64)
     other = "a <lora:dog:1> dog beside a <lora:cat:0.5> big cat, <lora:ink:1:role=style>"
-    together = run(sd, [PROMPT, other], loras, seed=1)
-    alone = [run(sd, PROMPT, loras, seed=1), run(sd, other, loras, seed=2)]
+    settings = Settings()
+    together = run(sd, [PROMPT, other], loras, seed=1, settings=settings)
+    alone = [run(sd, text, loras, seed=seed, settings=settings) for seed, text in enumerate((PROMPT, other), start=1)]
     for image, single in enumerate(alone):
         torch.testing.assert_close(together.latents[image], single.latents[0], rtol=1e-3, atol=1e-3)
         assert torch.equal(together.masks[image], single.masks[0])

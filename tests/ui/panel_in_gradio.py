@@ -200,9 +200,9 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
             name: run("txt2img_clora_touched", None, 20, shown, *told(PROMPT, **changes)[4:-1])
             for name, (shown, changes) in {
                 "as read": ("default", {}),
-                "fast": ("fast", {"update_until": 0}),
-                "changed": ("fast", {"update_until": 0.2}),
-                "changed back": ("fast (changed)", {"update_until": 0}),
+                "fast": ("fast", {"update_until": 0, "look_ahead": 0.1}),
+                "changed": ("fast", {"update_until": 0.2, "look_ahead": 0.1}),
+                "changed back": ("fast (changed)", {"update_until": 0, "look_ahead": 0.1}),
                 "wrong": ("default", {"refine_at": "soon"}),
                 "no preset": ("gone", {}),
             }.items()

@@ -257,7 +257,7 @@ def test_errors_and_inactivity_are_shown(page: dict[str, Any], name: str, senten
 def test_the_cost_and_the_presets_name_follow_the_settings(page: dict[str, Any]) -> None:
     told = {name: answer[0] for name, answer in page["touched"].items()}
     assert told["as read"] == [page["read"][0][0], "default"]
-    assert "2 concepts will be composed. About 1.1 times" in told["fast"][0]
+    assert "2 concepts will be composed. About 1.2 times" in told["fast"][0]
     assert "2 concepts will be composed. About 1.6 times" in told["changed"][0]
     names = {name: preset for name, (_, preset) in told.items()}
     assert names == {

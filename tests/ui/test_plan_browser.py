@@ -10,6 +10,10 @@ from clora.settings import SETTINGS
 from tests.ui.panel_browser import PanelTab
 
 _VALUE = "const found = document.querySelector(arguments[0]); return found ? found.value : null"
+_SET = (
+    "const found = document.querySelector(arguments[0]); found.value = arguments[1];"
+    "for (const name of ['input', 'change', 'blur']) found.dispatchEvent(new Event(name, {bubbles: true}))"
+)
 
 
 def told(tab: PanelTab) -> dict[str, Any]:
@@ -37,12 +41,13 @@ def plan(tab: PanelTab) -> str:
 
 def test_plan_asks_the_host_and_keeps_the_seed(tab: PanelTab) -> None:
     assert seed(tab) == "-1"
+    ahead = "#txt2img_clora_look_ahead input[type=number]"
+    tab.run(_SET, ahead, "0")
     name = plan(tab)
     assert len(name) >= 8
     assert told(tab)["count"] == len(SETTINGS) + 2, "settings, corrections and the plan"
     tab.wait(lambda: seed(tab) == "77", "the plan's seed")
     tab.wait(lambda: tab.run("return document.querySelector('.clora-canvas').open"), "the canvas")
-    ahead = "#txt2img_clora_look_ahead input[type=number]"
     tab.wait(lambda: tab.run(_VALUE, ahead) == "0.15", "Look ahead")
     tab.click("#txt2img_generate")
     tab.wait(lambda: told(tab)["plan"] == name, "the job that goes on from the plan")

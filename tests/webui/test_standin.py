@@ -278,7 +278,8 @@ def test_infotext_and_lora_hashes(host: Host) -> None:
         hashes.append(f"{name}: {entry.shorthash}")
     job = host.draw(clora={**FEW, "corrections": {"cat": {"words": "cat"}}})
     assert job.p.extra_generation_params == {
-        "CLoRA": "on", "CLoRA update strength": "2", "CLoRA refine at": "0", "CLoRA refine updates": "1",
+        "CLoRA": "on", "CLoRA update strength": "2", "CLoRA update until": "0.5", "CLoRA refine at": "0",
+        "CLoRA refine updates": "1", "CLoRA look ahead": "0", "CLoRA own places until": "0",
         "CLoRA show masks": "false",
         "CLoRA corrections": "cat: words=cat", "Lora hashes": ", ".join(hashes),
     }  # fmt: skip
