@@ -20,10 +20,11 @@ from .examples import GREY, render
 from .sheet import INK, below, beside, framed, text_block
 
 TILE = 176
-SEED = 3
+SEED = 1
 # Each is placed where the order of the words does not put it.
 PLACED = "a <lora:genie:1:place=right> sks person and a <lora:singer:1:place=left> sks person on grass"
 TRIGGERED = "a <lora:genie:1:trigger=sks> person and a <lora:singer:1:trigger=sks> person on grass"
+THREE = "a <lora:genie:1> sks person, a <lora:peacock:1> sks bird and a <lora:nightcat:1> sks cat at the beach"
 
 
 @dataclass(frozen=True)
@@ -35,21 +36,25 @@ class Strip:
     others: dict[str, Any] = field(default_factory=dict)
     prompt: str = DEMO_PROMPT
     masks: bool = True
+    seed: int = SEED
 
 
 STRIPS = (
     Strip("method", ("clora", "merge", "composite", "switch"), masks=False),
     Strip("step_size", (0, 2, 10, 40)),
-    Strip("update_until", (0, 0.2, 0.5, 1)),
-    Strip("refine_at", ((), (0.0,), (0.0, 0.2, 0.4), (0.0, 0.1, 0.2, 0.3, 0.4))),
-    Strip("refine_updates", (0, 5, 20, 60), {"refine_tolerance": 0}),
-    Strip("refine_tolerance", (0, 0.01, 0.03, 0.1)),
+    Strip("update_until", (0, 0.15, 0.3, 0.6)),
+    Strip("refine_at", ((), (0.0,), (0.0, 0.1, 0.2))),
+    Strip("refine_updates", (0, 5, 20, 60), {"refine_at": (0.0, 0.2), "refine_tolerance": 0}),
+    Strip("refine_tolerance", (0, 0.01, 0.03, 0.1), {"refine_at": (0.0, 0.2)}),
     Strip("update_cap", (0, 0.01, 0.03, 0.1)),
     Strip("update_layers", ("all", "down")),
     Strip("temperature", (0.05, 0.2, 0.5, 2)),
     Strip("maps", ("conditional", "both")),
     Strip("noise", ("fresh", "stale")),
-    Strip("fuse_from", (0, 0.1, 0.3, 0.6)),
+    Strip("look_ahead", (0, 0.1, 0.2, 0.4)),
+    Strip("own_places", (0, 0.2, 0.4, 1), seed=5),
+    Strip("stress", (1, 1.2, 1.4, 2), prompt=THREE, seed=3),
+    Strip("fuse_from", (0, 0.1, 0.3, 0.6), {"look_ahead": 0}),
     Strip("mask_words", ("subject", "all"), prompt=TRIGGERED),
     Strip("mask_threshold", (0.2, 0.4, 0.6, 0.8)),
     Strip("mask_scale", ("range", "max")),
@@ -90,9 +95,11 @@ def draw_strip(pipe: Any, strip: Strip) -> Image.Image:
         shown = setting.text(setting.parse(value)) or "none"
         if setting.parse(value) == setting.default:
             shown += " (default)"
-        columns.append(column(render(pipe, strip.prompt, SEED, settings), shown, strip.masks))
+        columns.append(column(render(pipe, strip.prompt, strip.seed, settings), shown, strip.masks))
     pieces = [(f"{setting.label} ({strip.setting})", INK)]
-    pieces += [(f"with {BY_NAME[name].label} {value}", GREY) for name, value in strip.others.items()]
+    for name, value in strip.others.items():
+        other = BY_NAME[name]
+        pieces.append((f"with {other.label} {other.text(other.parse(value))}", GREY))
     sheet = beside(columns)
     return framed(below([text_block(pieces, sheet.width, 18), sheet]))
 
