@@ -78,8 +78,8 @@ class Measured:
 
 
 def updates_of(steps: int) -> int:
-    """Number of updates of a whole run with the default schedule, which is the paper's."""
-    settings = Settings()
+    """Number of updates of a whole run with the paper's schedule."""
+    settings = Settings("paper")
     plan = schedule(settings, steps)
     return sum(plan.updates(step, settings.refine_updates) for step in range(steps))
 
@@ -94,7 +94,7 @@ def early_updates(steps: int) -> int:
     seen: list[Any] = []
     compose(
         load_pipeline(None), DEMO_PROMPT, loras=[EMBEDDED_LORAS], steps=steps, seed=0, guidance=EMBEDDED_GUIDANCE,
-        settings=Settings(),
+        settings=Settings(update_until=0.5, refine_at=(0.0, 0.2, 0.4), look_ahead=0.0, own_places=0.0),
         observer=lambda event: seen.append(event) if isinstance(event, Updated) else None,
     )  # fmt: skip
     return len(seen)

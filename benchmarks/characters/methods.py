@@ -25,7 +25,7 @@ BASELINE: dict[str, Any] = {
     "mask_scale": "range", "mask_grid": "latent", "mask_smooth": True, "mask_overlap": "argmax", "mask_dilate": False,
     "mask_erode": False, "mask_open": False, "mask_close": False, "mask_every": 1, "mask_until": 1.0,
     "hint_masks": "replace", "hint_pull": 1.0, "hint_move": True, "fusion": "single-pass", "shared_uncond": False,
-    "variants_every": 1, "compose_until": 1.0,
+    "variants_every": 1, "compose_until": 1.0, "own_places": 0.0, "stress": 1.0,
 }  # fmt: skip
 DECIDING = [s for s in SETTINGS if not s.webui_only and s.name != "rows_per_forward"]
 """The settings that can change a picture drawn here."""
@@ -77,6 +77,8 @@ class Method:
         return sorted((name, value) for name, (value, baseline) in values.items() if value != baseline)
 
 
+ALONE: dict[str, Any] = {"own_places": 0.0, "stress": 1.0}
+"""What others' mechanisms do not have."""
 _ALL = (
     Method("merge", "plain merge", Settings(method="merge")),
     Method("composite", "Composite", Settings(method="composite")),
@@ -85,10 +87,10 @@ _ALL = (
     Method("default", "CLoRA, default"),
     Method("exact", "CLoRA, exact", Settings(preset="exact")),
     Method("fast", "CLoRA fast (no update)", Settings(preset="fast")),
-    Method("no-masks", "CLoRA without masks", Settings(fuse_from=1.0)),
-    Method("freefuse", "FreeFuse's masks", Settings(preset="fast", look_ahead=0.2, mask_until=0.0)),
+    Method("no-masks", "CLoRA without masks", Settings(fuse_from=1.0, look_ahead=0.0)),
+    Method("freefuse", "FreeFuse's masks", Settings(preset="fast", look_ahead=0.2, mask_until=0.0, **ALONE)),
     Method("loratorio", "LoRAtorio's weights", Settings(method="composite"), by_loratorio),
-    Method("boxes", "boxes given (bound)", Settings(update_until=0.0), by_boxes, judged=True),
+    Method("boxes", "boxes given (bound)", Settings(update_until=0.0, look_ahead=0.0, **ALONE), by_boxes, judged=True),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 REFERENCE = "default"  # the method that the others are compared with, if no other is chosen

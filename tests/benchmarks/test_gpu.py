@@ -39,7 +39,7 @@ def test_the_small_version_on_the_cpu(capsys: pytest.CaptureFixture[str], tmp_pa
         (column,) = told["models"][name]
         assert tuple(sorted(column["costs"])) == tuple(sorted(WORKS))
         assert all(cost["seconds"] > 0 and not cost["failed"] for cost in column["costs"].values())
-        assert column["costs"]["run, default"]["updates"] >= 2
+        assert column["costs"]["run, default"]["updates"] >= 1
         assert column["costs"]["run, fast"]["updates"] == 0
     assert printed.count("| | 2 LoRAs |") == 2
     assert "small: the numbers mean nothing" in printed

@@ -28,7 +28,7 @@ def test_equal_runs_are_equal_and_a_changed_setting_is_told(
     monkeypatch.setattr(unchanged, "embedded_pipeline", lambda: pipe)
     monkeypatch.setattr(unchanged, "standin_runs", lambda: iter(()))
     before, draw = tmp_path / "before.json", unchanged.diffusers_runs
-    changed = {**RUNS, "other": {**TINY, "settings": {"preset": "fast", "mask_threshold": 0.6}}}
+    changed = {**RUNS, "other": {**TINY, "settings": {"preset": "fast", "stress": 2.0}}}
     for runs, do, code in ((RUNS, "record", 0), (RUNS, "compare", 0), (changed, "compare", 1)):
         monkeypatch.setattr(unchanged, "diffusers_runs", partial(draw, runs))
         assert unchanged.main([do, str(before)]) == code
