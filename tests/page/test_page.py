@@ -627,11 +627,11 @@ def test_preset_and_cost_follow_the_settings(tab: page_browser.Tab) -> None:
     tab.wait(lambda: value(tab, PRESET) == "default (changed)", "the word for other updates and steps")
     tab.wait(lambda: "2 concepts will be composed" in tab.text(COST), "the cost")
     tab.type("#txt2img_clora_update_until input[type=number]", "0")
-    tab.wait(lambda: "About 1.3 times" in tab.text(COST), "the cost without updates")
+    tab.wait(lambda: "About 1.6 times" in tab.text(COST), "the cost without updates")
     tab.type("#txt2img_clora_refine_updates input[type=number]", "20")
     tab.type("#txt2img_clora_update_until input[type=number]", "0.3")
     tab.wait(lambda: value(tab, PRESET) == "default", "the name alone")
-    assert "About 1.3 times" not in tab.text(COST)
+    assert "About 1.6 times" not in tab.text(COST)
 
 
 def test_user_presets_in_the_browser(page: tuple[Any, str], tab: page_browser.Tab) -> None:
