@@ -25,14 +25,18 @@ def stressed(found: Encoded, tokens: PromptTokens, variant: Variant, concept: in
     scales = torch.ones(len(tokens.sources), dtype=torch.float32)
     scales[sorted(own - others)] = factor
     scales[sorted(others - own)] = 1 / factor
-    return replace(found, context=found.context * _along(scales, found.context.shape[0]).to(found.context)[:, None])
+    return replace(found, context=found.context * _along(scales, found.context).to(found.context)[:, None])
 
 
-def _along(scales: torch.Tensor, rows: int) -> torch.Tensor:
-    """Scales of `rows` of a context, which may be the text's own, repeated, or filled up with another text's."""
-    if rows % len(scales) == 0 and rows > len(scales):
-        return scales.repeat(rows // len(scales))
-    return torch.cat([scales, torch.ones(max(0, rows - len(scales)))])[:rows]
+def _along(scales: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+    """Scales of all rows of a context (L, D): the text's own, the same repeated, or filled up with another text's.
+
+    Hosts fill up the shorter texts of one call themselves, so that only the rows tell what the context is.
+    """
+    length, rows = len(scales), context.shape[0]
+    if rows % length == 0 and torch.equal(context, context[:length].repeat(rows // length, 1)):
+        return scales.repeat(rows // length)
+    return torch.cat([scales, torch.ones(rows - length)])
 
 
 def stresses(variants: Sequence[Variant], number: int, conditional: bool, factor: float) -> bool:

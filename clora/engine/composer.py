@@ -163,7 +163,7 @@ class Composer:
         halves = (True, False) if guidance or (read and self.settings.maps == "both") else (True,)
         prediction = strategy.predict(StepInputs(index, latent, plans, denoiser, halves, before, read))
         self._warn(*strategy.warnings)
-        cut = None if prediction.maps is None else self._masks.cut(prediction.maps, plans, size)
+        cut = None if prediction.maps is None else self._masks.cut(index, prediction.maps, plans, size)
         now = before if prediction.fused or cut is None else cut
         used: tuple[Tensor | None, ...] = (now if masked else None) or (None,) * len(plans)
         localized = self._masks.localized if masked and given is None else ()
@@ -232,7 +232,7 @@ class Composer:
                 "A latent update was skipped because its gradient was not finite; try full precision (--no-half)."
             )
         if self.strategy.fuses_in_forward and self._masks.wanted(step):
-            self._masks.cut(gradient.maps, plans, (latent.shape[-2], latent.shape[-1]), images)
+            self._masks.cut(step, gradient.maps, plans, (latent.shape[-2], latent.shape[-1]), images)
         if not bool(moved.any()):
             return latent, gradient.losses
         after = self.update.moved(latent, gradient.value, denoiser.latent_scale)

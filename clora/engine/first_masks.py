@@ -31,6 +31,7 @@ class FirstMasks:
         warn: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._settings, self._count, self._strategy = settings, schedule.look_ahead, strategy
+        self._own_places = schedule.own_places
         self._guidance, self._plan, self._warn = guidance, plan, warn
 
     @property
@@ -67,7 +68,7 @@ class FirstMasks:
         found = plan.masks
         if self._settings.hint_move and denoiser.signal <= PURE:
             latent, found = self._moved(latent, found, plans)
-        masks.start(found, plans, size, plan.centres if self._settings.own_places else ())
+        masks.start(found, plans, size, plan.centres if self._own_places else ())
         if self._plan:
             self._plan.made(plan, inputs, masks.subjects)
         return latent

@@ -29,10 +29,9 @@ class MaskCache:
         self._every = settings.mask_every
         self._from, self._until = schedule.fuse_from, round(settings.mask_until * schedule.steps)
         self._ahead = schedule.look_ahead
-        self._own_until = round(settings.own_places * schedule.steps)
+        self._own_until = schedule.own_places
         self._parts: tuple[Tensor | None, ...] = ()
         self._centres: list[Tensor | None] = []
-        self._own = False
         self.begun = False
         """Whether the first masks come from a look-ahead, and count from the first step on."""
         self.latest: tuple[Tensor, ...] | None = None
@@ -42,18 +41,22 @@ class MaskCache:
 
     def wanted(self, index: int) -> bool:
         """Whether step `index` (0-based) cuts new masks; the first ones are cut whenever there are none."""
-        self._own = bool(self._centres) and index < self._own_until
-        if self.latest is None or self._own:
+        if self.latest is None or self._in_own_places(index):
             return True
         if self.begun and index < self._ahead:  # the masks of the look-ahead show the layout after so many steps
             return False
         return index < self._until and (index - self._from) % self._every == 0
 
+    def _in_own_places(self, index: int) -> bool:
+        """Whether subjects have parts of the picture to themselves at step `index`."""
+        return bool(self._centres) and index < self._own_until
+
     def cut(
-        self, maps: AttentionMaps, plans: Sequence[ImagePlan], size: tuple[int, int],
+        self, index: int, maps: AttentionMaps, plans: Sequence[ImagePlan], size: tuple[int, int],
         images: Sequence[int] | None = None,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        """New masks (V, h, w) of `images` (all if None) from their maps, at the latent's `size`; they are kept.
+        """New masks (V, h, w) of `images` (all if None) at step `index` from their maps, at the latent's `size`; they
+        are kept.
 
         The others keep theirs. An image without concepts has one that counts everywhere.
         """
@@ -61,7 +64,7 @@ class MaskCache:
         masks, localized = list[Tensor](), list[Tensor | None]()
         for image, plan in enumerate(plans):
             keeps = before is not None and images is not None and image not in images
-            masks.append(before[image] if before is not None and keeps else self._of(maps, image, plan, size))
+            masks.append(before[image] if before is not None and keeps else self._of(index, maps, image, plan, size))
             localized.append(found[image] if keeps else localize(maps, image, plan, self._options, size))
         self.latest, self.localized = tuple(masks), tuple(localized)
         return self.latest
@@ -95,10 +98,10 @@ class MaskCache:
         self.subjects = tuple(mask.to(device) for mask in subjects)
         self.begun = True
 
-    def _of(self, maps: AttentionMaps, image: int, plan: ImagePlan, size: tuple[int, int]) -> Tensor:
+    def _of(self, index: int, maps: AttentionMaps, image: int, plan: ImagePlan, size: tuple[int, int]) -> Tensor:
         if not plan.concepts:
             return even_masks(plan.variants, size, (), self._how).to(maps.example)
-        if self._own and self._centres[image] is not None:
+        if self._in_own_places(index) and self._centres[image] is not None:
             return self._followed(maps, image, plan, size)
         own = [maps.of(image, variant, positions) for variant, positions in enumerate(plan.masks)]
         shared = self._parts[image] if self._parts else None

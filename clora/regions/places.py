@@ -8,7 +8,9 @@ together and given out from left to right, in the order of the prompt.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import combinations
 
 import torch
 import torch.nn.functional as F
@@ -104,28 +106,29 @@ def _as_before(middle: Tensor, before: Tensor) -> Tensor:
 
 
 def _apart(middle: Tensor, classes: Sequence[str], sides: Tensor) -> Tensor:
-    """Centres (N, 2) pushed apart, rather sideways than up and down, inside a picture with these `sides` (2,)."""
-    middle, count = middle.clone(), len(classes)
-    crowded = min(1.0, (3 / max(count, 1)) ** 0.5)
-    low, high = torch.full((2,), MARGIN), (sides - MARGIN).clamp_min(MARGIN)
+    """Centres (N, 2) pushed apart, rather sideways than up and down, inside a picture with these `sides` (2,).
+
+    Numbers, not tensors: many small steps for few centres.
+    """
+    found: list[list[float]] = middle.tolist()
+    ends: list[float] = (sides - MARGIN).clamp_min(MARGIN).tolist()
+    crowded = min(1.0, (3 / max(len(classes), 1)) ** 0.5)
     for _ in range(_PUSHES):
         pushed = False
-        for one in range(count):
-            for other in range(one + 1, count):
-                least = crowded * (APART if classes[one] == classes[other] else APART_OTHERS)
-                way = middle[other] - middle[one]
-                missing = least - float(way.norm())
-                if missing > 1e-3:
-                    sideways = way[1] if float(way[1].abs()) > 1e-3 else torch.tensor(1.0)
-                    push = torch.stack([0.3 * way[0], sideways])
-                    push = push / push.norm() * (missing / 4)
-                    middle[one] -= push
-                    middle[other] += push
-                    pushed = True
-        middle = middle.clamp(low, high)
+        for (one, name), (other, others) in combinations(zip(found, classes, strict=True), 2):
+            way = (other[0] - one[0], other[1] - one[1])
+            missing = crowded * (APART if name == others else APART_OTHERS) - math.hypot(*way)
+            if missing > 1e-3:
+                push = (0.3 * way[0], way[1] if abs(way[1]) > 1e-3 else 1.0)
+                for axis in (0, 1):
+                    part = push[axis] / math.hypot(*push) * missing / 4
+                    one[axis] -= part
+                    other[axis] += part
+                pushed = True
+        found = [[min(max(at, MARGIN), end) for at, end in zip(one, ends, strict=True)] for one in found]
         if not pushed:
             break
-    return middle
+    return torch.tensor(found)
 
 
 def cells(middle: Tensor, regions: Sequence[Region | None], size: tuple[int, int]) -> Tensor:

@@ -22,8 +22,7 @@ class VanishingSubjects:
     def __init__(self, settings: Settings, schedule: Schedule) -> None:
         last_update = min(schedule.update_before, schedule.compose_until) - 1
         at = last_update if settings.updates and last_update >= 0 else schedule.steps // 2
-        if schedule.look_ahead:  # a subject's own place does not vanish
-            at = max(at, round(settings.own_places * schedule.steps))
+        at = max(at, schedule.own_places)  # a subject's own place does not vanish
         # Some samplers evaluate once less than they count steps, and there are no masks before fuse_from.
         self._at = max(min(at, schedule.steps - 2), schedule.fuse_from, 0)
         self._looked = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# The default is the best on the tuning split of benchmarks/characters (docs/quality.md).
+# How the default was chosen: docs/research/defaults.md.
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     # One row of the model per concept: the reference for the default's single pass.

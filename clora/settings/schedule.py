@@ -14,7 +14,8 @@ _BOUNDS = ("update_until", "fuse_from", "compose_until")
 class Schedule:
     """Which of `steps` sampler steps update, refine, fuse and compose; made by `schedule`.
 
-    Where `look_ahead` steps are made beforehand, masks count from the first step on.
+    Where `look_ahead` steps are made beforehand, masks count from the first step on, and before `own_places` they are
+    the subjects' own parts of the picture.
     """
 
     steps: int
@@ -23,6 +24,7 @@ class Schedule:
     fuse_from: int
     compose_until: int
     look_ahead: int = 0
+    own_places: int = 0
 
     def updates(self, step: int, extra: int) -> int:
         """How many latent updates `step` gets: none, one, or one and the `extra` ones of a refine step."""
@@ -42,6 +44,7 @@ def schedule(settings: Settings, steps: int) -> Schedule:
         round(settings.fuse_from * steps),
         round(settings.compose_until * steps),
         ahead,
+        round(settings.own_places * steps) if ahead else 0,
     )
 
 

@@ -70,8 +70,8 @@ EXAMPLES = (
     Example(
         "style-on-one",
         "A style on one subject",
-        "a <lora:genie:1> sks person and a <lora:poodle:1> sks dog on grass "
-        "<lora:pencil:1:role=style@dog:trigger=pencil style>",
+        "a <lora:genie:1> sks person and a <lora:taxi:1> sks car on grass "
+        "<lora:pencil:1:role=style@car:trigger=pencil style>",
         2,
     ),
     Example(

@@ -15,15 +15,17 @@ from clora.settings import Settings
 from tests.conditioning.test_batch import PROMPT, Words, conditioning, no_files  # noqa: F401
 
 
-@pytest.mark.parametrize("rows", [77, 154, 100])
-def test_own_words_are_multiplied_and_the_others_divided(rows: int) -> None:
+@pytest.mark.parametrize(("rows", "filled"), [(77, 0), (154, 0), (154, 77), (231, 154)])
+def test_own_words_are_multiplied_and_the_others_divided(rows: int, filled: int) -> None:
     """In a repeated context in every repetition, in a filled one in the text's own rows."""
     variant = variants_of(analyze(PROMPT, ""), Settings())[2]
     tokens = Words().layout(ResolvedText.whole(variant.text))
-    found = stressed(Encoded(torch.ones(rows, 2), None), tokens, variant, 1, 2.0)
+    context = torch.ones(rows, 2)
+    context[rows - filled :] = 3.0
+    found = stressed(Encoded(context, None), tokens, variant, 1, 2.0)
     cat, dog = 2, 5
-    wanted = torch.ones(rows)
-    for start in (0, 77) if rows == 154 else (0,):
+    wanted = context[:, 0].clone()
+    for start in range(0, rows - filled, 77):
         wanted[start + cat], wanted[start + dog] = 0.5, 2.0
     torch.testing.assert_close(found.context, wanted[:, None].expand(rows, 2))
 
