@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..models.denoiser import Row
 from ..prompt import Composition, PromptTokens, Variant
 from ..prompt.region import Region
+from ..prompt.text import Span
 from ..settings.table import MaskWords, Settings
 
 Positions = tuple[int, ...]
@@ -33,18 +34,28 @@ class PlannedConcept:
 
 
 @dataclass(frozen=True)
+class PlannedOther:
+    """A subject that the base draws: the positions of its words in the base's text, and the words."""
+
+    group: Positions
+    words: str
+
+
+@dataclass(frozen=True)
 class ImagePlan:
     """One image's variants and concepts at one sampler step.
 
     `variants` counts the prompt variants that are run. `concepts` is empty for strategies without masks.
     `background`: a LoRA draws the background and is on in the base alone. `base_mask` are positions whose maps cut
-    the base's mask, usually none.
+    the base's mask, usually none. `others` are the subjects that the base draws: they have places of their own, but no
+    variant.
     """
 
     variants: int
     concepts: tuple[PlannedConcept, ...] = ()
     background: bool = False
     base_mask: Positions = ()
+    others: tuple[PlannedOther, ...] = ()
 
     def __post_init__(self) -> None:
         if self.concepts and self.variants != len(self.concepts) + 1:
@@ -55,7 +66,7 @@ class ImagePlan:
     @property
     def columns(self) -> Positions:
         """All text positions whose maps the plan needs, in order."""
-        needed = set(self.base_mask)
+        needed = {*self.base_mask, *(position for one in self.others for position in one.group)}
         for concept in self.concepts:
             needed.update(concept.mask, *concept.group)
         return tuple(sorted(needed))
@@ -70,6 +81,11 @@ class ImagePlan:
         """Each concept's region."""
         return tuple(concept.region for concept in self.concepts)
 
+    @property
+    def places(self) -> tuple[Positions, ...]:
+        """The positions in the base of every subject that has a place: the concepts', then the others'."""
+        return (*(concept.group[0] for concept in self.concepts), *(one.group for one in self.others))
+
 
 def plan_image(
     composition: Composition, variants: Sequence[Variant], tokens: Sequence[PromptTokens], settings: Settings
@@ -83,7 +99,13 @@ def plan_image(
     subjects = [[t.positions(spans) for spans in v.subjects] for v, t in zip(variants, tokens, strict=True)]
     triggers = [t.positions(v.triggers) for v, t in zip(variants, tokens, strict=True)]
     about = [(one.words, one.quoted, one.region) for one in composition.concepts]
-    return plan_positions(subjects, triggers, settings.mask_words, about, bool(composition.background))
+    plan = plan_positions(subjects, triggers, settings.mask_words, about, bool(composition.background))
+    others = [PlannedOther(tokens[0].positions(spans), _words(variants[0].text, spans)) for spans in variants[0].others]
+    return replace(plan, others=tuple(one for one in others if one.group and settings.own_places))
+
+
+def _words(text: str, spans: Sequence[Span]) -> str:
+    return " ".join(text[slice(*span)] for span in spans)
 
 
 def plan_positions(

@@ -21,7 +21,8 @@ def stressed(found: Encoded, tokens: PromptTokens, variant: Variant, concept: in
     subjects divided by it. Words that two subjects share stay as they are.
     """
     own = {*tokens.positions(variant.subjects[concept]), *tokens.positions(variant.triggers)}
-    others = {row for n, spans in enumerate(variant.subjects) if n != concept for row in tokens.positions(spans)}
+    elsewhere = [spans for number, spans in enumerate(variant.subjects) if number != concept]
+    others = {row for spans in (*elsewhere, *variant.others) for row in tokens.positions(spans)}
     scales = torch.ones(len(tokens.sources), dtype=torch.float32)
     scales[sorted(own - others)] = factor
     scales[sorted(others - own)] = 1 / factor

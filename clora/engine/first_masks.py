@@ -12,7 +12,7 @@ from ..fusion import Strategy
 from ..models.denoiser import Denoiser
 from ..regions.balanced import balanced_masks
 from ..regions.mask_cache import MaskCache
-from ..regions.places import centres
+from ..regions.subject_places import subject_centres
 from ..settings import Settings
 from ..settings.schedule import Schedule
 from .look_ahead import look_ahead
@@ -61,7 +61,7 @@ class FirstMasks:
             )  # fmt: skip
             plan = Plan(
                 tuple(None if one is None else balanced_masks(one, size) for one in layouts), rough,
-                tuple(None if one is None else centres(one.maps, words_of(own))
+                tuple(None if one is None or one.places is None else subject_centres(one.places, own)
                       for one, own in zip(layouts, plans, strict=True)),
             )  # fmt: skip
         plan = plan.on(latent.device)

@@ -20,6 +20,7 @@ from ..fusion.forwards import Forwards, base_rows
 from ..guidance.classifier_free import guide
 from ..models.denoiser import Conditioned, Denoiser, Row
 from ..regions.balanced import Layout
+from ..regions.subject_places import place_maps
 
 _BETAS = (0.00085, 0.012)
 """The first and last of Stable Diffusion's 1,000 noise variances, whose square roots are evenly spaced."""
@@ -86,6 +87,5 @@ def look_ahead(
 def _layout(maps: AttentionMaps, image: int, plan: ImagePlan, features: Tensor) -> Layout | None:
     if not plan.concepts:
         return None
-    own = [maps.of(image, 0, concept.group[0]) for concept in plan.concepts]
-    flat = torch.zeros_like(maps.example[0])
-    return Layout(torch.stack([of.mean(0) if len(of) else flat for of in own]), features)
+    found = place_maps(maps, image, plan)
+    return Layout(found[: len(plan.concepts)], features, found)

@@ -71,7 +71,7 @@ def check_active(note: str) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """Masks (1 + N, h, w) of each image and its subjects' centres (N, 2), None without concepts, and its rough
+    """Masks (1 + N, h, w) of each image and its subjects' centres (N + M, 2), None without concepts, and its rough
     pictures: x0 (B, C, h, w).
     """
 
@@ -192,7 +192,7 @@ def fingerprint(
 ) -> str:
     """A hash of everything that a look-ahead reads: two with the same one find the same."""
     given = denoiser.conditioning(tuple(Row(i, 0, half) for half in (True, False) for i in range(len(plans))))
-    words = [[concept.group[0] for concept in plan.concepts] for plan in plans]
+    words = [plan.places for plan in plans]
     found = hashlib.sha256(repr((reach, count, guidance, denoiser.signal, tuple(latent.shape), words)).encode())
     for tensor in (latent, given.contexts, given.vectors):
         if tensor is not None:

@@ -20,6 +20,7 @@ from .diagnostics import (
     why_inactive,
 )
 from .evidence import Evidence, EvidenceSource
+from .other_subjects import other_subjects
 from .own_words import OwnWords, own_words, readable_by_host, said_by
 from .region import Region, in_front
 from .render import Edit, Rendered, render
@@ -31,6 +32,7 @@ from .text import Span
 from .token_ranges import LONGEST_TEXT, too_long
 from .triggers import Trigger, added_trigger_warning, triggers_at_words
 from .uses import added, unique, uses_of, without_weight
+from .words import Offsets
 
 ActivationText = Callable[[str], Sequence[str]] | Mapping[str, Sequence[str]]
 """LoRA name -> its activation texts, which may hold its subject words."""
@@ -93,6 +95,7 @@ class _Reader:
         self.prompt, self.negative, self.dropped, self.styles = found.prompt, negative, found.dropped, found.styles
         self.tags = found.tags_of_host
         self.base = self._render({})
+        self._others: tuple[Offsets, ...] = ()
         whys = {**found.roles, **found.left}.items()
         self.reasons = {self.tags[i].name: why for i, why in whys if not self.tags[i].without_lora}
         self.left_out = {self.tags[i].name: why for i, why in whys if self.tags[i].without_lora}
@@ -170,6 +173,7 @@ class _Reader:
                 styles[self.styles[i]].append(i)
         concepts = tuple(_concept(self.tags, *of) for of in zip(groups, styles, at_words, strict=True))
         said = own_words(self.base.resolved, self.tags, groups)
+        self._others = other_subjects(self.base.resolved, groups)
         background = [i for i, tag in enumerate(self.tags) if tag.role is Role.BACKGROUND]
         variants = [self._variant(groups, [], background, self._uses(Role.BACKGROUND))]
         for group, own, concept, new, says in zip(groups, styles, concepts, at_words, said, strict=True):
@@ -205,6 +209,7 @@ class _Reader:
             loras=loras,
             subjects=tuple(rendered.resolved.spans_of(group.offsets) for group in groups),
             triggers=tuple(span for span in inserted if span is not None),
+            others=tuple(rendered.resolved.spans_of(offsets) for offsets in self._others),
         )
 
 

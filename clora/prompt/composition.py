@@ -71,7 +71,8 @@ class Variant:
     """The prompt with one concept's LoRAs on (variant 0 is the base, with the background's).
 
     `loras` does not list the global styles. `subjects[g]` are the character spans in `text` of concept g's words,
-    `triggers` those of the trigger words of this variant's own concept.
+    `triggers` those of the trigger words of this variant's own concept, `others` those of the subjects that no LoRA
+    draws and no tag names.
     """
 
     text: str
@@ -79,6 +80,7 @@ class Variant:
     loras: tuple[LoraUse, ...]
     subjects: tuple[tuple[Span, ...], ...]
     triggers: tuple[Span, ...]
+    others: tuple[tuple[Span, ...], ...] = ()
 
 
 @dataclass(frozen=True)

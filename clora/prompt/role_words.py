@@ -70,21 +70,24 @@ SURROUNDINGS = _set(
 )
 """Surroundings: no subjects by name alone."""
 
-CLASSES = _set(
+BEINGS = _set(
     "man men woman women girl girls boy boys guy lady person people child kid baby toddler teen adult human male "
     "female king queen prince princess knight warrior wizard witch mage samurai ninja soldier elf orc vampire "
     "zombie robot android cyborg alien angel demon monster goblin fairy mermaid hero heroine superhero character "
     "actor actress singer cat cats kitten dog dogs puppy horse pony cow pig sheep goat bear wolf fox lion tiger "
     "leopard rabbit bunny mouse rat squirrel hamster deer elephant giraffe monkey ape panda koala bird owl eagle "
     "parrot chicken hen duck goose swan penguin fish shark whale dolphin octopus turtle frog snake lizard dragon "
-    "dinosaur unicorn spider bee butterfly animal creature pet pokemon car cars truck bus motorcycle bike bicycle "
-    "train airplane plane aircraft ship boat spaceship tank house castle tower building church bridge statue tree "
-    "flower rose mushroom apple cake pizza cup mug bottle teapot vase lamp chair sofa table book backpack bag "
-    "friend bride groom nurse doctor chef pirate viking clown dancer monk priest skeleton ghost mummy ogre troll "
-    "dwarf gnome puppet mech ball balls toy doll teddy plushie watch clock guitar piano sword gun shield star moon sun "
-    "cube box"
+    "dinosaur unicorn spider bee butterfly animal creature pet pokemon friend bride groom nurse doctor chef pirate "
+    "viking clown dancer monk priest skeleton ghost mummy ogre troll dwarf gnome puppet mech"
 )
-"""Nouns of subjects, as used for the classes of DreamBooth and of subject LoRAs."""
+"""Nouns of persons and animals, as used for the classes of DreamBooth and of subject LoRAs."""
+CLASSES = BEINGS | _set(
+    "car cars truck bus motorcycle bike bicycle train airplane plane aircraft ship boat spaceship tank house castle "
+    "tower building church bridge statue tree flower rose mushroom apple cake pizza cup mug bottle teapot vase lamp "
+    "chair sofa table book backpack bag ball balls toy doll teddy plushie watch clock guitar piano sword gun shield "
+    "star moon sun cube box"
+)
+"""Nouns of subjects of all kinds."""
 
 FAMILY = {
     **dict.fromkeys(("husband", "dad", "father", "boyfriend", "brother", "son", "uncle", "grandpa"), ("man", "boy")),

@@ -24,10 +24,12 @@ _TINY = 1e-12
 @dataclass(frozen=True)
 class Layout:
     """Where the subjects of one picture are: `maps` (N, h_a, w_a), one for each concept, and `features`
-    (h_a * w_a, d) of the cells, by which cells of one thing are alike."""
+    (h_a * w_a, d) of the cells, by which cells of one thing are alike. `places` (N + M, h_a, w_a) has the maps of M
+    other subjects, too; None: there are no others."""
 
     maps: Tensor
     features: Tensor
+    places: Tensor | None = None
 
 
 def balanced_masks(layout: Layout, size: tuple[int, int]) -> Tensor:

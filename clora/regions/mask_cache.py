@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from ..attention.maps import AttentionMaps
@@ -13,7 +12,8 @@ from ..settings import Settings
 from ..settings.schedule import Schedule
 from .localization import localize
 from .masks import MaskOptions, confine_masks, cut_masks, even_masks, resize_masks
-from .places import beside_background, cells, centres, with_base
+from .places import beside_background, cells, with_base
+from .subject_places import place_maps, subject_centres
 
 
 class MaskCache:
@@ -75,8 +75,8 @@ class MaskCache:
     ) -> None:  # fmt: skip
         """Begin with the masks (1 + N, h, w) that a look-ahead found, None for an image without concepts.
 
-        With the subjects' `middles` (N, 2) each subject has its own part of the picture first, in which its masks are
-        cut later.
+        With the subjects' `middles` (N + M, 2) each subject has its own part of the picture first, in which its masks
+        are cut later; M others have parts of the base's.
         """
         self._parts, self._centres, masks, subjects = (), [], list[Tensor](), list[Tensor]()
         for image, (own, plan) in enumerate(zip(found, plans, strict=True)):
@@ -88,8 +88,8 @@ class MaskCache:
                 masks.append(confine_masks(own, plan.regions, self._how))
                 subjects.append(masks[-1])
             else:
-                part = cells(middle, plan.regions, size).to(own)
-                subjects.append(with_base(beside_background(part, middle, own)))
+                part = self._shared_out(middle, plan, size).to(own)
+                subjects.append(with_base(beside_background(part, middle[: len(part)], own)))
                 masks.append(subjects[-1] if plan.background else with_base(part))
             self._parts += (part,)
             self._centres.append(middle if part is not None else None)
@@ -110,11 +110,16 @@ class MaskCache:
 
     def _followed(self, maps: AttentionMaps, image: int, plan: ImagePlan, size: tuple[int, int]) -> Tensor:
         """The masks of subjects that have parts of the picture, which follow where the base's maps show them now."""
-        own = [maps.of(image, 0, concept.group[0]) for concept in plan.concepts]
-        flat = torch.zeros_like(maps.example[0])
-        seen = torch.stack([of.mean(0) if len(of) else flat for of in own])
-        middle = centres(seen, [concept.words for concept in plan.concepts], self._centres[image])
+        seen = place_maps(maps, image, plan)
+        middle = subject_centres(seen, plan, self._centres[image])
         self._centres[image] = middle
-        part = cells(middle, plan.regions, size).to(seen)
+        part = self._shared_out(middle, plan, size).to(seen)
         self._parts = (*self._parts[:image], part, *self._parts[image + 1 :])
-        return with_base(beside_background(part, middle, self.subjects[image]) if plan.background else part)
+        if not plan.background:
+            return with_base(part)
+        return with_base(beside_background(part, middle[: len(part)], self.subjects[image]))
+
+    @staticmethod
+    def _shared_out(middle: Tensor, plan: ImagePlan, size: tuple[int, int]) -> Tensor:
+        """The concepts' parts (N, h, w) of the picture, which is shared out among all subjects."""
+        return cells(middle, (*plan.regions, *(None for _ in plan.others)), size)[: len(plan.concepts)]

@@ -49,3 +49,11 @@ def test_off_changes_nothing() -> None:
     tokens = Words().layout(ResolvedText.whole(variant.text))
     context = torch.randn(77, 2, generator=torch.Generator().manual_seed(0))
     assert torch.equal(stressed(Encoded(context, None), tokens, variant, 0, 1.0).context, context)
+
+
+def test_subjects_without_a_lora_are_played_down_like_the_others() -> None:
+    found = conditioning(f"{PROMPT} and a fox", steps=PromptSteps(4)).at(0)
+    for variant in (1, 2):
+        context = found.contexts[Row(0, variant, True)].context[:, 0]
+        assert (context != context[0]).nonzero().flatten().tolist() == [2, 5, 8]
+        assert context[8] < context[0]

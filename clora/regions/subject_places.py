@@ -1,0 +1,30 @@
+"""Where the base's maps show the subjects of an image: the concepts, and others that no LoRA draws."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..attention.maps import AttentionMaps
+from ..conditioning.plan import ImagePlan
+from .places import centres
+
+_NOWHERE = 10**9
+
+
+def place_maps(maps: AttentionMaps, image: int, plan: ImagePlan) -> Tensor:
+    """The base's map of each concept, then of each other subject, (N + M, h_a, w_a); flat for words that are gone."""
+    own = [maps.of(image, 0, positions) for positions in plan.places]
+    flat = torch.zeros_like(maps.example[0])
+    return torch.stack([of.mean(0) if len(of) else flat for of in own])
+
+
+def subject_centres(maps: Tensor, plan: ImagePlan, before: Tensor | None = None) -> Tensor:
+    """A centre (N + M, 2) for each subject of `place_maps`; of one class in the order of the text, from left to right.
+
+    With `before`, earlier centres, each keeps the one that is nearest to its own.
+    """
+    words = [*(concept.words for concept in plan.concepts), *(one.words for one in plan.others)]
+    order = sorted(range(len(words)), key=lambda number: min(plan.places[number], default=_NOWHERE))
+    found = centres(maps[order], [words[n] for n in order], None if before is None else before[order])
+    return found[torch.tensor(order).argsort()]

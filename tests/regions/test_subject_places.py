@@ -1,0 +1,57 @@
+"""Places of all subjects of an image: those that no LoRA draws have theirs, too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from clora.conditioning.plan import PlannedOther
+from clora.regions.mask_cache import MaskCache
+from clora.regions.subject_places import subject_centres
+from clora.settings import Settings
+from clora.settings.schedule import schedule
+from tests.plans import plan_of
+from tests.regions.test_places import blob
+
+PLAN = plan_of([[(2,), (5,)], [(2,), (5,)], [(2,), (5,)]], [(), (), ()], "subject", words=["cat", "dog"])
+WITH_KING = replace(PLAN, others=(PlannedOther((8,), "king"),))
+
+
+def test_others_get_centres_after_the_concepts() -> None:
+    maps = torch.stack([blob((0.3, 0.3)), blob((0.3, 0.7)), blob((0.7, 0.5))])
+    found = subject_centres(maps, WITH_KING)
+    torch.testing.assert_close(found, torch.tensor([[0.3, 0.3], [0.3, 0.7], [0.7, 0.5]]), atol=0.05, rtol=0)
+
+
+def test_of_one_class_the_first_in_the_text_is_the_leftmost() -> None:
+    """Also where it is none of the concepts, and where concepts are in another order than their words."""
+    both = blob((0.5, 0.25), (0.5, 0.75))
+    maps = torch.stack([both, blob((0.9, 0.5)), both])
+    plan = replace(PLAN, others=(PlannedOther((1,), "white cat"),))
+    found = subject_centres(maps, plan)
+    assert found[2, 1] < 0.4 < 0.6 < found[0, 1]
+    swapped = plan_of([[(5,), (2,)]] * 3, [()] * 3, "subject", words=["person", "person"])
+    first, second = subject_centres(torch.stack([both, both]), swapped)
+    assert second[1] < 0.4 < 0.6 < first[1]
+
+
+def test_the_part_of_another_subject_is_the_bases() -> None:
+    settings = Settings()
+    cache = MaskCache(settings, schedule(settings, 20))
+    middle = torch.tensor([[0.5, 0.2], [0.5, 0.5], [0.5, 0.8]])
+    cache.start([torch.ones(3, 8, 30) / 3], [WITH_KING], (8, 30), [middle])
+    assert cache.latest is not None
+    (masks,) = cache.latest
+    assert masks.shape == (3, 8, 30)
+    assert torch.equal(masks.sum(0), torch.ones(8, 30))
+    king = masks[0].bool()
+    assert king.any()
+    assert not king[:, :4].any(), "the base has the part of the other subject alone"
+    assert king[:, -4:].all()
+
+
+def test_maps_of_others_are_read_from_the_base() -> None:
+    assert WITH_KING.columns == (2, 5, 8)
+    assert WITH_KING.places == ((2,), (5,), (8,))
+    assert PLAN.columns == (2, 5)
