@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..embedded import EMBEDDED_NAME
 from ..errors import CLoRAError, cut
 from ..hosts.diffusers.sampling import MAX_SIDE
 from ..settings import SETTINGS
@@ -58,7 +59,7 @@ def read_pasted(text: str, model: Path | None) -> Pasted | None:
     else:
         ignored.append("CLoRA's settings, which they do not contain")
     return Pasted(
-        values, _note(applied, ignored, pasted.fields.get("Model", ""), model.stem if model else "clora-world")
+        values, _note(applied, ignored, pasted.fields.get("Model", ""), model.stem if model else EMBEDDED_NAME)
     )
 
 

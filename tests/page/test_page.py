@@ -306,7 +306,14 @@ def test_a_webuis_parameters_are_applied_as_far_as_possible() -> None:
     assert (taken.values["seed"], taken.values["width"], taken.values["height"]) == (9, 512, 768)
     assert taken.values["corrections"] == "genie: words=sks"
     assert "Ignored: Sampler, Steps, CFG scale, CLoRA mask threshold, CLoRA shine." in taken.note
-    assert 'with the model "other"; the current model is "clora-world"' in taken.note
+    assert 'with the model "other"; the current model is "clora-characters"' in taken.note
+
+
+def test_parameters_of_the_embedded_model_before_are_applied_with_a_note() -> None:
+    taken = read_pasted(f"{PROMPT}\nSteps: 20, CFG scale: 3, Seed: 9, Model: clora-world, CLoRA: on", None)
+    assert taken is not None
+    assert (taken.values["seed"], taken.values["guidance"]) == (9, 3.0)
+    assert 'with the model "clora-world"; the current model is "clora-characters"' in taken.note
 
 
 def test_parameters_without_clora_leave_its_settings() -> None:

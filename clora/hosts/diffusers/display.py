@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ...embedded import EMBEDDED_NAME
 from ...pictures import masks_overlay
 from ...settings.infotext import infotext, infotext_fields
 from .compose import Composed
@@ -39,7 +40,7 @@ def parameters(
     settings = {**infotext_fields(composed.settings), **(more or {})} if composition.composes else {}
     fields = {
         "Steps": s.steps, "CFG scale": f"{s.guidance:g}", "Seed": composed.seeds[image],
-        "Size": f"{s.width}x{s.height}", "Model": model.stem if model else "clora-world",
+        "Size": f"{s.width}x{s.height}", "Model": model.stem if model else EMBEDDED_NAME,
         **settings,
     }  # fmt: skip
     return infotext(composition.source, composition.negative, fields)
