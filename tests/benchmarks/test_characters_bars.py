@@ -1,0 +1,69 @@
+"""Persons in given places and the detail pass: what is counted, and what a WebUI would cut out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.characters.detail_pass import Measured, lines, own_share, rectangle
+from benchmarks.characters.in_places import LAYOUTS, line, prompts, stands
+from clora.pictures.detail_area import crop_of, detail_area
+from clora.prompt import analyze
+from research.characters.prompts import Instance, Prompt
+from tests.benchmarks.characters import seen as finding
+from tests.benchmarks.characters import verdict
+
+
+def test_every_ordered_pair_has_every_layout() -> None:
+    drawn = prompts()
+    assert len({one.id for one in drawn}) == len(drawn) == 12 * len(LAYOUTS) == 60
+    for one in drawn:
+        assert all(concept.region is not None for concept in analyze(one.prompt).concepts)
+
+
+@pytest.mark.parametrize(("name", "x", "place", "stood"), [
+    ("genie", 60, "left", True), ("genie", 190, "left", False), ("singer", 60, "left", False),
+    ("genie", 190, "50 0 50 100", True),
+])  # fmt: skip
+def test_only_the_own_look_with_its_middle_inside_counts(name: str, x: int, place: str, stood: bool) -> None:
+    assert stands("genie", place, verdict(finding(name, x), finding("fox", 128))) is stood
+
+
+def test_a_line_has_the_share_and_its_interval() -> None:
+    name, share, interval, count = line("x", [True] * 9 + [False])
+    assert (name, share, count) == ("x", "90 %", "10")
+    low, high = (int(part) for part in interval.removesuffix(" %").split(" to "))
+    assert 50 < low < 90 < high <= 100
+
+
+@pytest.mark.parametrize(("left", "top"), [(10, 10), (0, 20), (20, 24)])
+def test_the_cut_part_holds_the_area_and_has_the_crops_proportions(left: int, top: int) -> None:
+    mask = torch.zeros(1, 32, 32)
+    mask[0, top : top + 8, left : left + 10] = 1
+    area = detail_area(mask, 0, (256, 256))
+    crop = crop_of(area, 256)
+    x, y, right, bottom = rectangle(area, crop)
+    inner = area.getbbox()
+    assert inner is not None
+    assert 0 <= x <= inner[0] < inner[2] <= right <= 256
+    assert 0 <= y <= inner[1] < inner[3] <= bottom <= 256
+    assert (right - x) / (bottom - y) == pytest.approx(crop.width / crop.height, rel=0.05)
+
+
+def test_the_own_share_is_that_of_the_finding_that_is_most_like_it() -> None:
+    prompt = Prompt("a", "same class", "report", "", (Instance("person", "genie"), Instance("person", "singer")))
+    assert own_share(prompt, verdict(finding("genie"), finding("fox", 190))) == pytest.approx(
+        finding("genie").shares["genie"] / 2
+    )
+    assert own_share(prompt, verdict()) == 0.0
+
+
+def test_what_does_not_fall_is_counted_and_for_leak_what_does_not_rise() -> None:
+    better, worse = Measured((0.5, 0.9), (0.5, 0.6), (0.2, 0.1)), Measured((0.9, 0.5), (0.6, 0.5), (0.1, 0.2))
+    own, like, leak = lines([better, better, better, worse])
+    assert own == ["probability of the own name", "0.600", "0.800", "75 % of 4"]
+    assert like[1:] == ["0.525", "0.575", "75 % of 4"]
+    assert leak[1:] == ["0.175", "0.125", "75 % of 4"]
+    assert Image.new("L", (4, 4)).getbbox() is None  # an empty area has the whole picture as its part
+    assert rectangle(Image.new("L", (64, 64)), crop_of(Image.new("L", (64, 64)), 64)) == (0, 0, 64, 64)
