@@ -15,7 +15,7 @@ from ..embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE, EMBEDDED_LORAS
 from ..engine.composer import Event, Updated
 from ..errors import CLoRAError, printable, shown
 from ..evaluate.command import add_options, run_evaluate
-from ..settings import PRESETS, SETTINGS, Settings
+from ..settings import PRESETS, SETTINGS, START, Settings, preset_name
 
 CLI_SETTINGS = tuple(setting for setting in SETTINGS if not setting.webui_only)
 """Settings with a command line option; the others have an effect in a WebUI only."""
@@ -107,7 +107,11 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--height", type=int, default=0, help="pixels; default: the model's own size")
     command.add_argument("--prediction", choices=("epsilon", "v_prediction", "sample"), help="what the model predicts")
     command.add_argument(
-        "--preset", default="default", choices=sorted(PRESETS), help="the preset that the settings start from"
+        "--preset",
+        default=START,
+        type=preset_name,
+        choices=list(PRESETS),
+        help=f"the quality that the settings start from; default: {START}",
     )
     group = command.add_argument_group("settings")
     for setting in CLI_SETTINGS:

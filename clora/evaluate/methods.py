@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CLoRAError
-from ..settings import SETTINGS, Settings
+from ..settings import PRESETS, SETTINGS, START, Settings, preset_name
 
 KNOWN = {
     "merge": Settings(method="merge"),
     "composite": Settings(method="composite"),
     "switch": Settings(method="switch"),
     "clora": Settings(),
-    "exact": Settings(preset="exact"),
-    "fast": Settings(preset="fast"),
-    "paper": Settings(preset="paper"),
+    **{name: Settings(preset=name) for name in PRESETS},
 }
 DEFAULT = ("merge", "composite", "switch", "clora")
 _NO_EFFECT_ON_PICTURES = {"rows_per_forward"}  # changes memory and time only
@@ -51,12 +49,13 @@ def read_methods(texts: Iterable[str]) -> tuple[Method, ...]:
 def _read(text: str) -> Method:
     name, colon, given = (part.strip() for part in text.partition(":"))
     if not colon:
-        if name not in KNOWN:
+        known = KNOWN.get(preset_name(name))
+        if known is None:
             raise CLoRAError(
                 f'There is no method "{name}": use {", ".join(KNOWN)}, or your own settings as in '
                 f'"{name or "mine"}:step_size=10,mask_threshold=0.4".'
             )
-        return Method(name, KNOWN[name])
+        return Method(name, known)
     if not re.fullmatch(r"[\w.-]+", name):
         raise CLoRAError(
             f'The method "{text}" needs a name before the colon, made of letters, digits, "_", "-" and ".".'
@@ -67,7 +66,7 @@ def _read(text: str) -> Method:
         if not equals:
             raise CLoRAError(f'"{pair}" in the method "{text}" is not a setting: write key=value.')
         values[key.replace("-", "_")] = value
-    base = values.pop("preset", "default")
+    base = values.pop("preset", START)
     try:
         return Method(name, Settings(preset=base, **values))
     except CLoRAError as error:

@@ -79,6 +79,17 @@ def add_option(name: str, default: Any, label: str, component: Any, arguments: A
     shared.opts.add_option(name, shared.OptionInfo(default, label, component, arguments, section=section))
 
 
+def rename_value(name: str, former: Mapping[str, str]) -> None:
+    """Give a stored option that has one of the former values its new one.
+
+    Its drop-down does not have the former value, and gradio 4 then refuses to store the whole settings page.
+    """
+    stored = getattr(shared.opts, "data", {})
+    value = stored.get(name)
+    if isinstance(value, str) and value in former:
+        stored[name] = former[value]
+
+
 def data_folder() -> Path:
     """The folder of the WebUI's own settings."""
     return Path(paths_internal.data_path)

@@ -15,7 +15,7 @@ import gradio as gr
 from ..embedded import DEMO_PROMPT, EMBEDDED_GUIDANCE
 from ..engine.plans import PlanRequest
 from ..errors import CLoRAError, printable, shown
-from ..settings import BY_NAME, SETTINGS, Settings
+from ..settings import BY_NAME, SETTINGS, START, Settings
 from ..ui import panel
 from ..ui.controls import IMMEDIATE, control_value
 from ..ui.corrected_prompt import move_into_prompt, painted_only
@@ -46,7 +46,7 @@ class Page:
 
     def __init__(self, engine: Engine, session: Session, head: str, css: str, presets: Path) -> None:
         self.engine, self.initial = engine, session
-        self.presets = PresetSource(PresetFile(presets), lambda: (True, "default"))
+        self.presets = PresetSource(PresetFile(presets), lambda: (True, START))
         self.running: dict[str, threading.Event] = {}
         fonts = ["system-ui", "sans-serif"]  # the theme's fonts would be downloaded
         theme = gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"])

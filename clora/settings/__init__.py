@@ -1,7 +1,17 @@
 """The one table of settings, and what derives from it."""
 
-from .presets import PRESETS
+from .presets import FORMER, PRESETS, START, preset_name
 from .setting import Setting
 from .table import BY_NAME, METHODS, SETTINGS, Settings
 
-__all__ = ["BY_NAME", "METHODS", "PRESETS", "SETTINGS", "Setting", "Settings"]
+__all__ = [
+    "BY_NAME",
+    "FORMER",
+    "METHODS",
+    "PRESETS",
+    "SETTINGS",
+    "START",
+    "Setting",
+    "Settings",
+    "preset_name",
+]

@@ -1,16 +1,18 @@
-"""The built-in presets: their differences from the defaults."""
+"""The built-in presets: their differences from the defaults, and the names that they had before."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# How the default was chosen: docs/research/defaults.md.
+from ..errors import CLoRAError, shown
+
+# How the defaults were chosen: docs/research/defaults.md.
 PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
-    # One row of the model per concept: the reference for the default's single pass.
-    "exact": {"fusion": "exact"},
     # No updates, for subjects that appear by themselves.
     "fast": {"update_until": 0.0, "look_ahead": 0.1},
+    "balanced": {},
+    # One row of the model per concept: the reference for the single pass.
+    "best": {"fusion": "exact"},
     # The authors' notebook and code: both halves of the batch, noise from before the update, lambda * max.
     "paper": {
         "step_size": 20.0, "update_until": 0.5, "refine_at": (0.0, 0.2, 0.4), "refine_tolerance": 0.0, "maps": "both",
@@ -19,3 +21,20 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mask_overlap": "average",
     },
 }  # fmt: skip
+START = "balanced"
+"""The preset where none is chosen: the defaults of all settings."""
+FORMER = {"default": "balanced", "exact": "best"}
+"""The presets by the names that they had before; scripts, options and requests may still have these."""
+
+
+def preset_name(name: str) -> str:
+    """The preset's name of today for one that it had before; other names stay."""
+    return FORMER.get(name, name)
+
+
+def preset_values(name: object) -> dict[str, Any]:
+    """What a preset sets. Raises: CLoRAError if there is no preset of that name."""
+    today = preset_name(name) if isinstance(name, str) else ""
+    if today not in PRESETS:
+        raise CLoRAError(f"There is no preset {shown(name)}: give one of {', '.join(PRESETS)}.")
+    return PRESETS[today]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import CLoRAError, shown
-from .presets import PRESETS
+from .presets import START, preset_values
 from .setting import Setting, setting, settings_of
 
 Method = Literal["clora", "merge", "composite", "switch"]
@@ -32,7 +32,7 @@ class Settings:
     """
 
     if TYPE_CHECKING:
-        preset: str = "default"
+        preset: str = START
 
     method: Method = setting(
         "clora", "Method", "How the LoRAs are composed: clora, or one of the common methods for comparison."
@@ -222,13 +222,11 @@ class Settings:
 
     if not TYPE_CHECKING:  # the type checker sees the dataclass's own; this one parses text and knows presets
 
-        def __init__(self, preset: str = "default", **values: Any) -> None:
-            if not isinstance(preset, str) or preset not in PRESETS:
-                raise CLoRAError(f"There is no preset {shown(preset)}: give one of {', '.join(PRESETS)}.")
+        def __init__(self, preset: str = START, **values: Any) -> None:
+            merged = {**preset_values(preset), **values}
             for name in values:
                 if name not in BY_NAME:
                     raise CLoRAError(f"There is no setting {shown(name)}: {_did_you_mean(name)}")
-            merged = {**PRESETS[preset], **values}
             for one in SETTINGS:
                 value = one.parse(merged[one.name]) if one.name in merged else one.default
                 object.__setattr__(self, one.name, value)

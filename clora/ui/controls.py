@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..settings import SETTINGS, Setting, Settings
+from ..settings import SETTINGS, START, Setting, Settings
 
 BASIC = ("method", "step_size", "update_until", "refine_updates", "mask_threshold", "mask_overlap")
 """Settings that are always visible; the others are under "Advanced"."""
@@ -20,7 +20,7 @@ def build_controls(tab: str, presets: list[str]) -> tuple[dict[str, Any], Any]:
     components = {}
     with gr.Row():
         preset = gr.Dropdown(
-            presets, value="default", label="Preset", elem_id=f"{tab}_clora_preset",
+            presets, value=START, label="Preset", elem_id=f"{tab}_clora_preset",
             info="Sets all settings below at once.",
             allow_custom_value=True,  # "fast (changed)" is not among the choices
         )  # fmt: skip

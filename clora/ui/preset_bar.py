@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from ..errors import CLoRAError
-from ..settings import SETTINGS, Settings
+from ..settings import SETTINGS, START, Settings, preset_name
 from .controls import IMMEDIATE, control_updates, settings_from
 from .messages import note_html, notes_html, problem_html
 from .preset_file import CHANGED_SUFFIX, PresetFile, UserPresets
@@ -79,26 +79,27 @@ class PresetBar:
         return note_html(f'Saved as "{saved}".'), gr.update(choices=self._read().names, value=saved)
 
     def _delete(self, name: str | None, *values: Any) -> tuple[str, Any]:
-        """The settings stay as they are, so the selection shows "default (changed)" unless they are the default's."""
+        """The settings stay as they are, so the selection shows "balanced (changed)" unless they are its."""
         name = (name or "").removesuffix(CHANGED_SUFFIX)
         try:
             self.source.file.delete(name)
         except CLoRAError as error:
             return problem_html(str(error)), gr.update()
-        selection = gr.update(choices=self._read().names, value=self.shown_name("default", values))
+        selection = gr.update(choices=self._read().names, value=self.shown_name(START, values))
         return note_html(f'Deleted "{name}".'), selection
 
     def _start(self) -> list[Any]:
         """The user's presets and start options at each load of the page; the page itself is built once for all tabs."""
         presets = self._read()
         on, name = self.source.startup()
+        name = preset_name(name)
         message, controls = _STARTED + notes_html(presets.problems), _unchanged()
         try:
             settings = presets.named(name)
             if settings != Settings():
                 controls = control_updates(settings)
         except CLoRAError as error:
-            message, name = message + problem_html(str(error)), "default"
+            message, name = message + problem_html(str(error)), START
         selection = gr.update(choices=presets.names, value=name)
         return [message, gr.update(value=True) if on else gr.update(), selection, *controls]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CLoRAError, cut, printable, shown
-from ..settings import BY_NAME, PRESETS, SETTINGS, Settings
+from ..settings import BY_NAME, FORMER, PRESETS, SETTINGS, START, Settings, preset_name
 from .file_lock import locked
 
 MAX_NAME_LENGTH = 60
@@ -21,11 +21,13 @@ _MAX_SIZE = 50_000_000
 """Bytes; a larger file is no file of presets."""
 CHANGED_SUFFIX = " (changed)"
 """Follows the name of the selected preset once a setting was changed. No preset's name ends in it."""
+OWN_SUFFIX = " (yours)"
+"""Follows the name of a preset in the file that has the name of a built-in one, of today or before."""
 
 
 @dataclass(frozen=True)
 class UserPresets:
-    """The content of the file: settings by preset name, and a message for everything that could not be read."""
+    """The content of the file: settings by shown name, and a message for everything that could not be read."""
 
     settings: Mapping[str, Settings] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
@@ -36,13 +38,13 @@ class UserPresets:
         return [*PRESETS, *sorted(self.settings, key=str.casefold)]
 
     def base(self, shown: str) -> str:
-        """The preset of a name as the panel shows it, changed or not; "default" if there is none of that name."""
-        name = shown.removesuffix(CHANGED_SUFFIX)
-        return name if name in self.names else "default"
+        """The preset of a name as the panel shows it, changed or not; `START` if there is none of that name."""
+        name = preset_name(shown.removesuffix(CHANGED_SUFFIX))
+        return name if name in self.names else START
 
     def named(self, name: str) -> Settings:
         """The settings of a preset. Raises: CLoRAError if there is no such preset."""
-        if name in PRESETS:
+        if preset_name(name) in PRESETS:
             return Settings(name)
         if name not in self.settings:
             raise CLoRAError(f'The preset "{name}" no longer exists: choose another.')
@@ -66,8 +68,8 @@ class PresetFile:
         except CLoRAError as error:
             return UserPresets(problems=(str(error),))
         presets, problems = {}, []
-        for name, values in raw.items():
-            wrong = _name_error(name)
+        for name, key in _shown_names(raw).items():
+            values, wrong = raw[key], _name_error(name)
             if wrong or not isinstance(values, Mapping):
                 why = wrong or "it has no settings."
                 problems.append(printable(f'The preset "{cut(name)}" in {self.path.name} is ignored: {why}'))
@@ -93,18 +95,20 @@ class PresetFile:
             raise CLoRAError(wrong)
         values = {s.name: getattr(settings, s.name) for s in SETTINGS}
         with self._changing():
-            self._write({**self._raw_or_set_aside(), name: values})
+            raw = self._raw_or_set_aside()
+            self._write({**raw, _shown_names(raw).get(name, name): values})
         return name
 
     def delete(self, name: str) -> None:
         """Remove a preset. Raises: CLoRAError if it is built in or missing, or if the file cannot be used."""
-        if name in PRESETS:
+        if preset_name(name) in PRESETS:
             raise CLoRAError(f'The preset "{name}" is built in and cannot be deleted: choose one of your own.')
         with self._changing():
             raw = self._raw()
-            if name not in raw:
+            key = _shown_names(raw).get(name)
+            if key is None:
                 raise CLoRAError(f'There is no preset "{name}" to delete: choose one of your own.')
-            del raw[name]
+            del raw[key]
             self._write(raw)
 
     @property
@@ -205,11 +209,24 @@ def _copy_rights(old: Path, new: Path) -> None:
     os.chmod(new, stat.S_IMODE(state.st_mode))
 
 
+def _shown_names(raw: Mapping[str, Any]) -> dict[str, str]:
+    """The file's names by those that the panel shows: each of them once, and none that is built in."""
+    found = {}
+    for key in raw:
+        name = key
+        if key in PRESETS or key in FORMER:
+            name += OWN_SUFFIX
+            while name in raw:
+                name += OWN_SUFFIX
+        found[name] = key
+    return found
+
+
 def _name_error(name: str) -> str:
     """What is wrong with a preset's name, "" if nothing."""
     if not name.strip():
         return "The preset has no name: enter one."
-    if name in PRESETS:
+    if preset_name(name) in PRESETS:
         return f'The preset "{name}" is built in: choose another name.'
     if name.endswith(CHANGED_SUFFIX):
         return f'The name "{name}" ends in "{CHANGED_SUFFIX.strip()}", which marks changed presets: choose another.'

@@ -10,7 +10,7 @@ from typing import Any
 from ..engine.plans import PlanRequest
 from ..errors import CLoRAError, shown
 from ..prompt import WordsOverride
-from ..settings import BY_NAME, SETTINGS, Settings
+from ..settings import BY_NAME, SETTINGS, START, Settings
 from .corrections import read_corrections
 
 FIELDS = ("enabled", "preset", "corrections", "plan", "plan_only", *BY_NAME)
@@ -62,7 +62,7 @@ def _from_dict(given: Mapping[str, Any], even_off: bool) -> Request | None:
     if not isinstance(plan, str):
         raise CLoRAError(f"The field plan cannot be {shown(plan)}: use text, the plan's name.")
     values = {name: value for name, value in given.items() if name in BY_NAME}
-    settings = Settings(given.get("preset", "default"), **values)
+    settings = Settings(given.get("preset", START), **values)
     corrections = read_corrections(given.get("corrections", {}))
     wanted = PlanRequest(plan.strip(), only) if plan.strip() or only else None
     return Request(settings, corrections, wanted) if enabled or even_off else None

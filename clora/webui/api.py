@@ -9,7 +9,7 @@ from .. import __version__
 from ..engine.plans import MAX_NAME
 from ..errors import CLoRAError, printable, shown
 from ..hosts import host_api
-from ..settings import PRESETS, SETTINGS, Setting
+from ..settings import PRESETS, SETTINGS, START, Setting
 from ..ui.corrections import CORRECTION_FIELDS
 from ..ui.report import Report
 
@@ -43,7 +43,7 @@ def settings_schema() -> dict[str, Any]:
             "default": True,
             "description": "True turns CLoRA on; with false the picture is the same as without CLoRA.",
         },
-        "preset": {"type": "string", "enum": list(PRESETS), "default": "default"},
+        "preset": {"type": "string", "enum": list(PRESETS), "default": START},
         "corrections": {"type": "object", "additionalProperties": correction, "default": {}},
         "plan": {
             "type": "string", "maxLength": MAX_NAME, "default": "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from ..hosts import host_api
+from ..settings import FORMER, START, preset_name
 from ..ui.preset_file import PresetFile
 
 BEGIN_ON, BEGIN_PRESET = "clora_begin_on", "clora_begin_preset"
@@ -18,12 +19,13 @@ def preset_file() -> PresetFile:
 def add() -> None:
     """Add the section; the host calls this when it builds its settings page."""
     host_api.add_option(BEGIN_ON, False, "Start with CLoRA open and switched on", gr.Checkbox)
+    host_api.rename_value(BEGIN_PRESET, FORMER)
     host_api.add_option(
-        BEGIN_PRESET, "default", "Start with this preset", gr.Dropdown,
+        BEGIN_PRESET, START, "Start with this preset", gr.Dropdown,
         lambda: {"choices": preset_file().read().names},
     )  # fmt: skip
 
 
 def begin() -> tuple[bool, str]:
     """Whether CLoRA is on in a new tab, and its preset there."""
-    return bool(host_api.option(BEGIN_ON, False)), str(host_api.option(BEGIN_PRESET, "default") or "default")
+    return bool(host_api.option(BEGIN_ON, False)), preset_name(str(host_api.option(BEGIN_PRESET, START) or START))

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from clora.cli.main import build_parser, main
-from clora.settings import SETTINGS
+from clora.settings import FORMER, PRESETS, SETTINGS
 from tests.hosts.tiny import tiny_sd, tiny_sdxl, write_lora
 
 PROMPT = "a <lora:cat:1:trigger=sks> cat and a <lora:dog:0.8> dog"
@@ -173,6 +173,20 @@ def test_every_setting_that_works_outside_a_webui_is_an_option() -> None:
     webui_only = {setting.name for setting in SETTINGS if setting.webui_only}
     getting_started = (Path(__file__).parents[2] / "docs" / "getting-started.md").read_text("utf-8")
     assert webui_only <= set(re.findall(r"`(\w+)`", getting_started))
+
+
+def test_former_names_of_presets_are_read(capsys: Any) -> None:
+    parser = build_parser()
+    for name in PRESETS:
+        assert parser.parse_args(["demo", "--preset", name]).preset == name
+    for former, today in FORMER.items():
+        assert parser.parse_args(["demo", "--preset", former]).preset == today
+    assert parser.parse_args(["demo"]).preset == "balanced"
+    with pytest.raises(SystemExit):
+        parser.parse_args(["demo", "--preset", "exakt"])
+    told = capsys.readouterr().err
+    assert "best" in told
+    assert not any(former in told.partition("choose from")[2] for former in FORMER)
 
 
 def test_the_module_returns_the_exit_code() -> None:

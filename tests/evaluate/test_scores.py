@@ -157,9 +157,18 @@ def test_methods() -> None:
     assert merge.settings.method == "merge"
     assert mine.settings == Settings(preset="fast", refine_at=(0.0, 0.2), mask_threshold=0.4)
     assert read_methods(["paper"])[0].settings == Settings(preset="paper")
+    assert read_methods(["balanced"])[0].settings == Settings() == read_methods(["clora"])[0].settings
     assert mine.deciding() != read_methods(["fast"])[0].deciding()
     same = read_methods(["a:rows_per_forward=2", "b:show_maps=true"])
     assert same[0].deciding() == same[1].deciding()
+
+
+def test_former_names_of_presets_are_methods_too() -> None:
+    found = read_methods(["default", "exact", "own:preset=exact,step_size=3"])
+    assert [method.name for method in found] == ["default", "exact", "own"]  # as a table of before has them
+    assert [method.settings for method in found] == [Settings(), Settings("best"), Settings("best", step_size=3)]
+    with pytest.raises(CLoRAError, match="use merge, composite, switch, clora, fast, balanced, best, paper, or"):
+        read_methods(["exakt"])
 
 
 @pytest.mark.parametrize(

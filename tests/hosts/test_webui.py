@@ -121,7 +121,7 @@ def test_merge_is_near_to_the_hosts_own(server: Server, prompt: str) -> None:
         ({"mask_treshold": 0.4}, "did you mean mask_threshold"),
         ({"mask_threshold": 7}, "mask_threshold cannot be 7: give a number from 0 to 1"),
         ({"enabled": "yes"}, "enabled"),
-        ({"preset": "best"}, "paper"),
+        ({"preset": "sharp"}, "paper"),
         ({"corrections": {"x": {"word": "cat"}}}, "correction"),
     ],
 )

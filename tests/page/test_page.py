@@ -631,31 +631,31 @@ PRESET, COST = "#txt2img_clora_preset input", "#txt2img_clora_cost"
 
 
 def test_preset_and_cost_follow_the_settings(tab: page_browser.Tab) -> None:
-    tab.wait(lambda: value(tab, PRESET) == "default (changed)", "the word for other updates and steps")
+    tab.wait(lambda: value(tab, PRESET) == "balanced (changed)", "the word for other updates and steps")
     tab.wait(lambda: "2 concepts will be composed" in tab.text(COST), "the cost")
     tab.type("#txt2img_clora_update_until input[type=number]", "0")
     tab.wait(lambda: "About 1.6 times" in tab.text(COST), "the cost without updates")
     tab.type("#txt2img_clora_refine_updates input[type=number]", "20")
     tab.type("#txt2img_clora_update_until input[type=number]", "0.3")
-    tab.wait(lambda: value(tab, PRESET) == "default", "the name alone")
+    tab.wait(lambda: value(tab, PRESET) == "balanced", "the name alone")
     assert "About 1.6 times" not in tab.text(COST)
 
 
 def test_user_presets_in_the_browser(page: tuple[Any, str], tab: page_browser.Tab) -> None:
-    tab.wait(lambda: value(tab, PRESET) == "default (changed)", "the changed settings")
+    tab.wait(lambda: value(tab, PRESET) == "balanced (changed)", "the changed settings")
     tab.run("[...document.querySelectorAll('.label-wrap')].find((b) => b.innerText.includes('Your presets')).click()")
     tab.wait(lambda: tab.all("#txt2img_clora_preset_name textarea, #txt2img_clora_preset_name input"), "the field")
     tab.type("#txt2img_clora_preset_name :is(textarea, input)", "one update")
     tab.click("#txt2img_clora_preset_save")
     tab.wait(lambda: value(tab, PRESET) == "one update", "the name")
     again = page_browser.Tab(*page)
-    again.wait(lambda: value(again, PRESET) == "default", "the page as it begins")
+    again.wait(lambda: value(again, PRESET) == "balanced", "the page as it begins")
     again.click(PRESET)
     again.wait(lambda: "one update" in again.text("ul.options"), "the choice in a new tab")
     tab.all("ul.options li")[-1].click()
     tab.wait(lambda: value(tab, "#txt2img_clora_refine_updates input[type=number]") == "1", "its settings")
     tab.run("document.querySelector('#txt2img_clora_preset_delete').click()")
-    tab.wait(lambda: value(tab, PRESET) == "default (changed)", "the default's name again")
+    tab.wait(lambda: value(tab, PRESET) == "balanced (changed)", "the default's name again")
 
 
 def test_pasted_parameters_fill_the_controls(tab: page_browser.Tab) -> None:

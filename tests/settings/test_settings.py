@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clora.errors import CLoRAError
-from clora.settings import PRESETS, SETTINGS, Setting, Settings
+from clora.settings import FORMER, PRESETS, SETTINGS, START, Setting, Settings
 from clora.settings.infotext import infotext, infotext_fields, read_infotext
 
 
@@ -68,6 +68,25 @@ def test_presets_are_valid(preset: str) -> None:
     settings = Settings(preset)
     for name, value in PRESETS[preset].items():
         assert getattr(settings, name) == value
+
+
+def test_the_presets_and_where_everything_starts() -> None:
+    assert list(PRESETS) == ["fast", "balanced", "best", "paper"]
+    assert Settings() == Settings(START) == Settings("balanced")
+    assert Settings().changed() == {}
+
+
+@pytest.mark.parametrize(("former", "today"), [("default", "balanced"), ("exact", "best")])
+def test_former_names_of_presets_are_read(former: str, today: str) -> None:
+    assert FORMER[former] == today
+    assert former not in PRESETS
+    assert Settings(former, step_size=3) == Settings(today, step_size=3)
+
+
+@pytest.mark.parametrize("wrong", ["papper", "Default", "", None, ["paper"], 3])
+def test_a_wrong_preset_is_told_the_names_of_today(wrong: object) -> None:
+    with pytest.raises(CLoRAError, match=r"give one of fast, balanced, best, paper\.$"):
+        Settings(wrong)
 
 
 @pytest.mark.parametrize(

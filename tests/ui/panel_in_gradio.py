@@ -172,7 +172,7 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "again": again,
         "without boxes": without_boxes,
         "presets": {
-            name: [plain(v) for v in run(presets, name)[0][1:]] for name in ("default", "exact", "fast", "paper")
+            name: [plain(v) for v in run(presets, name)[0][1:]] for name in ("fast", "balanced", "best", "paper")
         },
         "own presets": own_presets(run, folder, shared),
         "options": {
@@ -199,17 +199,17 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "touched": {
             name: run("txt2img_clora_touched", None, 20, shown, *told(PROMPT, **changes)[4:-1])
             for name, (shown, changes) in {
-                "as read": ("default", {}),
+                "as read": ("balanced", {}),
                 "fast": ("fast", {"update_until": 0, "look_ahead": 0.1}),
                 "changed": ("fast", {"update_until": 0.2, "look_ahead": 0.1}),
                 "changed back": ("fast (changed)", {"update_until": 0, "look_ahead": 0.1}),
-                "wrong": ("default", {"refine_at": "soon"}),
+                "wrong": ("balanced", {"refine_at": "soon"}),
                 "no preset": ("gone", {}),
             }.items()
         },
         "touched without concepts": [
             run(refresh, *told("")),
-            run("txt2img_clora_touched", None, 20, "default", *told("")[4:-1]),
+            run("txt2img_clora_touched", None, 20, "balanced", *told("")[4:-1]),
         ],
         "asks the page's script": asking(config, by_id),
         "restored order": [one is two for (one, _), two in zip(fields, inputs["txt2img"][:-1], strict=True)],
@@ -313,7 +313,7 @@ def own_presets(run: Any, folder: Path, shared: Any) -> dict[str, Any]:
     found["deleted again"] = run(delete, "<b>mine", *kept.values())
     found["begin without it"] = run(begin)
     found["chosen when gone"] = run(choice, "<b>mine")
-    shared.opts.clora_begin_on, shared.opts.clora_begin_preset = False, "default"
+    shared.opts.clora_begin_on, shared.opts.clora_begin_preset = False, "balanced"
     return found
 
 

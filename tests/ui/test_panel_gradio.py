@@ -112,7 +112,7 @@ def test_a_preset_sets_everything(page: dict[str, Any]) -> None:
         wanted = {setting.name: getattr(settings, setting.name) for setting in SETTINGS}
         shown = dict(zip(wanted, page["presets"][name], strict=True))
         assert {setting.name: setting.parse(shown[setting.name]) for setting in SETTINGS} == wanted
-    assert page["presets"]["default"] == page["defaults"]
+    assert page["presets"]["balanced"] == page["defaults"]
 
 
 def test_user_presets(page: dict[str, Any]) -> None:
@@ -120,7 +120,7 @@ def test_user_presets(page: dict[str, Any]) -> None:
     unchanged = [{"__type__": "update"}] * len(SETTINGS)
     ((said, enabled, preset, *controls),) = own["begin"]
     assert (said, enabled, controls) == (BEGUN, {"__type__": "update"}, unchanged)
-    assert (preset["value"], _choices(preset)) == ("default", built_in)
+    assert (preset["value"], _choices(preset)) == ("balanced", built_in)
     for name, sentence in (
         ("no name", "has no name"), ("built in", "&quot;paper&quot; is built in"), ("wrong value", "refine_at"),
     ):  # fmt: skip
@@ -142,7 +142,7 @@ def test_a_tab_starts_with_the_users_options(page: dict[str, Any]) -> None:
     own = page["own presets"]
     assert page["options"] == {
         "clora_begin_on": ["Start with CLoRA open and switched on", False, "Checkbox", ["clora", "CLoRA"]],
-        "clora_begin_preset": ["Start with this preset", "default", "Dropdown", ["clora", "CLoRA"]],
+        "clora_begin_preset": ["Start with this preset", "balanced", "Dropdown", ["clora", "CLoRA"]],
     }
     ((said, enabled, preset, *controls),) = own["begin as wished"]
     assert (said, enabled["value"], preset["value"]) == (BEGUN, True, "<b>mine")
@@ -152,14 +152,14 @@ def test_a_tab_starts_with_the_users_options(page: dict[str, Any]) -> None:
     assert "built in" in said
     ((said, preset),) = own["deleted"]
     assert "Deleted &quot;&lt;b&gt;mine&quot;" in said
-    # The settings stay, and they are not the default's.
-    assert (preset["value"], _choices(preset)) == ("default (changed)", list(PRESETS))
+    # The settings stay, and they are not those of balanced.
+    assert (preset["value"], _choices(preset)) == ("balanced (changed)", list(PRESETS))
     assert own["changed"][0][1] == "<b>mine (changed)"
     assert "no preset" in own["deleted again"][0][0]
     ((said, _, preset, *controls),) = own["begin without it"]
     assert said.startswith(BEGUN)
     assert "The preset &quot;&lt;b&gt;mine&quot; no longer exists" in said
-    assert preset["value"] == "default"
+    assert preset["value"] == "balanced"
     assert controls == [{"__type__": "update"}] * len(SETTINGS)
     ((said, *controls),) = own["chosen when gone"]
     assert "no longer exists" in said
@@ -256,16 +256,16 @@ def test_errors_and_inactivity_are_shown(page: dict[str, Any], name: str, senten
 
 def test_the_cost_and_the_presets_name_follow_the_settings(page: dict[str, Any]) -> None:
     told = {name: answer[0] for name, answer in page["touched"].items()}
-    assert told["as read"] == [page["read"][0][0], "default"]
+    assert told["as read"] == [page["read"][0][0], "balanced"]
     assert "2 concepts will be composed. About 1.2 times" in told["fast"][0]
     assert "2 concepts will be composed. About 1.6 times" in told["changed"][0]
     names = {name: preset for name, (_, preset) in told.items()}
     assert names == {
-        "as read": "default", "fast": "fast", "changed": "fast (changed)", "changed back": "fast",
-        "wrong": "default (changed)", "no preset": "default",
+        "as read": "balanced", "fast": "fast", "changed": "fast (changed)", "changed back": "fast",
+        "wrong": "balanced (changed)", "no preset": "balanced",
     }  # fmt: skip
     assert "clora-problem" in told["wrong"][0]
-    assert page["touched without concepts"][1] == [["", "default"]]
+    assert page["touched without concepts"][1] == [["", "balanced"]]
 
 
 def test_every_setting_notifies_the_script(page: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from clora.errors import CLoRAError
-from clora.settings import PRESETS, Settings
+from clora.settings import FORMER, PRESETS, Settings
 from clora.ui import file_lock
 from clora.ui.preset_file import MAX_NAME_LENGTH, PresetFile
 
@@ -42,14 +42,16 @@ def test_what_is_saved_is_read_again(file: PresetFile) -> None:
     assert sorted(path.name for path in file.path.parent.iterdir()) == ["presets.json", "presets.json.lock"]
 
 
-@pytest.mark.parametrize("name", ["", " \n", *PRESETS, "x" * (MAX_NAME_LENGTH + 1), "two\nlines", "fast (changed)"])
+@pytest.mark.parametrize(
+    "name", ["", " \n", *PRESETS, *FORMER, "x" * (MAX_NAME_LENGTH + 1), "two\nlines", "fast (changed)"]
+)
 def test_a_wrong_name_is_refused_and_nothing_is_written(file: PresetFile, name: str) -> None:
     with pytest.raises(CLoRAError):
         file.save(name, MINE)
     assert not file.path.exists()
 
 
-@pytest.mark.parametrize("name", [*PRESETS, "nobody's"])
+@pytest.mark.parametrize("name", [*PRESETS, *FORMER, "nobody's"])
 def test_only_user_presets_are_deleted(file: PresetFile, name: str) -> None:
     file.save("mine", MINE)
     with pytest.raises(CLoRAError, match=name):
@@ -62,17 +64,15 @@ def test_only_user_presets_are_deleted(file: PresetFile, name: str) -> None:
 def test_unknown_values_are_reported_and_stay_in_the_file(file: PresetFile) -> None:
     written = {
         "new": {"step_size": 9, "shiny": [1, 2], "mask_threshold": 7, "method": "magic"},
-        "paper": {}, "list": [1], "fine": {"refine_updates": 3},
+        "list": [1], "fine": {"refine_updates": 3},
     }  # fmt: skip
     file.path.write_text(json.dumps(written), encoding="utf-8")
     own = file.read()
     assert own.named("new") == Settings(step_size=9)
     assert own.named("fine") == Settings(refine_updates=3)
-    assert own.named("paper") == Settings("paper")
     assert own.problems == (
         'These values of the preset "new" are ignored, because this version cannot read them: shiny=[1, 2], '
         'mask_threshold=7, method="magic".',
-        'The preset "paper" in presets.json is ignored: The preset "paper" is built in: choose another name.',
         'The preset "list" in presets.json is ignored: it has no settings.',
     )
     file.save("mine", MINE)
@@ -80,6 +80,43 @@ def test_unknown_values_are_reported_and_stay_in_the_file(file: PresetFile) -> N
     kept = json.loads(file.path.read_text("utf-8"))
     assert kept.pop("mine")
     assert kept == {name: values for name, values in written.items() if name != "fine"}
+
+
+@pytest.mark.parametrize("name", [*PRESETS, *FORMER])
+def test_an_own_preset_with_the_name_of_a_built_in_one_is_kept(file: PresetFile, name: str) -> None:
+    """It was saved by a version that did not have the built-in one."""
+    shown = f"{name} (yours)"
+    file.path.write_text(json.dumps({name: {"step_size": 3}, "mine": {}}), encoding="utf-8")
+    own = file.read()
+    assert own.names == [*PRESETS, *sorted([shown, "mine"])]
+    assert own.named(shown) == Settings(step_size=3)
+    assert own.named(name) == Settings(name)
+    assert own.base(f"{shown} (changed)") == shown
+    assert own.problems == ()
+    file.save(shown, MINE)
+    assert file.read().named(shown) == MINE
+    assert sorted(json.loads(file.path.read_text("utf-8"))) == sorted([name, "mine"])
+    with pytest.raises(CLoRAError, match="is built in"):
+        file.delete(name)
+    file.delete(shown)
+    assert file.read().names == [*PRESETS, "mine"]
+
+
+def test_own_presets_whose_shown_names_would_be_the_same_are_both_kept(file: PresetFile) -> None:
+    written = {"best": {"step_size": 1}, "best (yours)": {"step_size": 2}}
+    file.path.write_text(json.dumps(written), encoding="utf-8")
+    own = file.read()
+    assert own.named("best (yours)") == Settings(step_size=2)
+    assert own.named("best (yours) (yours)") == Settings(step_size=1)
+    file.delete("best (yours)")
+    assert file.read().named("best (yours)") == Settings(step_size=1)
+
+
+@pytest.mark.parametrize("former", FORMER)
+def test_former_names_mean_the_presets_of_today(file: PresetFile, former: str) -> None:
+    own = file.read()
+    assert own.named(former) == Settings(FORMER[former])
+    assert own.base(former) == own.base(f"{former} (changed)") == FORMER[former]
 
 
 @pytest.mark.parametrize("content", [b'{"mine": {', b"[1]", b"3", b"\xff\xfe", b"", b"[" * 100000])

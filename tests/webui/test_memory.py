@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tests.webui.standin_host import FEW, PROMPT, Host, near
 
 CLORA = str(Path(__file__).parents[2] / "clora")
-PRESETS = ("default", "exact", "fast", "paper")
+PRESETS = ("fast", "balanced", "best", "paper")
 
 
 @pytest.fixture(params=["a1111", "forge"])
@@ -63,7 +63,7 @@ def settings_of(preset: str) -> dict[str, Any]:
 SMALL = {"width": 64, "height": 64, "steps": 2}
 
 
-@pytest.mark.parametrize(("preset", "hires"), [*((preset, False) for preset in PRESETS), ("default", True)])
+@pytest.mark.parametrize(("preset", "hires"), [*((preset, False) for preset in PRESETS), ("balanced", True)])
 def test_one_failure_anywhere_is_the_same_picture(host: Host, preset: str, hires: bool) -> None:
     job: dict[str, Any] = {"clora": settings_of(preset), "enable_hr": hires, **SMALL}
     with failing(host, 0) as forwards:
@@ -94,7 +94,7 @@ def test_memory_that_stays_short_is_one_sentence(host: Host, preset: str) -> Non
         assert torch.equal(host.draw(**job).latent, whole)
 
 
-@pytest.mark.parametrize(("preset", "hires"), [*((preset, False) for preset in PRESETS), ("default", True)])
+@pytest.mark.parametrize(("preset", "hires"), [*((preset, False) for preset in PRESETS), ("balanced", True)])
 def test_one_row_at_once_is_one_row_at_once(host: Host, preset: str, hires: bool) -> None:
     job: dict[str, Any] = {"enable_hr": hires, **SMALL}
     with failing(host, 0) as forwards:

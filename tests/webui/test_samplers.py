@@ -94,7 +94,7 @@ def test_an_adaptive_merge_is_the_hosts_own(host: Host) -> None:
     assert near(ours.latent, theirs.latent)
 
 
-@pytest.mark.parametrize("preset", ["default", "paper"])
+@pytest.mark.parametrize("preset", ["balanced", "paper"])
 def test_an_adaptive_picture_is_one_in_both_hosts(both: Host, preset: str) -> None:
     found = []
     for kind in KINDS:

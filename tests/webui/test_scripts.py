@@ -137,7 +137,7 @@ def axis(label: str) -> Any:
     [
         ("Mask threshold", [0.4, 7.0], "mask_threshold cannot be 7"),
         ("Method", ["clora", "magic"], "method cannot be .?magic"),
-        ("Preset", ["best"], "no preset .?best"),
+        ("Preset", ["sharp"], "no preset .?sharp"),
         ("Update until", [], "no values"),
         ("Preset", [], "no values"),
         ("Method", [""], "method cannot be"),

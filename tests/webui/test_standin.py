@@ -493,7 +493,7 @@ def test_a_style_stays_with_the_host(host: Host) -> None:
         (PROMPT, {"mask_treshold": 0.4}, "did you mean mask_threshold"),
         (PROMPT, {"mask_threshold": 7}, "mask_threshold cannot be 7: give a number from 0 to 1"),
         (PROMPT, {"enabled": "yes"}, "enabled"),
-        (PROMPT, {"preset": "best"}, "paper"),
+        (PROMPT, {"preset": "sharp"}, "fast, balanced, best, paper"),
         (PROMPT, {"preset": ["paper"]}, "paper"),
         (PROMPT, {"corrections": {"cat": {"word": "cat"}}}, "correction"),
         (f"{PROMPT}, a <lora:hors:1> horse", FEW, 'no LoRA "hors" among the '),
@@ -749,11 +749,23 @@ def test_axes_of_the_plot_vary_a_job(host: Host) -> None:
     assert "CLoRA method" not in cell.extra_generation_params
 
 
+@pytest.mark.parametrize(("former", "today"), [("default", "balanced"), ("exact", "best")])
+def test_former_names_of_presets_in_requests_and_plots(host: Host, former: str, today: str) -> None:
+    from clora.webui import xyz
+
+    quick = {**FEW, "show_masks": False}
+    wanted = host.draw(clora={**quick, "preset": today})
+    assert torch.equal(host.draw(clora={**quick, "preset": former}).latent, wanted.latent)
+    p = host.job(clora={"enabled": False})
+    setattr(p, xyz.KEY, {**quick, "preset": former})
+    assert torch.equal(host.run(p).latent, wanted.latent)
+
+
 def test_a_wrong_value_of_an_axis_is_refused(host: Host) -> None:
     from clora.hosts.host_api import RefusedError
     from clora.webui import xyz
 
-    for name, value in (("mask_threshold", 7.0), ("method", "magic"), ("preset", "best")):
+    for name, value in (("mask_threshold", 7.0), ("method", "magic"), ("preset", "sharp")):
         p = host.job(clora=FEW)
         setattr(p, xyz.KEY, {name: value})
         with pytest.raises(RefusedError, match=str(value)) as refused:

@@ -68,6 +68,11 @@ class Options(SimpleNamespace):
 
     data_labels: dict[str, OptionInfo] = {}  # noqa: RUF012
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """The values themselves."""
+        return vars(self)
+
     def add_option(self, key: str, info: OptionInfo) -> None:
         """An option of an extension has its default until the user changes it."""
         self.data_labels[key] = info
