@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import gradio as gr
 
-from ..settings import SETTINGS, START, Setting, Settings
+from ..settings import BY_NAME, GROUPS, SETTINGS, Setting, Settings
 
-BASIC = ("method", "step_size", "update_until", "refine_updates", "mask_threshold", "mask_overlap")
-"""Settings that are always visible; the others are under "Advanced"."""
 IMMEDIATE: dict[str, Any] = {"show_progress": False, "queue": False}
 """Options of the panel's events: they answer quickly and must not wait behind pictures in gradio's queue."""
 
 
-def build_controls(tab: str, presets: list[str]) -> tuple[dict[str, Any], Any]:
-    """The control of every setting by name, and the preset's, which is not a setting itself."""
-    by_name = {setting.name: setting for setting in SETTINGS}
-    components = {}
-    with gr.Row():
-        preset = gr.Dropdown(
-            presets, value=START, label="Preset", elem_id=f"{tab}_clora_preset",
-            info="Sets all settings below at once.",
-            allow_custom_value=True,  # "fast (changed)" is not among the choices
-        )  # fmt: skip
-        components[BASIC[0]] = _control(by_name[BASIC[0]], tab)
-    for first in range(1, len(BASIC), 2):
-        with gr.Row():
-            for name in BASIC[first : first + 2]:
-                components[name] = _control(by_name[name], tab)
-    with gr.Accordion("Advanced", open=False):
-        rest = [setting for setting in SETTINGS if setting.name not in BASIC]
-        for start in range(0, len(rest), 2):
+def build_controls(tab: str, hidden: Collection[str]) -> dict[str, Any]:
+    """The control of every setting by name, below the headings of their groups; those in `hidden` are not shown."""
+    controls = {}
+    for heading, names in GROUPS.items():
+        seen = [name for name in names if name not in hidden]
+        gr.HTML(f"<h4>{heading}</h4>", elem_classes=["clora-group"], visible=bool(seen))
+        for start in range(0, len(seen), 2):
             with gr.Row():
-                for setting in rest[start : start + 2]:
-                    components[setting.name] = _control(setting, tab)
-    return components, preset
+                for name in seen[start : start + 2]:
+                    controls[name] = _control(BY_NAME[name], tab)
+    for name in hidden:
+        controls[name] = _control(BY_NAME[name], tab, visible=False)
+    return controls
 
 
-def _control(setting: Setting, tab: str) -> Any:
+def _control(setting: Setting, tab: str, visible: bool = True) -> Any:
     """The control of one setting."""
-    common = {"label": setting.label, "info": setting.help, "elem_id": f"{tab}_clora_{setting.name}"}
+    common: dict[str, Any] = {"label": setting.label, "info": setting.help, "visible": visible}
+    common["elem_id"] = f"{tab}_clora_{setting.name}"
     if setting.kind == "bool":
         return gr.Checkbox(setting.default, elem_classes=["clora-check"], **common)
     if setting.kind == "choice":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,7 +68,6 @@ class _Components:
     planned: Any
     cell: Any
     controls: dict[str, Any]
-    preset: Any
     bar: PresetBar
     touched: Any
     concepts: Any
@@ -83,11 +82,9 @@ def build(
     Without `page` the tab's events are not connected: the host builds the panel again only to learn its defaults.
     """
     tab = "img2img" if is_img2img else "txt2img"
-    ours = _create(tab, accordion, presets)
-    for name in page.hidden if page else ():
-        ours.controls[name].visible = False
+    ours = _create(tab, accordion, presets, page.hidden if page else ())
     settings = [ours.controls[setting.name] for setting in SETTINGS]
-    ours_alone = (ours.corrections, ours.planned, ours.preset, ours.cell, ours.touched)
+    ours_alone = (ours.corrections, ours.planned, ours.cell, ours.touched)
     for component in (*ours.controls.values(), *ours_alone):
         component.do_not_save_to_config = True
     ours.cell.change(_edit, [ours.cell, ours.corrections], [ours.corrections, ours.message], **IMMEDIATE)
@@ -95,17 +92,20 @@ def build(
         [ours.enabled, *settings, ours.corrections, ours.planned],
         ours.corrections,
         _infotext_fields(ours.enabled, ours.controls, ours.corrections),
-        start_event=ours.bar.wire(ours.enabled, ours.preset, settings),
+        start_event=ours.bar.wire(ours.enabled, settings),
     )
     if page is not None:
         _wire(panel, ours, settings, tab, reader, page)
     return panel
 
 
-def _create(tab: str, accordion: Callable[..., Any], presets: PresetSource) -> _Components:
+def _create(
+    tab: str, accordion: Callable[..., Any], presets: PresetSource, hidden: Collection[str]
+) -> _Components:  # fmt: skip
     """The components in the order in which they are shown."""
     with accordion(False, label="CLoRA", elem_id=f"{tab}_clora") as enabled:
         gr.HTML(_intro(), elem_classes=["clora-intro"])
+        bar = PresetBar(tab, presets)
         with gr.Row():
             refresh = gr.Button("Read the prompt", elem_id=f"{tab}_clora_refresh", size="sm", min_width=120)
             plan = gr.Button("Plan", elem_id=f"{tab}_clora_plan", size="sm", min_width=120)
@@ -123,13 +123,14 @@ def _create(tab: str, accordion: Callable[..., Any], presets: PresetSource) -> _
         planned = gr.Textbox("", show_label=False, elem_id=f"{tab}_clora_planned", elem_classes=["clora-hidden"])
         # Set by javascript/clora.js when a cell of the table changes; hidden by style.css.
         cell = gr.Textbox("", show_label=False, elem_id=f"{tab}_clora_cell", elem_classes=["clora-hidden"])
-        controls, preset = build_controls(tab, presets.file.read().names)
-        bar = PresetBar(tab, presets)
+        with gr.Accordion("Settings", open=False, elem_id=f"{tab}_clora_settings"):
+            controls = build_controls(tab, hidden)
+            bar.add_own(tab)
         # Clicked by javascript/clora.js shortly after the last change of a setting.
         touched = gr.Button("", elem_id=f"{tab}_clora_touched", elem_classes=["clora-hidden"])
         concepts = gr.State(0)
     return _Components(
-        enabled, refresh, plan, cost, message, table, write, corrections, planned, cell, controls, preset, bar, touched,
+        enabled, refresh, plan, cost, message, table, write, corrections, planned, cell, controls, bar, touched,
         concepts,
     )  # fmt: skip
 
@@ -145,8 +146,8 @@ def _wire(
     _wire_reader(panel, reader, page, ours.refresh)
     _notify_script(tab, [page.steps, *settings])
     _wire_plan(tab, ours.plan, ours.controls["look_ahead"])
-    changed_inputs = [ours.concepts, page.steps, ours.preset, *settings]
-    ours.touched.click(_on_settings_changed(ours.bar), changed_inputs, [ours.cost, ours.preset], **IMMEDIATE)
+    changed_inputs = [ours.concepts, page.steps, ours.bar.preset, *settings]
+    ours.touched.click(_on_settings_changed(ours.bar), changed_inputs, [ours.cost, ours.bar.preset], **IMMEDIATE)
 
 
 def _wire_reader(panel: Panel, reader: Reader, page: TabComponents, refresh: Any) -> None:

@@ -1,4 +1,4 @@
-"""The panel's presets: the selection, and the user's own with a name field, Save and Delete."""
+"""The panel's presets: the drop-down "Quality", and the user's own with a name field, Save and Delete."""
 
 from __future__ import annotations
 
@@ -28,29 +28,46 @@ _STARTED = '<span class="clora-begun"></span>'
 
 
 class PresetBar:
-    """Name field and buttons. Created where they are to appear, connected by `wire` once all controls exist."""
+    """The drop-down, created where it is to appear; then `add_own`, and `wire` once all controls exist."""
+
+    name: Any
+    save: Any
+    delete: Any
+    answer: Any
 
     def __init__(self, tab: str, source: PresetSource) -> None:
         self.source = source
-        with gr.Accordion("Your presets", open=False):
-            self.name = gr.Textbox(
-                "", label="Name", elem_id=f"{tab}_clora_preset_name", max_lines=1,
-                info="Save stores all settings of this panel under this name. Delete removes the selected preset.",
-            )  # fmt: skip
-            with gr.Row():  # a row of their own keeps both at the same size at any width
-                self.save = gr.Button("Save", elem_id=f"{tab}_clora_preset_save", size="sm", min_width=80)
-                self.delete = gr.Button("Delete", elem_id=f"{tab}_clora_preset_delete", size="sm", min_width=80)
+        self.preset = gr.Dropdown(
+            self._read().names, value=START, label="Quality", elem_id=f"{tab}_clora_preset",
+            info="fast, balanced or best: better takes longer. Sets all settings below.",
+            allow_custom_value=True,  # "fast (changed)" is not among the choices
+        )  # fmt: skip
         self.message = gr.HTML("", elem_id=f"{tab}_clora_preset_said", elem_classes=["clora-message"])
         # Clicked by javascript/clora.js when the page is loaded; hidden by style.css.
         self.start = gr.Button("", elem_id=f"{tab}_clora_begin", elem_classes=["clora-hidden"])
-        for component in (self.name, self.save, self.delete, self.start):
+        for component in (self.preset, self.start):
             component.do_not_save_to_config = True
 
-    def wire(self, enabled: Any, preset: Any, controls: list[Any]) -> tuple[Any, ...]:
+    def add_own(self, tab: str) -> None:
+        """Name field and buttons for the user's own presets."""
+        gr.HTML("<h4>Your presets</h4>", elem_classes=["clora-group"])
+        self.name = gr.Textbox(
+            "", label="Name", elem_id=f"{tab}_clora_preset_name", max_lines=1,
+            info="Save stores all settings under this name. Delete removes the preset that is chosen in Quality.",
+        )  # fmt: skip
+        with gr.Row():  # a row of their own keeps both at the same size at any width
+            self.save = gr.Button("Save", elem_id=f"{tab}_clora_preset_save", size="sm", min_width=80)
+            self.delete = gr.Button("Delete", elem_id=f"{tab}_clora_preset_delete", size="sm", min_width=80)
+        self.answer = gr.HTML("", elem_id=f"{tab}_clora_preset_answer", elem_classes=["clora-message"])
+        for component in (self.name, self.save, self.delete):
+            component.do_not_save_to_config = True
+
+    def wire(self, enabled: Any, controls: list[Any]) -> tuple[Any, ...]:
         """Connect the events; returns the function, inputs and outputs of the start event."""
+        preset = self.preset
         preset.input(self._select, [preset], [self.message, *controls], **IMMEDIATE)
-        self.save.click(self._save, [self.name, *controls], [self.message, preset], **IMMEDIATE)
-        self.delete.click(self._delete, [preset, *controls], [self.message, preset], **IMMEDIATE)
+        self.save.click(self._save, [self.name, *controls], [self.answer, preset], **IMMEDIATE)
+        self.delete.click(self._delete, [preset, *controls], [self.answer, preset], **IMMEDIATE)
         start_event: tuple[Any, ...] = (self._start, [], [self.message, enabled, preset, *controls])
         self.start.click(*start_event, **IMMEDIATE)
         return start_event

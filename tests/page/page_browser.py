@@ -162,6 +162,12 @@ class Tab:
             time.sleep(0.2)
         element.click()
 
+    def open_settings(self, tab: str = "txt2img") -> None:
+        """Open the panel's group of settings, which is closed at first."""
+        group = f"#{tab}_clora_settings"
+        self.click(f"{group} .label-wrap")
+        self.wait(lambda: self.all(f"#{tab}_clora_method")[0].is_displayed(), "the settings")
+
     def tab_to(self, selector: str, most: int = 80) -> None:
         """Go on with the Tab key until an element has the focus."""
         from selenium.webdriver.common.keys import Keys

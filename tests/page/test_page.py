@@ -477,6 +477,7 @@ def tab(page: tuple[Any, str]) -> page_browser.Tab:
 
 
 def quick(tab: page_browser.Tab) -> page_browser.Tab:
+    tab.open_settings()
     tab.type("#txt2img_clora_refine_updates input[type=number]", "1")
     tab.type("#txt2img_steps input[type=number]", "2")
     return tab
@@ -643,13 +644,13 @@ def test_preset_and_cost_follow_the_settings(tab: page_browser.Tab) -> None:
 
 def test_user_presets_in_the_browser(page: tuple[Any, str], tab: page_browser.Tab) -> None:
     tab.wait(lambda: value(tab, PRESET) == "balanced (changed)", "the changed settings")
-    tab.run("[...document.querySelectorAll('.label-wrap')].find((b) => b.innerText.includes('Your presets')).click()")
-    tab.wait(lambda: tab.all("#txt2img_clora_preset_name textarea, #txt2img_clora_preset_name input"), "the field")
     tab.type("#txt2img_clora_preset_name :is(textarea, input)", "one update")
     tab.click("#txt2img_clora_preset_save")
     tab.wait(lambda: value(tab, PRESET) == "one update", "the name")
+    assert tab.all("#txt2img_clora_preset_answer p")[0].is_displayed(), "the answer beside the button"
     again = page_browser.Tab(*page)
     again.wait(lambda: value(again, PRESET) == "balanced", "the page as it begins")
+    assert not again.all("#txt2img_clora_method")[0].is_displayed(), "only the quality at first"
     again.click(PRESET)
     again.wait(lambda: "one update" in again.text("ul.options"), "the choice in a new tab")
     tab.all("ul.options li")[-1].click()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clora.errors import CLoRAError
-from clora.settings import FORMER, PRESETS, SETTINGS, START, Setting, Settings
+from clora.settings import FORMER, GROUPS, PRESETS, SETTINGS, START, Setting, Settings
 from clora.settings.infotext import infotext, infotext_fields, read_infotext
 
 
@@ -87,6 +87,10 @@ def test_former_names_of_presets_are_read(former: str, today: str) -> None:
 def test_a_wrong_preset_is_told_the_names_of_today(wrong: object) -> None:
     with pytest.raises(CLoRAError, match=r"give one of fast, balanced, best, paper\.$"):
         Settings(wrong)
+
+
+def test_every_setting_is_in_one_group() -> None:
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(one.name for one in SETTINGS)
 
 
 @pytest.mark.parametrize(

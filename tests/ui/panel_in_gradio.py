@@ -109,7 +109,7 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
     import gradio as gr
     from modules import paths_internal, script_callbacks, scripts, shared, tiny_a1111, tiny_forge
 
-    from clora.settings import SETTINGS, Settings
+    from clora.settings import FORMER, PRESETS, SETTINGS, Settings
     from clora.settings.infotext import infotext_fields
 
     shared.sd_model = (tiny_a1111 if host == "a1111" else tiny_forge).load()
@@ -171,9 +171,7 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "inputs": {tab: [describe(component) for component in of] for tab, of in inputs.items()},
         "again": again,
         "without boxes": without_boxes,
-        "presets": {
-            name: [plain(v) for v in run(presets, name)[0][1:]] for name in ("fast", "balanced", "best", "paper")
-        },
+        "presets": {name: [plain(v) for v in run(presets, name)[0][1:]] for name in (*PRESETS, *FORMER)},
         "own presets": own_presets(run, folder, shared),
         "options": {
             k: [i.label, i.default, i.component.__name__, i.section] for k, i in shared.opts.data_labels.items()
@@ -200,6 +198,7 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
             name: run("txt2img_clora_touched", None, 20, shown, *told(PROMPT, **changes)[4:-1])
             for name, (shown, changes) in {
                 "as read": ("balanced", {}),
+                "a former name": ("default (changed)", {}),
                 "fast": ("fast", {"update_until": 0, "look_ahead": 0.1}),
                 "changed": ("fast", {"update_until": 0.2, "look_ahead": 0.1}),
                 "changed back": ("fast (changed)", {"update_until": 0, "look_ahead": 0.1}),
@@ -219,6 +218,7 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "restored nothing": [read({"Steps": "20"}) for _, read in fields],
         "changed": [plain_value(s, getattr(changed, s.name)) for s in SETTINGS],
         "defaults": [plain_value(s, s.default) for s in SETTINGS],
+        "first sight": first_sight(config, "txt2img_clora_settings"),
         "texts": page_texts(config, first._id, last._id),
         "labels": [setting.label for setting in SETTINGS],
         "page": len(urllib.request.urlopen(url, timeout=90).read()),
@@ -230,6 +230,31 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "route analyze wrong": call(f"{url}/clora/v1/analyze", {"promt": PROMPT}),
         "jobs": jobs(tabs["txt2img"], values),
     }
+
+
+def first_sight(config: dict[str, Any], group: str) -> dict[str, Any]:
+    """The group's state and headings, and the elements inside and outside it that can be seen at all."""
+    by_id = {one["id"]: one["props"] for one in config["components"]}
+    inside: list[str] = []
+    outside: list[str] = []
+    found: dict[str, Any] = {"inside": inside, "outside": outside, "headings": [], "accordions": 0}
+
+    def walk(node: dict[str, Any], here: list[str]) -> None:
+        props = by_id.get(node["id"], {})
+        name = props.get("elem_id") or ""
+        if name == group:
+            here, found["open"] = inside, props["open"]
+        elif here is inside and "open" in props:
+            found["accordions"] += 1
+        if here is inside and "clora-group" in (props.get("elem_classes") or []):
+            found["headings"] += _Texts(props["value"]).found
+        if name.startswith(group.partition("_")[0]) and "clora-hidden" not in (props.get("elem_classes") or []):
+            here.append(name)
+        for child in node.get("children") or []:
+            walk(child, here)
+
+    walk(config["layout"], outside)
+    return found
 
 
 def asking(config: dict[str, Any], by_id: dict[int, Any]) -> list[str]:
@@ -292,6 +317,7 @@ def page_texts(config: dict[str, Any], before: int, after: int) -> list[str]:
 def own_presets(run: Any, folder: Path, shared: Any) -> dict[str, Any]:
     """What Save, Delete and a page that is loaded answer, one after the other."""
     from clora.settings import SETTINGS
+    from clora.webui import options
 
     kept = {s.name: plain_value(s, s.parse(other_value(s))) for s in SETTINGS}
     file, begin = folder / "clora-presets.json", "txt2img_clora_begin"
@@ -313,7 +339,11 @@ def own_presets(run: Any, folder: Path, shared: Any) -> dict[str, Any]:
     found["deleted again"] = run(delete, "<b>mine", *kept.values())
     found["begin without it"] = run(begin)
     found["chosen when gone"] = run(choice, "<b>mine")
-    shared.opts.clora_begin_on, shared.opts.clora_begin_preset = False, "balanced"
+    shared.opts.clora_begin_on, shared.opts.clora_begin_preset = False, "exact"
+    found["begin with a former name"] = run(begin)
+    options.add()
+    found["former name on the settings page"] = shared.opts.clora_begin_preset
+    shared.opts.clora_begin_preset = "balanced"
     return found
 
 

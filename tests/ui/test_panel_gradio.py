@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from clora.settings import PRESETS, SETTINGS, Settings
+from clora.settings import FORMER, GROUPS, PRESETS, SETTINGS, Settings
 
 ROOT = Path(__file__).parents[2]
 BEGUN = '<span class="clora-begun"></span>'
@@ -107,7 +107,7 @@ def test_building_twice_gives_the_same_inputs(page: dict[str, Any]) -> None:
 
 
 def test_a_preset_sets_everything(page: dict[str, Any]) -> None:
-    for name in PRESETS:
+    for name in (*PRESETS, *FORMER):
         settings = Settings(name)
         wanted = {setting.name: getattr(settings, setting.name) for setting in SETTINGS}
         shown = dict(zip(wanted, page["presets"][name], strict=True))
@@ -164,6 +164,26 @@ def test_a_tab_starts_with_the_users_options(page: dict[str, Any]) -> None:
     ((said, *controls),) = own["chosen when gone"]
     assert "no longer exists" in said
     assert controls == [{"__type__": "update"}] * len(SETTINGS)
+
+
+def test_former_names_of_presets_in_the_users_options(page: dict[str, Any]) -> None:
+    """The drop-down of the settings page does not have them: gradio 4 would refuse to store the page."""
+    own = page["own presets"]
+    ((_, _, preset, *controls),) = own["begin with a former name"]
+    assert preset["value"] == "best"
+    assert [control["value"] for control in controls] == page["presets"]["best"]
+    assert own["former name on the settings page"] == "best"
+
+
+def test_only_the_quality_is_seen_at_first(page: dict[str, Any]) -> None:
+    seen = page["first sight"]
+    settings = {f"txt2img_clora_{setting.name}" for setting in SETTINGS}
+    assert seen["open"] is False
+    assert seen["accordions"] == 0
+    assert seen["headings"] == [*GROUPS, "Your presets"]
+    own = {f"txt2img_clora_preset_{name}" for name in ("name", "save", "delete", "answer")}
+    assert {*seen["inside"]} == settings | own | {"txt2img_clora_settings"}
+    assert "txt2img_clora_preset" in seen["outside"]
 
 
 @pytest.mark.parametrize(("language", "alike"), [("de_DE", {"Name", "Tokens"}), ("zh_CN", set()), ("ja_JP", set())])
@@ -261,8 +281,8 @@ def test_the_cost_and_the_presets_name_follow_the_settings(page: dict[str, Any])
     assert "2 concepts will be composed. About 1.6 times" in told["changed"][0]
     names = {name: preset for name, (_, preset) in told.items()}
     assert names == {
-        "as read": "balanced", "fast": "fast", "changed": "fast (changed)", "changed back": "fast",
-        "wrong": "balanced (changed)", "no preset": "balanced",
+        "as read": "balanced", "a former name": "balanced", "fast": "fast", "changed": "fast (changed)",
+        "changed back": "fast", "wrong": "balanced (changed)", "no preset": "balanced",
     }  # fmt: skip
     assert "clora-problem" in told["wrong"][0]
     assert page["touched without concepts"][1] == [["", "balanced"]]
