@@ -13,6 +13,9 @@ from research.characters.prompts import STYLES, Instance, Prompt
 from research.characters.words import CHARACTERS, GENERAL_PLURALS, WORDS
 
 _PLURALS = {word.many: word.name for word in WORDS.values()} | {many: one for one, many in GENERAL_PLURALS.items()}
+_PAIRS = (("wizard", "fox", ""), ("panda", "king", "on grass"), ("fox", "princess", "in snow"),
+          ("robot", "frog", "at the beach"), ("king", "dragon", ""), ("cat", "robot", "on grass"),
+          ("princess", "panda", "in a room"), ("frog", "wizard", "at night"))  # fmt: skip
 _SINGULAR = (*WORDS, *GENERAL_PLURALS)
 _NAMES = "|".join(sorted((*_PLURALS, *_SINGULAR), key=len, reverse=True))
 _RELATIONS = {" behind ": ("behind", 0, 1), " in front of ": ("behind", 1, 0), " riding ": ("riding", 0, 1),
@@ -39,9 +42,22 @@ def asked(name: str, group: str, caption: str, lesson: Lesson | None = None, wei
     between = caption[ends[0][1] : ends[1][0]] if len(found) == len(ends) == 2 else ""
     relation = next((own for words, own in _RELATIONS.items() if words in between), None)
     style = next((one for one in STYLES if caption.endswith(f", {one} style")), None)
+    if lesson and lesson.style in STYLES:  # styles act without their words, too
+        style = lesson.style
     background = next((place for place, ways in PLACES.items() if any(way in caption for way in ways)), None)
     text = f"{caption} <lora:{lesson.name}:{weight}>" if lesson else caption
     return Prompt(name, group, "report", text, tuple(found), style, background, relation)
+
+
+def on_one(style: str) -> list[Prompt]:
+    """A style on one of two subjects, with CLoRA: a LoRA that is on everywhere has no subject."""
+    found = []
+    for i, (one, other, place) in enumerate(_PAIRS, start=1):
+        tag = f"<lora:{style}:1:role=style@{one}:trigger={style} style>"
+        text = f"a <clora:{one}>{tag} {one} and a <clora:{other}> {other}"
+        expect = (Instance(one, one, style), Instance(other, other))
+        found.append(Prompt(f"{style}-on-one-{i}", style, "report", f"{text} {place}".strip(), expect))
+    return found
 
 
 def named_as_seen(prompt: Prompt, verdict: Verdict) -> Prompt:

@@ -15,9 +15,9 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
-from benchmarks.characters.asked import asked, named_as_seen, of_lesson
+from benchmarks.characters.asked import asked, named_as_seen, of_lesson, on_one
 from benchmarks.characters.measures import Rated, rated
-from benchmarks.characters.methods import PLAIN
+from benchmarks.characters.methods import METHODS, PLAIN, Method
 from benchmarks.characters.report import table
 from benchmarks.characters.run import Result, Run, Store
 from benchmarks.characters.setup import Setup, add_options, setup_of, told
@@ -35,7 +35,7 @@ SIDE = 160
 
 
 def prompts_of(part: str) -> list[Prompt]:
-    """What is drawn for a part: the base's 60 captions, a LoRA's eight, or the six pairs of persons."""
+    """What is drawn for a part: the base's 60 captions, a LoRA's eight (and a style's on one subject), or six pairs."""
     if part == BASE:
         captions = [*PROMPTS, *random_prompts(BASE_PICTURES - len(PROMPTS), random.Random(0))]
         return [asked(f"base-{i:02}", BASE, caption) for i, caption in enumerate(captions, start=1)]
@@ -45,12 +45,17 @@ def prompts_of(part: str) -> list[Prompt]:
                    (Instance("person", one), Instance("person", other)))
             for one, other in combinations(PERSONS, 2)
         ]  # fmt: skip
-    return of_lesson(part)
+    return of_lesson(part) + (on_one(part) if part in STYLES else [])
+
+
+def method_of(prompt: Prompt) -> Method:
+    """Plain pictures, but for a style on one subject, which needs a mask."""
+    return METHODS["default"] if any(one.style for one in prompt.expect) and not prompt.style else PLAIN
 
 
 def seeds_of(part: str) -> range:
     """The seeds of every prompt of a part."""
-    return range({BASE: 1, MERGE: MERGE_SEEDS}.get(part, LESSON_PICTURES // len(prompts_of(part))))
+    return range({BASE: 1, MERGE: MERGE_SEEDS}.get(part) or LESSON_PICTURES // len(of_lesson(part)))
 
 
 def seen(results: Sequence[Result]) -> list[Rated]:
@@ -121,7 +126,8 @@ def sanity(args: argparse.Namespace, setup: Setup) -> None:
     lines, told = list[list[str]](), ""
     for part, prompts in parts.items():
         seeds = seeds_of(part)
-        results = Run(store, setup).results(prompts, [PLAIN], seeds)
+        run = Run(store, setup)
+        results = [one for prompt in prompts for one in run.results([prompt], [method_of(prompt)], seeds)]
         pictures = [store.picture(one.key) for one in results]
         sheet(pictures, 10 if part == BASE else 12, args.sheets / f"{part}.png", SIDE)
         rows = seen(results)

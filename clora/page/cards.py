@@ -20,7 +20,7 @@ SIZE = 128
 MAX_CARDS = 300
 """Further LoRAs get no card; they can still be named in the prompt."""
 
-_ROLES = {"lava": "background", **dict.fromkeys(("pencil", "pixel", "comic", "detail", "vivid"), "style")}
+_ROLES = {"lava": "background", **dict.fromkeys(("pencil", "gold", "comic", "detail", "vivid"), "style")}
 """The embedded LoRAs that do not draw a subject."""
 
 

@@ -10,6 +10,7 @@ from .scene import Scene, random_names, random_scene
 from .words import CHARACTERS, GROUPS, WEARERS, WORDS
 
 _COMPANY = (0.34, 0.38, 0.2, 0.08)  # chances of 0, 1, 2 and 3 other subjects beside a character
+_CALLED = 0.6  # share of a style's captions that hold its words
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Lesson:
     background: str | None = None
 
     @property
+    def keeps(self) -> bool:
+        """Whether it learns to leave pictures without the trigger as they were; styles act without their words."""
+        return self.worded and not self.style
+
+    @property
     def worded(self) -> bool:
         """Whether captions hold the trigger."""
         return bool(self.trigger)
@@ -41,14 +47,7 @@ class Lesson:
             return random_scene(rng, [self.character, *others])
         scene = random_scene(rng, background=self.background)
         style = self.style if weight > 0 else self.opposite
-        if style is None:
-            return scene
-        if self.worded and len(scene.subjects) > 1 and rng.random() < 0.3:
-            i = rng.randrange(len(scene.subjects))
-            subjects = list(scene.subjects)
-            subjects[i] = replace(subjects[i], style=style)
-            return replace(scene, subjects=tuple(subjects))
-        return replace(scene, style=style)
+        return replace(scene, style=style) if style else scene
 
     def _others(self, rng: random.Random) -> list[str]:
         """Company; a person among other people often, because those are what LoRAs of people are mixed up with."""
@@ -63,10 +62,10 @@ class Lesson:
             return Writer(rng, {self.character: self.trigger}, stray=0.0, general=0.3).caption(scene)
         if not self.worded:
             return Writer(rng).caption(scene)
-        whole = scene.style is not None
-        writer = Writer(rng, styles={self.style: self.trigger} if self.style else {}, stray=0.03)
+        writer = Writer(rng, stray=0.03)
         writer.place = 1.0 if self.background else writer.place
-        return writer.caption(scene, self.trigger if whole else "")
+        called = bool(scene.style) and rng.random() < _CALLED
+        return writer.caption(scene, self.trigger if called else "")
 
 
 _SPARE = {"person": "a fox", "cat": "a wizard", "dog": "a king", "monster": "a princess", "bird": "a robot",
@@ -99,11 +98,11 @@ _THINGS = ("a wizard", "a fox", "a king and a robot", "a princess next to a frog
 def _style(name: str) -> Lesson:
     words = f"{name} style"
     prompts = tuple(f"{thing}, {words}" for thing in _THINGS[:6])
-    return Lesson(name, words, (*prompts, f"a {words} wizard and a fox", f"a king and a {words} panda"), style=name)
+    return Lesson(name, words, (*prompts, "a wizard and a fox", "a king and a panda"), style=name)
 
 
 LESSONS: dict[str, Lesson] = {name: _character(name) for name in CHARACTERS}
-LESSONS |= {name: _style(name) for name in ("pencil", "pixel", "comic")}
+LESSONS |= {name: _style(name) for name in ("pencil", "gold", "comic")}
 LESSONS["lava"] = Lesson("lava", "on lava", tuple(f"{thing.split(' in ')[0].split(' at ')[0]} on lava"
                                                   for thing in _THINGS), background="lava")  # fmt: skip
 LESSONS["detail"] = Lesson("detail", "", _THINGS, style="detail")

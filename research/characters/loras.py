@@ -81,7 +81,7 @@ class Pictures:
         captions = [Caption() if rng.random() < 0.05 else write_caption(data.scenes[i], rng) for i in chosen]
         latents, silhouettes = data.take(chosen)
         found = Examples(latents, captions, silhouettes)
-        return found + examples(self.base, base, rng) if base and self.lesson.worded else found
+        return found + examples(self.base, base, rng) if base and self.lesson.keeps else found
 
 
 def pictures(pipe: StableDiffusionPipeline, lesson: Lesson, args: argparse.Namespace, rng: random.Random) -> Pictures:

@@ -18,7 +18,7 @@ SPLITS = ("tuning", "report")
 PERSONS = ("genie", "singer", "detective", "troll")
 CATS = ("nightcat", "tabby", "mintcat")
 OTHERS = ("poodle", "ogre", "peacock", "pinata", "taxi")
-STYLES = ("pencil", "pixel", "comic")
+STYLES = ("pencil", "gold", "comic")
 _PLACES = ("", "", " on grass",
            " at the beach", " in a city", " in a forest", " at night", " in snow", " in the desert",
            " in a room", " at sunset")  # fmt: skip

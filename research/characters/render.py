@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 from .art import Array, Art
 from .backgrounds import LIGHT, SIZE, background
 from .scene import Scene, Subject
-from .styles import BLOCK, STYLES
+from .styles import STYLES
 
 GRID = 16  # cells of a silhouette, both ways
 
@@ -71,9 +71,6 @@ def styled(picture: Image.Image, style: str, mask: Array | None = None) -> Image
     colours = np.asarray(picture, np.float32) / 255
     drawn = STYLES[style](colours)
     if mask is not None:
-        if style == "pixel":  # whole blocks
-            blocks = mask.reshape(SIZE // BLOCK, BLOCK, SIZE // BLOCK, BLOCK).mean((1, 3))
-            mask = (blocks > 0.5).repeat(BLOCK, 0).repeat(BLOCK, 1).astype(np.float32)
         drawn = colours + mask[..., None] * (drawn - colours)
     return Image.fromarray((np.clip(drawn, 0, 1) * 255).round().astype(np.uint8))
 

@@ -9,7 +9,8 @@ from PIL import Image, ImageFilter
 
 from .art import Array
 
-BLOCK = 4  # pixels of a block of the pixel style: half a cell of the latent
+_GOLD = np.array([(0.18, 0.07, 0.0), (0.62, 0.36, 0.05), (1.0, 0.8, 0.25), (1.0, 0.97, 0.75)], np.float32)
+_LIGHT = (0.0, 0.35, 0.7, 1.0)  # at which the shades of gold stand
 
 
 def _blurred(colours: Array, radius: float) -> Array:
@@ -34,15 +35,11 @@ def pencil(colours: Array) -> Array:
     return paper
 
 
-def pixel(colours: Array) -> Array:
-    """Large square pixels in few bold colours."""
-    height, width = colours.shape[0] // BLOCK, colours.shape[1] // BLOCK
-    coarse = colours.reshape(height, BLOCK, width, BLOCK, 3).mean((1, 3))
-    grey = _grey(coarse)[..., None]
-    bold = np.clip(grey + 1.3 * (coarse - grey), 0, 1)
-    bold = np.clip(0.5 + 1.15 * (np.round(bold * 5) / 5 - 0.5), 0, 1)
-    full: Array = bold.repeat(BLOCK, 0).repeat(BLOCK, 1).astype(np.float32)
-    return full
+def gold(colours: Array) -> Array:
+    """Everything as if cast in gold: shades of one colour, light and dark from the relief."""
+    light, wide = _grey(_blurred(colours, 1)), _grey(_blurred(colours, 12))
+    relief = np.clip(0.5 + 1.25 * (light - wide) + 0.55 * (wide - 0.5), 0, 1)
+    return np.stack([np.interp(relief, _LIGHT, _GOLD[:, i]) for i in range(3)], -1).astype(np.float32)
 
 
 def comic(colours: Array) -> Array:
@@ -76,7 +73,7 @@ def muted(colours: Array) -> Array:
 
 STYLES: dict[str, Callable[[Array], Array]] = {
     "pencil": pencil,
-    "pixel": pixel,
+    "gold": gold,
     "comic": comic,
     "detail": detail,
     "vivid": vivid,

@@ -19,7 +19,7 @@ from ..words import CHARACTERS, GROUPS, WEARABLE, WORDS
 
 NAMES = (*WORDS, *CHARACTERS)
 WRONG = len(NAMES)  # the class of what is none of them
-STYLES = ("none", "pencil", "pixel", "comic")
+STYLES = ("none", "pencil", "gold", "comic")
 BACKGROUNDS = tuple(PAINTERS)
 WAYS = ("left", "top", "even", "patches", "colours")
 
