@@ -60,14 +60,13 @@ class Caption:
 
 @dataclass
 class Writer:
-    """Writes captions. `names` gives names to held-out characters, `styles` to subjects' own styles.
+    """Writes captions. `names` gives names to held-out characters.
 
     Chances: `general` of a class word ("person"), `stray` of an idle word, `place` of naming the background.
     """
 
     rng: random.Random
     names: Mapping[str, str] = field(default_factory=dict)
-    styles: Mapping[str, str] = field(default_factory=dict)
     general: float = 0.15
     stray: float = 0.1
     place: float = 0.6
@@ -99,9 +98,7 @@ class Writer:
             if one.name not in chosen:
                 general = one.general if one.general and self.rng.random() < self.general else None
                 chosen[one.name] = self.names.get(one.name) or general or one.kind
-        nouns = [chosen[one.name] for one in scene.subjects]
-        return [f"{self.styles[one.style]} {noun}" if one.style and one.style in self.styles else noun
-                for one, noun in zip(scene.subjects, nouns, strict=True)]  # fmt: skip
+        return [chosen[one.name] for one in scene.subjects]
 
     def _phrase(self, noun: str, subjects: tuple[int, ...], bare: bool = False) -> list[Piece]:
         """The noun with its article, or several in the plural: "a wizard", "two cats"."""
