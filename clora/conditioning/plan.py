@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ..models.denoiser import Row
 from ..prompt import Composition, PromptTokens, Variant
 from ..prompt.region import Region
+from ..prompt.relations import Order, orders
 from ..prompt.text import Span
 from ..settings.table import MaskWords, Settings
 
@@ -48,7 +49,7 @@ class ImagePlan:
     `variants` counts the prompt variants that are run. `concepts` is empty for strategies without masks.
     `background`: a LoRA draws the background and is on in the base alone. `base_mask` are positions whose maps cut
     the base's mask, usually none. `others` are the subjects that the base draws: they have places of their own, but no
-    variant.
+    variant. `orders` is what the prompt says about where these are (numbered as in `places`).
     """
 
     variants: int
@@ -56,6 +57,7 @@ class ImagePlan:
     background: bool = False
     base_mask: Positions = ()
     others: tuple[PlannedOther, ...] = ()
+    orders: tuple[Order, ...] = ()
 
     def __post_init__(self) -> None:
         if self.concepts and self.variants != len(self.concepts) + 1:
@@ -100,8 +102,14 @@ def plan_image(
     triggers = [t.positions(v.triggers) for v, t in zip(variants, tokens, strict=True)]
     about = [(one.words, one.quoted, one.region) for one in composition.concepts]
     plan = plan_positions(subjects, triggers, settings.mask_words, about, bool(composition.background))
-    others = [PlannedOther(tokens[0].positions(spans), _words(variants[0].text, spans)) for spans in variants[0].others]
-    return replace(plan, others=tuple(one for one in others if one.group and settings.own_places))
+    return _with_places(plan, variants[0], tokens[0]) if settings.own_places else plan
+
+
+def _with_places(plan: ImagePlan, base: Variant, tokens: PromptTokens) -> ImagePlan:
+    """The plan with the other subjects of the base's text, and with what that says about where subjects are."""
+    others = [spans for spans in base.others if tokens.positions(spans)]
+    planned = tuple(PlannedOther(tokens.positions(spans), _words(base.text, spans)) for spans in others)
+    return replace(plan, others=planned, orders=orders(base.text, (*base.subjects, *others)))
 
 
 def _words(text: str, spans: Sequence[Span]) -> str:

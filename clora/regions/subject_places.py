@@ -20,11 +20,21 @@ def place_maps(maps: AttentionMaps, image: int, plan: ImagePlan) -> Tensor:
 
 
 def subject_centres(maps: Tensor, plan: ImagePlan, before: Tensor | None = None) -> Tensor:
-    """A centre (N + M, 2) for each subject of `place_maps`; of one class in the order of the text, from left to right.
+    """A centre (N + M, 2) for each subject of `place_maps`; of one class in the order of the text, from left to right,
+    or as the text says where they are.
 
     With `before`, earlier centres, each keeps the one that is nearest to its own.
     """
     words = [*(concept.words for concept in plan.concepts), *(one.words for one in plan.others)]
     order = sorted(range(len(words)), key=lambda number: min(plan.places[number], default=_NOWHERE))
     found = centres(maps[order], [words[n] for n in order], None if before is None else before[order])
-    return found[torch.tensor(order).argsort()]
+    found = found[torch.tensor(order).argsort()]
+    if before is None:  # maps tell where two classes are, but not two of one class
+        for one, other, axis in plan.orders:
+            if _class(words[one]) == _class(words[other]) and found[one, axis] > found[other, axis]:
+                found[[one, other]] = found[[other, one]]
+    return found
+
+
+def _class(words: str) -> str:
+    return (words.casefold().split() or [""])[-1]

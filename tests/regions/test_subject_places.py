@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from clora.conditioning.plan import PlannedOther
+from clora.prompt.relations import Order
 from clora.regions.mask_cache import MaskCache
 from clora.regions.subject_places import subject_centres
 from clora.settings import Settings
@@ -55,3 +56,22 @@ def test_maps_of_others_are_read_from_the_base() -> None:
     assert WITH_KING.columns == (2, 5, 8)
     assert WITH_KING.places == ((2,), (5,), (8,))
     assert PLAN.columns == (2, 5)
+
+
+def test_two_of_a_class_stand_as_the_text_says() -> None:
+    """The one behind is higher up; without a word the first is the leftmost; two classes are where maps show them."""
+    both = blob((0.4, 0.3), (0.6, 0.7))
+    plan = plan_of([[(2,), (5,)]] * 3, [()] * 3, "subject", words=["person", "sks person"])
+    behind, left = replace(plan, orders=(Order(1, 0, 0),)), replace(plan, orders=(Order(1, 0, 1),))
+    maps = torch.stack([both, both])
+    assert subject_centres(maps, plan)[0, 1] < 0.5
+    for ordered in (behind, left):
+        found = subject_centres(maps, ordered)
+        assert found[1, 0] < found[0, 0]
+        assert found[1, 1] < found[0, 1]
+        kept = subject_centres(maps, ordered, subject_centres(maps, plan))
+        assert kept[0, 1] < kept[1, 1], "what was given out before stays"
+    fox, owl = (replace(one, words=words) for one, words in zip(plan.concepts, ("fox", "owl"), strict=True))
+    classes = replace(behind, concepts=(fox, owl))
+    found = subject_centres(torch.stack([blob((0.3, 0.3)), blob((0.7, 0.7))]), classes)
+    assert found[0, 0] < found[1, 0]
