@@ -7,14 +7,16 @@ import random
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from clora.page.cards import THUMBNAILS
 from research.characters.art import stand_in
-from research.characters.judge import Finding, Judge
+from research.characters.judge import Finding, Judge, Verdict
 from research.characters.judge.augment import augment
 from research.characters.judge.check import nearest
 from research.characters.judge.features import similarity
 from research.characters.judge.hard import NAMES, WAYS, WRONG, BlendArt, Label, blend, draw, hard_scene
-from research.characters.judge.judge import peaks, to_tensor
+from research.characters.judge.judge import WEIGHTS, peaks, to_tensor
 from research.characters.judge.network import Networks, cut, finder_targets, finding_loss
 from research.characters.render import Renderer
 from research.characters.words import CHARACTERS
@@ -86,3 +88,28 @@ def test_similarity_is_high_on_its_own_and_low_across() -> None:
     swapped = similarity(["genie", "singer"], torch.eye(2).flip(0), known)
     assert (swapped.mean, swapped.leak) == (0, 1)
     assert similarity(["genie"], torch.eye(2)[:1], known).leak == 0
+
+
+@pytest.mark.parametrize("name", [name for name in CHARACTERS if name != "tophat"])
+def test_the_judge_names_the_characters_on_the_cards(name: str) -> None:
+    """Pictures of the embedded model, which are no renders."""
+    (verdict,) = shipped([Image.open(THUMBNAILS / f"{name}.webp").convert("RGB").resize((256, 256))])
+    assert (verdict.names, verdict.background, verdict.style) == ([name], "snow", "none")
+
+
+@pytest.mark.parametrize("style", ["pencil", "gold", "comic"])
+def test_the_judge_names_the_styles_on_the_cards(style: str) -> None:
+    (verdict,) = shipped([Image.open(THUMBNAILS / f"{style}.webp").convert("RGB").resize((256, 256))])
+    assert (verdict.names, verdict.style) == (["fox"], style)
+
+
+def test_the_judge_refuses_halves_of_two_characters() -> None:
+    genie, singer = (Image.open(THUMBNAILS / f"{name}.webp").convert("RGB").resize((256, 256))
+                     for name in ("genie", "singer"))  # fmt: skip
+    mixed = Image.blend(genie, singer, 0.5)
+    (verdict,) = shipped([mixed])
+    assert not {"genie", "singer"} & set(verdict.names)
+
+
+def shipped(pictures: list[Image.Image]) -> list[Verdict]:
+    return Judge(WEIGHTS)(pictures)
