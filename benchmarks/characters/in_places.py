@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from itertools import permutations
+from pathlib import Path
 
 from benchmarks.characters.intervals import proportion
 from benchmarks.characters.measures import look
@@ -59,6 +60,7 @@ def in_places(args: argparse.Namespace, setup: Setup) -> None:
     setup.check(one.prompt for one in drawn)
     store = Store(args.out, setup.judge_name)
     results = Run(store, setup).results(drawn, [METHODS["default"]], [args.seed])
+    args.sheet.parent.mkdir(parents=True, exist_ok=True)
     sheet([store.picture(one.key) for one in results], len(LAYOUTS) * 2, args.sheet, 160)
     placed = [
         [stands(one.name, place, r.verdict)
@@ -85,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.characters.in_places", description=__doc__)
     add_options(parser)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sheet", default="outputs/characters-in-places.png", metavar="FILE")
+    parser.add_argument("--sheet", type=Path, default=Path("outputs/characters-in-places.png"), metavar="FILE")
     args = parser.parse_args(arguments)
     return told(lambda: in_places(args, setup_of(args)))
 
