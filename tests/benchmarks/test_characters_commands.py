@@ -94,7 +94,7 @@ def test_an_error_is_one_sentence(options: list[str], tmp_path: Path, capsys: py
         assert main(missing) == 1
         assert "judge's weights" in capsys.readouterr().err
     assert command.main([*options, "--out", str(tmp_path / "o")]) == 1
-    assert "lacks LoRAs that the prompts name (lava, mintcat" in capsys.readouterr().err
+    assert "lacks LoRAs that the prompts name (gold, lava, mintcat" in capsys.readouterr().err
     assert command.main([*options, "--out", str(tmp_path), "--prompts", str(tmp_path / "none.json")]) == 1
     assert "none.json cannot be read" in capsys.readouterr().err
     with pytest.raises(SystemExit):
@@ -108,8 +108,8 @@ def test_sanity_writes_sheets_and_a_table(
     arguments = [*options, "--only", "genie", "comic", "merge", "--out", str(tmp_path / "o")]
     assert sanity.main([*arguments, "--sheets", str(tmp_path / "s")]) == 0
     out = capsys.readouterr().out
-    for line in ("LoRA genie, alone | 4", "LoRA genie, in company | 4", "LoRA comic, on everything | 6",
-                 "LoRA comic, on one subject | 2", "plain merge of two persons | 6"):  # fmt: skip
+    for line in ("LoRA genie, alone | 4", "LoRA genie, in company | 4", "LoRA comic, on everything | 8",
+                 "LoRA comic, on one subject | 8", "plain merge of two persons | 6"):  # fmt: skip
         assert f"| {line} |" in out
     assert "A plain merge blends two persons or loses one in " in out
     assert {path.name for path in (tmp_path / "s").iterdir()} == {"genie.png", "comic.png", "merge.png"}
