@@ -21,7 +21,7 @@ def add() -> None:
     host_api.add_option(BEGIN_ON, False, "Start with CLoRA open and switched on", gr.Checkbox)
     host_api.rename_value(BEGIN_PRESET, FORMER)
     host_api.add_option(
-        BEGIN_PRESET, START, "Start with this preset", gr.Dropdown,
+        BEGIN_PRESET, START, "Start with this quality", gr.Dropdown,
         lambda: {"choices": preset_file().read().names},
     )  # fmt: skip
 

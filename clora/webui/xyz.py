@@ -25,7 +25,7 @@ def add_axes(module: Any) -> None:
         option = module.AxisOption(label, kind, _vary(name), confirm=partial(_confirm, name, label), **more)
         module.axis_options.append(option)
 
-    add("preset", "Preset", str, choices=lambda: list(PRESETS))
+    add("preset", "Quality", str, choices=lambda: list(PRESETS))
     for setting in SETTINGS:
         if setting.name.startswith(("show_", "preview_")):
             continue

@@ -142,7 +142,7 @@ def test_a_tab_starts_with_the_users_options(page: dict[str, Any]) -> None:
     own = page["own presets"]
     assert page["options"] == {
         "clora_begin_on": ["Start with CLoRA open and switched on", False, "Checkbox", ["clora", "CLoRA"]],
-        "clora_begin_preset": ["Start with this preset", "balanced", "Dropdown", ["clora", "CLoRA"]],
+        "clora_begin_preset": ["Start with this quality", "balanced", "Dropdown", ["clora", "CLoRA"]],
     }
     ((said, enabled, preset, *controls),) = own["begin as wished"]
     assert (said, enabled["value"], preset["value"]) == (BEGUN, True, "<b>mine")

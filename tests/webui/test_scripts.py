@@ -137,9 +137,9 @@ def axis(label: str) -> Any:
     [
         ("Mask threshold", [0.4, 7.0], "mask_threshold cannot be 7"),
         ("Method", ["clora", "magic"], "method cannot be .?magic"),
-        ("Preset", ["sharp"], "no preset .?sharp"),
+        ("Quality", ["sharp"], "no preset .?sharp"),
         ("Update until", [], "no values"),
-        ("Preset", [], "no values"),
+        ("Quality", [], "no values"),
         ("Method", [""], "method cannot be"),
     ],
 )
