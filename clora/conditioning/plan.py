@@ -36,7 +36,8 @@ class PlannedConcept:
 
 @dataclass(frozen=True)
 class PlannedOther:
-    """A subject that the base draws: the positions of its words in the base's text, and the words."""
+    """A subject that the base draws: the positions of its words in the base's text, none while they are scheduled away,
+    and the words."""
 
     group: Positions
     words: str
@@ -107,9 +108,8 @@ def plan_image(
 
 def _with_places(plan: ImagePlan, base: Variant, tokens: PromptTokens) -> ImagePlan:
     """The plan with the other subjects of the base's text, and with what that says about where subjects are."""
-    others = [spans for spans in base.others if tokens.positions(spans)]
-    planned = tuple(PlannedOther(tokens.positions(spans), _words(base.text, spans)) for spans in others)
-    return replace(plan, others=planned, orders=orders(base.text, (*base.subjects, *others)))
+    planned = tuple(PlannedOther(tokens.positions(spans), _words(base.text, spans)) for spans in base.others)
+    return replace(plan, others=planned, orders=orders(base.text, (*base.subjects, *base.others)))
 
 
 def _words(text: str, spans: Sequence[Span]) -> str:

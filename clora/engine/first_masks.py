@@ -61,7 +61,7 @@ class FirstMasks:
             )  # fmt: skip
             plan = Plan(
                 tuple(None if one is None else balanced_masks(one, size) for one in layouts), rough,
-                tuple(None if one is None or one.places is None else subject_centres(one.places, own)
+                tuple(None if one is None else subject_centres(one.places, own)
                       for one, own in zip(layouts, plans, strict=True)),
             )  # fmt: skip
         plan = plan.on(latent.device)

@@ -87,5 +87,5 @@ def look_ahead(
 def _layout(maps: AttentionMaps, image: int, plan: ImagePlan, features: Tensor) -> Layout | None:
     if not plan.concepts:
         return None
-    found = place_maps(maps, image, plan)
-    return Layout(found[: len(plan.concepts)], features, found)
+    found, count = place_maps(maps, image, plan), len(plan.concepts)
+    return Layout(found[:count], features, found[count:])

@@ -24,12 +24,17 @@ _TINY = 1e-12
 @dataclass(frozen=True)
 class Layout:
     """Where the subjects of one picture are: `maps` (N, h_a, w_a), one for each concept, and `features`
-    (h_a * w_a, d) of the cells, by which cells of one thing are alike. `places` (N + M, h_a, w_a) has the maps of M
-    other subjects, too; None: there are no others."""
+    (h_a * w_a, d) of the cells, by which cells of one thing are alike. `others` (M, h_a, w_a) are the maps of
+    subjects without a concept, None for none."""
 
     maps: Tensor
     features: Tensor
-    places: Tensor | None = None
+    others: Tensor | None = None
+
+    @property
+    def places(self) -> Tensor:
+        """The maps (N + M, h_a, w_a) of all subjects."""
+        return self.maps if self.others is None else torch.cat([self.maps, self.others])
 
 
 def balanced_masks(layout: Layout, size: tuple[int, int]) -> Tensor:

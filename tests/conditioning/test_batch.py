@@ -91,3 +91,9 @@ def test_words_that_are_never_in_the_text_are_an_error() -> None:
 def test_words_that_are_there_at_some_steps_are_planned_at_these() -> None:
     found = conditioning("a <lora:cat:1:words=tiger> [tiger:horse:2] and a <lora:dog:1> dog", steps=PromptSteps(4))
     assert [found.at(step).plans[0].concepts[0].mask for step in range(4)] == [(2,), (2,), (), ()]
+
+
+def test_other_subjects_keep_their_numbers_while_scheduling_brings_them_in() -> None:
+    found = conditioning(f"{PROMPT} [, a fox:2]", steps=PromptSteps(4))
+    assert [len(found.at(step).plans[0].others) for step in range(4)] == [1] * 4
+    assert [bool(found.at(step).plans[0].others[0].group) for step in range(4)] == [False, False, True, True]

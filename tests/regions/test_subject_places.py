@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from clora.conditioning.plan import PlannedOther
@@ -75,3 +76,24 @@ def test_two_of_a_class_stand_as_the_text_says() -> None:
     classes = replace(behind, concepts=(fox, owl))
     found = subject_centres(torch.stack([blob((0.3, 0.3)), blob((0.7, 0.7))]), classes)
     assert found[0, 0] < found[1, 0]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_another_subject_may_come_or_go_in_the_middle_of_a_run(first: bool) -> None:
+    """Prompt scheduling: "[a king:0.3]" has no words before, "[a king::0.3]" has none after."""
+    gone = replace(PLAN, others=(PlannedOther((), "king"),))
+    there, flat = blob((0.7, 0.5)), torch.zeros(16, 16)
+    two = (blob((0.3, 0.3)), blob((0.3, 0.7)))
+    maps = {True: torch.stack([*two, there]), False: torch.stack([*two, flat])}
+    plans = {True: WITH_KING, False: gone}
+    begun = subject_centres(maps[first], plans[first])
+    after = subject_centres(maps[not first], plans[not first], begun)
+    assert begun.shape == after.shape == (3, 2)
+    with_king, without = (begun, after) if first else (after, begun)
+    torch.testing.assert_close(with_king[2], torch.tensor([0.7, 0.5]), atol=0.05, rtol=0)
+    for found in (begun, after):
+        torch.testing.assert_close(found[:2], torch.tensor([[0.3, 0.3], [0.3, 0.7]]), atol=0.05, rtol=0)
+    behind = replace(gone, orders=(Order(2, 0, 0),), others=(PlannedOther((), "cat"),))
+    assert subject_centres(maps[False], behind)[0].max() < 1, "the concept keeps its place"
+    shared = MaskCache._shared_out(without, gone, (16, 16))
+    assert torch.equal(shared.sum(0), torch.ones(16, 16)), "who is not there has no part of the picture"
