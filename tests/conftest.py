@@ -6,12 +6,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 DATA = Path(__file__).parent / "data"
 GOLDEN = Path(os.environ.get("CLORA_GOLDEN", Path(__file__).parents[1].parent / "shared" / "golden"))
 
+# The same examples every time.
+hypothesis.settings.register_profile("fixed", derandomize=True)
+hypothesis.settings.load_profile("fixed")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several processes share the cores: more threads than cores wait for each other.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 import torch
@@ -50,7 +50,8 @@ class BatchConditioning:
     """The conditioning of a batch over all steps of a run.
 
     `set_of[image, variant]` is a number in `sets`; `contexts` are by row, `plans` by image. `notes` are about the
-    batch as a whole.
+    batch as a whole. Before step `styles_from` the UNet has the sets of `early_of` where there are some, without the
+    late styles.
     """
 
     sets: LoraSets
@@ -58,6 +59,8 @@ class BatchConditioning:
     contexts: Mapping[Row, Timetable[Encoded]]
     plans: tuple[Timetable[ImagePlan], ...]
     notes: tuple[str, ...] = ()
+    early_of: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    styles_from: int = 0
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -72,7 +75,8 @@ class BatchConditioning:
     def at(self, step: int) -> StepConditioning:
         """What is active at `step`, counted from 0 as the host counts the steps of prompt scheduling."""
         contexts = {row: table.at(step) for row, table in self.contexts.items()}
-        return StepConditioning(contexts, self.set_of, tuple(table.at(step) for table in self.plans))
+        set_of = {**self.set_of, **self.early_of} if step < self.styles_from else self.set_of
+        return StepConditioning(contexts, set_of, tuple(table.at(step) for table in self.plans))
 
 
 def condition_batch(
@@ -86,7 +90,7 @@ def condition_batch(
     LoRAs of `left` are not composed: one that cannot be used is left out, with a note.
     Raises: CLoRAError for another LoRA that cannot be used, and for subject words that are in no scheduled text.
     """
-    sets, set_of, notes = lora_sets(variants, library, components, left)
+    sets, set_of, early_of, notes = lora_sets(variants, library, components, left)
     texts = {
         Row(image, number, half): steps.timetable(variant.text if half else variant.negative)
         for image, own in enumerate(variants)
@@ -119,7 +123,10 @@ def condition_batch(
     by_row = zip(texts.items(), chain.from_iterable(apart), strict=True)
     contexts = {row: table.replaced(found) for (row, table), found in by_row}
     in_order = tuple(plans[image] for image in range(len(plans)))
-    return BatchConditioning(sets, set_of, contexts, in_order, (*notes, *([] if alike else [OTHER_LENGTHS])))
+    # A style cannot hide a look that the picture has already.
+    styles_from = round(settings.style_from * steps.count) if steps.from_noise else 0
+    notes = (*notes, *([] if alike else [OTHER_LENGTHS]))
+    return BatchConditioning(sets, set_of, contexts, in_order, notes, early_of, styles_from)
 
 
 def _tokens(encoder: TextEncoder, tables: Sequence[Timetable[ResolvedText]]) -> dict[ResolvedText, PromptTokens]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ..models.denoiser import Row
 from ..prompt import Composition, PromptTokens, Variant
 from ..prompt.region import Region
-from ..prompt.relations import Order, orders
+from ..prompt.relations import Order, items, orders
 from ..prompt.text import Span
 from ..settings.table import MaskWords, Settings
 
@@ -59,6 +59,7 @@ class ImagePlan:
     base_mask: Positions = ()
     others: tuple[PlannedOther, ...] = ()
     orders: tuple[Order, ...] = ()
+    items: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.concepts and self.variants != len(self.concepts) + 1:
@@ -109,7 +110,8 @@ def plan_image(
 def _with_places(plan: ImagePlan, base: Variant, tokens: PromptTokens) -> ImagePlan:
     """The plan with the other subjects of the base's text, and with what that says about where subjects are."""
     planned = tuple(PlannedOther(tokens.positions(spans), _words(base.text, spans)) for spans in base.others)
-    return replace(plan, others=planned, orders=orders(base.text, (*base.subjects, *base.others)))
+    subjects = (*base.subjects, *base.others)
+    return replace(plan, others=planned, orders=orders(base.text, subjects), items=items(base.text, subjects))
 
 
 def _words(text: str, spans: Sequence[Span]) -> str:

@@ -56,11 +56,13 @@ class PromptSteps:
 
     `count` is the number of steps, `first_pass` that of the first pass where this is a hires pass. With `delay` d a
     text stays active for d steps more than its schedule says: A1111 and Forge change texts one evaluation late.
+    `from_noise`: the pass begins without a picture.
     """
 
     count: int
     first_pass: int | None = None
     delay: int = 0
+    from_noise: bool = True
 
     def timetable(self, text: str) -> Timetable[ResolvedText]:
         """The scheduled texts of a prompt."""

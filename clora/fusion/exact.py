@@ -27,8 +27,13 @@ class Exact(Strategy):
 
     @staticmethod
     def variants(composition: Composition, everywhere: tuple[LoraUse, ...] = ()) -> tuple[Variant, ...]:
-        """Variant 0 is the base, variant g + 1 has the LoRAs of concept g on."""
-        return tuple(with_loras(variant, (*everywhere, *variant.loras)) for variant in composition.variants)
+        """Variant 0 is the base, variant g + 1 has the LoRAs of concept g on; styles join those of a subject late."""
+        styles = tuple(use for use in everywhere if use in composition.styles)
+        found = [with_loras(composition.variants[0], (*everywhere, *composition.variants[0].loras))]
+        for concept, variant in zip(composition.concepts, composition.variants[1:], strict=True):
+            late = (*styles, *variant.late) if concept.loras else ()
+            found.append(with_loras(variant, (*everywhere, *variant.loras), late))
+        return tuple(found)
 
     @classmethod
     def cost(cls, settings: Settings, concepts: int) -> Cost:

@@ -115,6 +115,6 @@ class Strategy(ABC):
         yield
 
 
-def with_loras(variant: Variant, loras: tuple[LoraUse, ...]) -> Variant:
-    """The variant with exactly these LoRAs on."""
-    return replace(variant, loras=loras)
+def with_loras(variant: Variant, loras: tuple[LoraUse, ...], late: tuple[LoraUse, ...] = ()) -> Variant:
+    """The variant with exactly these LoRAs on, some of them `late`."""
+    return replace(variant, loras=loras, late=late)

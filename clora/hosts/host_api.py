@@ -222,7 +222,8 @@ def prompt_steps(p: Any, hires: bool) -> PromptSteps:
 
     Both hosts count evaluations, and keep each text for one evaluation more than its schedule says.
     """
-    return PromptSteps(_evaluations(p, hires), _evaluations(p, False) if hires else None, delay=1)
+    from_noise = not hires and not getattr(p, "init_images", None)
+    return PromptSteps(_evaluations(p, hires), _evaluations(p, False) if hires else None, 1, from_noise)
 
 
 def _evaluations(p: Any, hires: bool) -> int:

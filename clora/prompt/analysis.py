@@ -31,7 +31,7 @@ from .tags import LoraTag, Role
 from .text import Span
 from .token_ranges import LONGEST_TEXT, too_long
 from .triggers import Trigger, added_trigger_warning, triggers_at_words
-from .uses import added, unique, uses_of, without_weight
+from .uses import added, styles_among, unique, uses_of, without_weight
 from .words import Offsets
 
 ActivationText = Callable[[str], Sequence[str]] | Mapping[str, Sequence[str]]
@@ -178,7 +178,8 @@ class _Reader:
         variants = [self._variant(groups, [], background, self._uses(Role.BACKGROUND))]
         for group, own, concept, new, says in zip(groups, styles, concepts, at_words, said, strict=True):
             loras = unique((*concept.loras, *concept.styles))
-            variants.append(self._variant(groups, group.tags, own, loras, new, says))
+            variant = self._variant(groups, group.tags, own, loras, new, says)
+            variants.append(replace(variant, late=styles_among([self.tags[i] for i in group.tags], concept.styles)))
         stay = [tag.role in (Role.STYLE, Role.OFF) and not tag.without_lora for tag in self.tags]
         host = render(self.prompt, [Edit(tag.span) for tag, stays in zip(self.tags, stay, strict=True) if not stays])
         return self._composition(concepts, tuple(variants), host.resolved.text, at_words=at_words, said=said)

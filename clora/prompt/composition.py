@@ -72,7 +72,7 @@ class Variant:
 
     `loras` does not list the global styles. `subjects[g]` are the character spans in `text` of concept g's words,
     `triggers` those of the trigger words of this variant's own concept, `others` those of the subjects that no LoRA
-    draws and no tag names.
+    draws and no tag names. `late` are styles among `loras` that join in later, on a subject with a look of its own.
     """
 
     text: str
@@ -81,6 +81,7 @@ class Variant:
     subjects: tuple[tuple[Span, ...], ...]
     triggers: tuple[Span, ...]
     others: tuple[tuple[Span, ...], ...] = ()
+    late: tuple[LoraUse, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..lora.use import LoraUse
+from .names import name_parts
+from .roles import says_style
 from .tags import LoraTag
 
 
@@ -33,3 +35,13 @@ def added(uses: Iterable[LoraUse]) -> tuple[LoraUse, ...]:
 def without_weight(use: LoraUse) -> LoraUse:
     """What uses have in common whose weights add."""
     return replace(use, te=0.0, unet=0.0)
+
+
+def styles_among(tags: Sequence[LoraTag], styles: tuple[LoraUse, ...]) -> tuple[LoraUse, ...]:
+    """The styles on a subject that has a look of its own: `styles`, and those of its `tags` that say they are one.
+
+    None if no other LoRA draws the subject.
+    """
+    own = [tag for tag in tags if not tag.without_lora]
+    says = [tag for tag in own if says_style(tag.trigger or "") or says_style(" ".join(name_parts(tag.name)))]
+    return unique((*uses_of(says), *styles)) if len(says) < len(own) else ()

@@ -122,4 +122,5 @@ class MaskCache:
     @staticmethod
     def _shared_out(middle: Tensor, plan: ImagePlan, size: tuple[int, int]) -> Tensor:
         """The concepts' parts (N, h, w) of the picture, which is shared out among all subjects."""
-        return cells(middle, (*plan.regions, *(None for _ in plan.others)), size)[: len(plan.concepts)]
+        regions = (*plan.regions, *(None for _ in plan.others))
+        return cells(middle, regions, size, plan.items)[: len(plan.concepts)]

@@ -28,6 +28,8 @@ ROOM = 0.2
 """Radius of the room that a subject has at least beside a background of the base's own, in the same unit."""
 REACH = 0.3
 """Largest distance of a cell from the centre that it belongs to, in the same unit."""
+FARTHER = 1.5
+"""How much farther the centre of something worn or held counts as than it is: it is smaller than who has it."""
 _ROUNDS, _PUSHES = 15, 200
 _TINY = 1e-9
 
@@ -131,13 +133,14 @@ def _apart(middle: Tensor, classes: Sequence[str], sides: Tensor) -> Tensor:
     return torch.tensor(found)
 
 
-def cells(middle: Tensor, regions: Sequence[Region | None], size: tuple[int, int]) -> Tensor:
+def cells(middle: Tensor, regions: Sequence[Region | None], size: tuple[int, int], items: Sequence[int] = ()) -> Tensor:
     """Which part of the picture each concept has, (N, h, w) of 0 and 1 at `size`: that whose nearest centre is its own.
 
     A concept with a region of the user has that region, and the others share out the rest.
     """
     given = [None if one is None else one.grid(*size) for one in regions]
     far = (_points(*size)[:, None] - middle).pow(2).sum(-1)
+    far[:, list(items)] *= FARTHER**2
     for number, region in enumerate(given):
         if region is not None:
             far[:, number] = torch.inf

@@ -219,6 +219,11 @@ class Settings:
         low=1.0,
         high=3.0,
     )
+    style_from: float = setting(
+        0.4,
+        "Styles on subjects from",
+        "Fraction of the steps before a style acts on a subject that has a LoRA of its own; 0: from the start.",
+    )
 
     if not TYPE_CHECKING:  # the type checker sees the dataclass's own; this one parses text and knows presets
 

@@ -36,16 +36,18 @@ class BatchPrompts:
     """The prompts of a batch in one pass, read; image i composes if `composed[i]`.
 
     `row_wise`: the host gets no LoRA tags, because it cannot apply different LoRAs to the images of a batch.
+    `late_styles`: it gets none of styles either, because these do not act everywhere in all steps.
     """
 
     compositions: tuple[Composition, ...] = ()
     composed: tuple[bool, ...] = ()
     row_wise: bool = False
+    late_styles: bool = False
 
     @property
     def host_texts(self) -> list[str]:
         """What the host continues with."""
-        texts = [one.host_text if own else readable_by_host(one.source) for one, own in self._images()]
+        texts = [self._host_text(one) if own else readable_by_host(one.source) for one, own in self._images()]
         return [_LORA.sub("", text) for text in texts] if self.row_wise else texts
 
     def variants(self, settings: Settings, *, base_only: bool = False) -> list[tuple[Variant, ...]]:
@@ -59,13 +61,17 @@ class BatchPrompts:
     @property
     def left(self) -> tuple[LoraUse, ...]:
         """The LoRAs that CLoRA applies in the host's place; the host would draw without one that it cannot use."""
-        uses = [use for one, own in self._images() for use in (self._left(one) if own else _every(one))]
-        return tuple(dict.fromkeys(uses if self.row_wise else ()))
+        return tuple(dict.fromkeys(use for one, own in self._images() for use in self._applied(one, own)))
 
     @property
     def drawn_by_clora(self) -> bool:
         """Whether the host needs CLoRA for any image of the pass."""
         return any(self.composed) or self.row_wise
+
+    @property
+    def applied_by_clora(self) -> bool:
+        """Whether the host lacks LoRAs of the pass, though nothing is composed."""
+        return self.row_wise or bool(self.left)
 
     @property
     def notes(self) -> list[str]:
@@ -74,15 +80,29 @@ class BatchPrompts:
         for number, (one, own) in enumerate(self._images(), start=1):
             inactive = f"Image {number} of the batch: {one.note}" if any(self.composed) else one.note
             notes += [*([inactive] if one.note and not own else []), *one.warnings]
-            if self.row_wise:
-                notes += ignored_arguments(read_tags(one.host_text if own else one.source))
+            applied = {use.name for use in self._applied(one, own)}
+            tags = read_tags(one.host_text if own else one.source)
+            notes += ignored_arguments([tag for tag in tags if tag.name in applied])
         return notes
 
     def _images(self) -> list[tuple[Composition, bool]]:
         return list(zip(self.compositions, self.composed, strict=True))
 
+    def _host_text(self, one: Composition) -> str:
+        """What the host continues with for a prompt that composes."""
+        styles = {use.name for use in one.styles} if self.late_styles else set[str]()
+        return _LORA.sub(lambda tag: "" if tag[0].split(":")[1].strip(" >") in styles else tag[0], one.host_text)
+
     def _left(self, one: Composition) -> tuple[LoraUse, ...]:
-        return (*one.styles, *one.off) if self.row_wise else ()
+        """The LoRAs of a prompt that composes which CLoRA applies in the host's place."""
+        styles = one.styles if self.row_wise or self.late_styles else ()
+        return (*styles, *one.off) if self.row_wise else styles
+
+    def _applied(self, one: Composition, composes: bool) -> tuple[LoraUse, ...]:
+        """The LoRAs of a prompt which CLoRA applies in the host's place."""
+        if composes:
+            return self._left(one)
+        return _every(one) if self.row_wise else ()
 
     def _plain(self, one: Composition, composes: bool) -> Variant:
         """What the host draws of a prompt by itself: its text without tags, and the LoRAs whose tags it gets."""
@@ -92,12 +112,13 @@ class BatchPrompts:
 
 
 def batch_prompts(
-    first: Sequence[Composition], hires: Sequence[Composition]
+    first: Sequence[Composition], hires: Sequence[Composition], *, late_styles: bool = False
 ) -> tuple[BatchPrompts, BatchPrompts, list[str]]:
     """The prompts of the first pass, those of the hires pass (none without one), and notes.
 
     A hires prompt composes where the prompt does; if one of them cannot, none does. A batch or a hires pass with a
-    prompt that CLoRA cannot draw beside others is the host's as a whole.
+    prompt that CLoRA cannot draw beside others is the host's as a whole. With `late_styles` CLoRA applies the styles of
+    prompts that compose, because they join in late on its subjects.
     Raises: CLoRAError if a hires prompt has another number of concepts.
     """
     composed = tuple(one.composes for one in first)
@@ -109,7 +130,8 @@ def batch_prompts(
                 f"The hires prompt has {len(other.concepts)} concepts, the prompt has {len(one.concepts)}: the "
                 "hires pass uses the masks of the first pass, so give both prompts the same concepts."
             )
-    prompts, afterwards = BatchPrompts(tuple(first), composed), BatchPrompts(tuple(hires), later)
+    prompts = BatchPrompts(tuple(first), composed, late_styles=late_styles)
+    afterwards = BatchPrompts(tuple(hires), later, late_styles=late_styles)
     alone = _not_beside(prompts, NOT_BESIDE) if any(composed) else ""
     if alone or not any(composed):
         plain = BatchPrompts(tuple(first), (False,) * len(first))

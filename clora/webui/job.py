@@ -73,7 +73,10 @@ class Generation:
         hires = list(getattr(p, "all_hr_prompts", None) or []) if getattr(p, "enable_hr", False) else []
         own = hires[start : start + len(prompts)]
         of_hires = [self._read(text, n, loras) for text, n in zip(own, negatives, strict=False)]
-        self.prompts, self.hires_prompts, notes = batch_prompts(compositions, of_hires)
+        settings = self.request.settings
+        self.prompts, self.hires_prompts, notes = batch_prompts(
+            compositions, of_hires, late_styles=settings.method == "clora" and settings.style_from > 0.0
+        )
         if planning.only_plans(self.request) and not self.composes:
             check_active(compositions[0].note)
         self.notes += [note for note in notes if note not in self.notes]
@@ -140,7 +143,7 @@ class Generation:
         # Without masks, a refiner took over before there were any.
         plain = hires and not (settings.hires and any(self.hires_prompts.composed) and masks != [])
         if plain:
-            if not self.hires_prompts.row_wise:
+            if not self.hires_prompts.applied_by_clora:
                 return
             settings, masks, masked = settings.replace(method="merge"), None, False
         model = loaded_model()

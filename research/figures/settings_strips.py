@@ -24,6 +24,7 @@ SEED = 1
 # Each is placed where the order of the words does not put it.
 PLACED = "a <lora:genie:1:place=right> sks person and a <lora:singer:1:place=left> sks person on grass"
 TRIGGERED = "a <lora:genie:1:trigger=sks> person and a <lora:singer:1:trigger=sks> person on grass"
+STYLED = "a <lora:genie:1> sks person and a <lora:singer:1> sks person on grass, <lora:pencil:1:role=style> pencil"
 THREE = "a <lora:genie:1> sks person, a <lora:peacock:1> sks bird and a <lora:nightcat:1> sks cat at the beach"
 
 
@@ -54,6 +55,7 @@ STRIPS = (
     Strip("look_ahead", (0, 0.1, 0.2, 0.4)),
     Strip("own_places", (0, 0.2, 0.4, 1), seed=5),
     Strip("stress", (1, 1.2, 1.4, 2), prompt=THREE, seed=3),
+    Strip("style_from", (0, 0.2, 0.4, 0.6), prompt=STYLED, seed=0),
     Strip("fuse_from", (0, 0.1, 0.3, 0.6), {"look_ahead": 0}),
     Strip("mask_words", ("subject", "all"), prompt=TRIGGERED),
     Strip("mask_threshold", (0.2, 0.4, 0.6, 0.8)),

@@ -10,10 +10,12 @@ import torch
 from clora.conditioning import batch
 from clora.conditioning.batch import BatchConditioning, condition_batch
 from clora.conditioning.encoding import Encoded, TextGroup
+from clora.conditioning.lora_sets import SetsOfVariants, lora_sets
 from clora.conditioning.timetable import PromptSteps
 from clora.errors import CLoRAError
 from clora.fusion import variants_of
 from clora.lora.library import LoraLibrary
+from clora.lora.use import LoraUse
 from clora.models.denoiser import Row
 from clora.prompt import PromptTokens, ResolvedText, analyze, encode_layout
 from clora.settings import Settings
@@ -41,7 +43,7 @@ class Words:
 @pytest.fixture(autouse=True)
 def no_files(monkeypatch: pytest.MonkeyPatch) -> None:
     def sets(variants: Sequence[Sequence[object]], library: object, components: object, left: object) -> object:
-        return ((),) * 9, {(i, v): v for i, own in enumerate(variants) for v in range(len(own))}, ()
+        return SetsOfVariants(((),) * 9, {(i, v): v for i, own in enumerate(variants) for v in range(len(own))})
 
     monkeypatch.setattr(batch, "lora_sets", sets)
 
@@ -97,3 +99,43 @@ def test_other_subjects_keep_their_numbers_while_scheduling_brings_them_in() -> 
     found = conditioning(f"{PROMPT} [, a fox:2]", steps=PromptSteps(4))
     assert [len(found.at(step).plans[0].others) for step in range(4)] == [1] * 4
     assert [bool(found.at(step).plans[0].others[0].group) for step in range(4)] == [False, False, True, True]
+
+
+class Named:
+    """A library whose LoRAs are their uses' names."""
+
+    def applied(self, use: LoraUse, model: object) -> str:
+        return use.name
+
+
+STYLED = "a <lora:cat:1> cat and a <clora:dog> dog, <lora:ink:1:role=style> ink style"
+
+
+@pytest.mark.parametrize("preset", ["balanced", "best"])
+def test_a_style_joins_in_late_where_a_lora_draws_the_subject(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    composition = analyze(STYLED)
+    variants = [variants_of(composition, Settings(preset=preset), composition.styles)]
+    found = lora_sets(variants, Named(), {}, ())  # type: ignore[arg-type]
+    names = [found.sets[found.of[0, number]] for number in range(3)]
+    assert names == [("ink",), ("ink", "cat"), ("ink",)]
+    assert {variant: found.sets[number] for (_, variant), number in found.early.items()} == {1: ("cat",)}
+
+    monkeypatch.setattr(batch, "lora_sets", lambda *_: SetsOfVariants(((),) * 9, found.of, found.early))
+    rows = [Row(0, number, True) for number in range(3)]
+
+    def sets(step: int, steps: PromptSteps) -> list[int]:
+        settings = Settings(preset=preset)
+        of = condition_batch(Words(), {}, [composition], variants, LoraLibrary({}), settings, steps)
+        return list(of.at(step).conditioned(rows).sets)
+
+    late = [found.of[0, number] for number in range(3)]
+    early = [late[0], found.early[0, 1], late[2]]
+    assert [sets(step, PromptSteps(20)) for step in (0, 7, 8, 19)] == [early, early, late, late]
+    assert sets(0, PromptSteps(20, from_noise=False)) == late, "the look is there already"
+
+
+def test_a_style_acts_from_the_start_without_a_look_that_it_could_hide() -> None:
+    for method in ("merge", "composite", "switch"):
+        composition = analyze(STYLED)
+        variants = [variants_of(composition, Settings(method=method), composition.styles)]
+        assert not lora_sets(variants, Named(), {}, ()).early  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clora.prompt import analyze
-from clora.prompt.relations import Order, orders
+from clora.prompt.relations import Order, items, orders
 
 
 def said(between: str) -> tuple[Order, ...]:
@@ -37,3 +37,12 @@ def test_only_neighbours_are_ordered() -> None:
     text = "a <lora:a:1:words=cat> cat behind a <lora:b:1:words=dog> dog behind a <lora:c:1:words=fox> fox"
     base = analyze(text).variants[0]
     assert orders(base.text, base.subjects) == (Order(0, 1, 0), Order(1, 2, 0))
+
+
+@pytest.mark.parametrize(("between", "wanted"), [
+    ("wearing a", (1,)), ("that is holding  his", (1,)), ("dressed in", (1,)), ("carries the (", (1,)),
+    ("and a", ()), ("in a", ()), ("with a", ()), ("wearing a hat and a", ()), (", wearing a", ()),
+])  # fmt: skip
+def test_what_is_worn_or_held_is_an_item(between: str, wanted: tuple[int, ...]) -> None:
+    base = analyze(f"a <lora:a:1:words=cat> cat {between} <lora:b:1:words=dog> dog on grass").variants[0]
+    assert items(base.text, base.subjects) == wanted

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clora.prompt.region import Region, parse_region
-from clora.regions.places import APART, MARGIN, cells, centres
+from clora.regions.places import APART, FARTHER, MARGIN, cells, centres
 
 
 def blob(*places: tuple[float, float], size: tuple[int, int] = (16, 16)) -> Tensor:
@@ -83,3 +83,13 @@ def test_a_region_of_the_user_is_its_concepts_and_the_others_share_the_rest(plac
     shared = cells(torch.tensor([[0.5, 0.5], [0.5, 0.25], [0.5, 0.75]]), [region, None, None], (32, 32))
     assert torch.equal(shared[0], region.grid(32, 32))
     assert torch.equal(shared.sum(0), torch.ones(32, 32))
+
+
+def test_an_item_has_the_cells_that_are_much_nearer_to_it_than_to_who_has_it() -> None:
+    bearer, item = (0.6, 0.5), (0.3, 0.5)
+    middle, points = torch.tensor([bearer, item]), (torch.arange(32) + 0.5) / 32
+    far = torch.stack([(points[:, None] - y) ** 2 + (points - x) ** 2 for y, x in (bearer, item)])
+    own = cells(middle, (None, None), (32, 32), items=(1,))
+    assert torch.equal(own[1].bool(), far[1].sqrt() * FARTHER < far[0].sqrt())
+    assert torch.equal(own.sum(0), torch.ones(32, 32))
+    assert own[1].sum() < cells(middle, (None, None), (32, 32))[1].sum()

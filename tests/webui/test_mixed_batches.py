@@ -137,3 +137,17 @@ def test_masks_and_curves_belong_to_the_composed_picture(host: Host, batch_size:
 def test_the_preview_shows_no_masks_of_a_picture_without_any(host: Host) -> None:
     assert host.draw([ONE, PROMPT], {**FEW, "fuse_from": 0.0}).processed.images
     assert host.shared.state.previews == []
+
+
+def test_a_style_is_not_on_its_subjects_from_the_start(host: Host) -> None:
+    """CLoRA applies it itself then, with its hash in the infotext; from the start it is in the host's weights."""
+    late, start = (host.draw(STYLED, {**FEW, "style_from": at}, seed=5) for at in (0.5, 0.0))
+    assert not near(late.latent, start.latent, 1e-3)
+    assert "horse" in late.p.extra_generation_params["Lora hashes"]
+
+
+@pytest.mark.parametrize("fields", [{}, {"enable_hr": True, "hr_scale": 1.5}, {"cfg_scale": 1.0}])
+def test_a_style_that_clora_applies_is_the_hosts(host: Host, fields: dict[str, Any]) -> None:
+    """Without a step before it joins in, the picture is the one with the style in the host's weights."""
+    late, start = (host.draw(STYLED, {**FEW, "style_from": at}, seed=5, **fields) for at in (0.001, 0.0))
+    assert near(late.latent, start.latent, 1e-5)
