@@ -6,11 +6,15 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.characters.base_alone import GROUPS, has_look, in_own_words, one_at_a_time
+from benchmarks.characters.base_alone import prompts as prompts_of_base
 from benchmarks.characters.detail_pass import Measured, lines, own_share, rectangle
 from benchmarks.characters.in_places import LAYOUTS, line, prompts, stands
+from benchmarks.characters.run import Result
 from clora.pictures.detail_area import crop_of, detail_area
 from clora.prompt import analyze
 from research.characters.prompts import Instance, Prompt
+from research.characters.words import CHARACTERS, WORDS
 from tests.benchmarks.characters import seen as finding
 from tests.benchmarks.characters import verdict
 
@@ -67,3 +71,39 @@ def test_what_does_not_fall_is_counted_and_for_leak_what_does_not_rise() -> None
     assert leak[1:] == ["0.175", "0.125", "75 % of 4"]
     assert Image.new("L", (4, 4)).getbbox() is None  # an empty area has the whole picture as its part
     assert rectangle(Image.new("L", (64, 64)), crop_of(Image.new("L", (64, 64)), 64)) == (0, 0, 64, 64)
+
+
+def a_prompt(text: str, *names: str) -> Prompt:
+    expect = tuple(Instance(CHARACTERS[name].kind if name in CHARACTERS else name, name) for name in names)
+    return Prompt("a", "three", "report", text, expect)
+
+
+CROWD = a_prompt(
+    "a photo of a <lora:genie:1> sks person, a fox and a <lora:tabby:1:trigger=sks> cat", "genie", "fox", "tabby"
+)
+
+
+def test_the_base_reads_its_own_words_only() -> None:
+    found = in_own_words(CROWD)
+    assert found.prompt == "a photo of a ninja, a fox and a cat"
+    assert [one.name for one in found.expect] == ["ninja", "fox", "cat"]
+    two = in_own_words(a_prompt("<lora:troll:1> sks person and a <lora:tabby:1> sks cat with a cat", "troll", "tabby"))
+    assert two.prompt == "an elf and a cat with a cat"
+    for one in prompts_of_base():
+        own = in_own_words(one)
+        assert "sks" not in own.prompt
+        assert "<" not in own.prompt
+        assert "a a " not in own.prompt
+        assert all(subject.name in WORDS and subject.name in own.prompt for subject in own.expect)
+    assert {one.group for one in prompts_of_base()} == set(GROUPS)
+
+
+def test_one_lora_at_a_time_leaves_the_others_to_the_base() -> None:
+    assert [one.prompt for one in one_at_a_time(CROWD)] == [
+        "a photo of a <lora:genie:1> sks person, a fox and a cat",
+        "a photo of a person, a fox and a <lora:tabby:1:trigger=sks> cat",
+    ]
+    assert [[subject.name for subject in one.expect] for one in one_at_a_time(CROWD)] == [["genie"], ["tabby"]]
+    own = one_at_a_time(CROWD)[1]
+    seen = [verdict(finding("fox"), finding(name, 190)) for name in ("tabby", "genie")]
+    assert [has_look(Result(own, 0, "merge", "", 0.0, one)) for one in seen] == [True, False]
