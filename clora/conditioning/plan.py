@@ -48,9 +48,10 @@ class ImagePlan:
     """One image's variants and concepts at one sampler step.
 
     `variants` counts the prompt variants that are run. `concepts` is empty for strategies without masks.
-    `background`: a LoRA draws the background and is on in the base alone. `base_mask` are positions whose maps cut
-    the base's mask, usually none. `others` are the subjects that the base draws: they have places of their own, but no
-    variant. `orders` is what the prompt says about where these are (numbered as in `places`).
+    `background`: the base's LoRAs, a background's or late styles, draw what is beside the subjects, so that the base
+    keeps it from the first step on. `base_mask` are positions whose maps cut the base's mask, usually none. `others`
+    are the subjects that the base draws: they have places of their own, but no variant. `orders` is what the prompt
+    says about where subjects are, `items` are those that another one wears or holds (numbered as in `places`).
     """
 
     variants: int
@@ -103,7 +104,9 @@ def plan_image(
     subjects = [[t.positions(spans) for spans in v.subjects] for v, t in zip(variants, tokens, strict=True)]
     triggers = [t.positions(v.triggers) for v, t in zip(variants, tokens, strict=True)]
     about = [(one.words, one.quoted, one.region) for one in composition.concepts]
-    plan = plan_positions(subjects, triggers, settings.mask_words, about, bool(composition.background))
+    # Late styles act on the base from the start, as a background's LoRA does.
+    apart = bool(composition.background or (composition.styles and settings.style_from))
+    plan = plan_positions(subjects, triggers, settings.mask_words, about, apart)
     return _with_places(plan, variants[0], tokens[0]) if settings.own_places else plan
 
 

@@ -177,8 +177,8 @@ def even_masks(
     """Masks (V, h, w) of `size` for steps before the first masks: every variant counts everywhere, except that
     regions of the user count already, with `how` as in `confine_masks`.
 
-    A background LoRA is on in the base only, and the first steps decide the background: the base alone counts outside
-    the regions then.
+    With a `background`, whose LoRAs (or late styles) are on in the base only, the base alone counts outside the
+    regions: the first steps decide the background.
     """
     masks = torch.ones(variants, *size)
     confined = [v for v, region in enumerate(regions, start=1) if region]

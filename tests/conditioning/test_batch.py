@@ -139,3 +139,11 @@ def test_a_style_acts_from_the_start_without_a_look_that_it_could_hide() -> None
         composition = analyze(STYLED)
         variants = [variants_of(composition, Settings(method=method), composition.styles)]
         assert not lora_sets(variants, Named(), {}, ()).early  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("style_from", "apart"), [(0.4, True), (0.0, False)])
+def test_the_base_draws_what_is_beside_the_subjects_in_a_late_style(style_from: float, apart: bool) -> None:
+    composition, settings = analyze(STYLED), Settings(style_from=style_from)
+    variants = [variants_of(composition, settings, composition.styles)]
+    found = condition_batch(Words(), {}, [composition], variants, LoraLibrary({}), settings, PromptSteps(4))
+    assert found.plans[0].at(0).background is apart
