@@ -130,12 +130,12 @@ def _lines(entries: dict[str, dict[str, object]]) -> str:
     return "{\n" + ",\n".join(f"{json.dumps(name)}: {json.dumps(own)}" for name, own in entries.items()) + "\n}\n"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """An object in a JSON file. Raises: CLoRAError if it cannot be read."""
     try:
         found = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise CLoRAError(f"{path} is missing: run `python -m benchmarks.characters.eyes draw` first.") from error
+        raise CLoRAError(f"{path} is missing: run `draw` first.") from error
     except ValueError as error:
         raise CLoRAError(f"{path} is no JSON: {error}.") from error
     if not isinstance(found, dict):
@@ -146,7 +146,7 @@ def _read(path: Path) -> dict[str, Any]:
 def load_labels(path: Path) -> list[Label]:
     """The labels that are filled in. Raises: CLoRAError for one that is not true or false."""
     found = []
-    for number, answers in _read(path).items():
+    for number, answers in read_object(path).items():
         values = [answers.get(question) for question in QUESTIONS] if isinstance(answers, dict) else [answers]
         if all(value is None for value in values):
             continue
@@ -185,7 +185,7 @@ def agreement(pairs: Sequence[tuple[bool, bool]]) -> str:
 
 def report(args: argparse.Namespace, setup: Setup) -> None:
     """Judge the labelled pictures and print the agreement. Raises: CLoRAError."""
-    key = _read(args.folder / KEY)
+    key = read_object(args.folder / KEY)
     prompts = {prompt.id: prompt for prompt in load_prompts()}
     labels = load_labels(args.labels or args.folder / "labels.json")
     strange = [one.number for one in labels if one.number not in key]

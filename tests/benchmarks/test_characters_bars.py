@@ -10,7 +10,10 @@ from benchmarks.characters.base_alone import GROUPS, has_look, in_own_words, one
 from benchmarks.characters.base_alone import prompts as prompts_of_base
 from benchmarks.characters.detail_pass import Measured, lines, own_share, rectangle
 from benchmarks.characters.in_places import LAYOUTS, line, prompts, stands
+from benchmarks.characters.pairs import beside, outcomes
+from benchmarks.characters.pairs import lines as pair_lines
 from benchmarks.characters.run import Result
+from clora.errors import CLoRAError
 from clora.pictures.detail_area import crop_of, detail_area
 from clora.prompt import analyze
 from research.characters.prompts import Instance, Prompt
@@ -107,3 +110,19 @@ def test_one_lora_at_a_time_leaves_the_others_to_the_base() -> None:
     own = one_at_a_time(CROWD)[1]
     seen = [verdict(finding("fox"), finding(name, 190)) for name in ("tabby", "genie")]
     assert [has_look(Result(own, 0, "merge", "", 0.0, one)) for one in seen] == [True, False]
+
+
+def test_a_pair_is_better_where_the_answer_is_the_side_of_the_method() -> None:
+    key = {"1": "left", "2": "left", "3": "right", "4": "right"}
+    found = outcomes(key, {"1": "left", "2": "right", "3": "same", "4": "right"})
+    assert found == ["better", "worse", "same", "better"]
+    assert [row[1] for row in pair_lines(found)] == ["50 %", "25 %", "75 %"]
+    with pytest.raises(CLoRAError, match="pairs 2, 4 need"):
+        outcomes(key, {"1": "left", "2": None, "3": "same", "4": "both"})
+
+
+def test_a_pair_shows_both_pictures_whole() -> None:
+    found = beside(Image.new("RGB", (20, 20), "red"), Image.new("RGB", (20, 20), "blue"))
+    assert found.size == (48, 48)
+    assert sorted(count for count, _ in found.getcolors()) == [400, 400, 48 * 48 - 800]
+    assert (found.getpixel((0, 24)), found.getpixel((47, 24))) == ((255, 0, 0), (0, 0, 255))

@@ -68,7 +68,7 @@ def test_labels_are_answers_or_empty(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "match"),
-    [(None, "run `python"), ("{", "no JSON"), ("[1]", "one entry"), ('{"4": true}', "Label 4")],
+    [(None, "run `draw`"), ("{", "no JSON"), ("[1]", "one entry"), ('{"4": true}', "Label 4")],
 )
 def test_labels_that_cannot_be_read_are_one_sentence(tmp_path: Path, text: str | None, match: str) -> None:
     path = tmp_path / "labels.json"
