@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..prompt.region import Region
 from ..settings import Settings
+from .room import rooms
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def allowed_masks(regions: Sequence[Region | None], shape: tuple[int, int], how:
     """
     if not any(regions):
         return []
-    own = [region.grid(*shape) if region else None for region in regions]
+    own = rooms(regions, *shape)
     if how != "replace":
         return own
     left = 1 - torch.stack([mask for mask in own if mask is not None]).amax(dim=0)

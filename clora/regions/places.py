@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..prompt.region import Region
+from .room import rooms
 
 SEEN = 0.45
 """Part of its map's range above which a cell shows a class."""
@@ -138,7 +139,7 @@ def cells(middle: Tensor, regions: Sequence[Region | None], size: tuple[int, int
 
     A concept with a region of the user has that region, and the others share out the rest.
     """
-    given = [None if one is None else one.grid(*size) for one in regions]
+    given = rooms(regions, *size)
     far = (_points(*size)[:, None] - middle).pow(2).sum(-1)
     far[:, list(items)] *= FARTHER**2
     for number, region in enumerate(given):

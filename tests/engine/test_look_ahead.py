@@ -19,6 +19,7 @@ from clora.models.denoiser import Row
 from clora.models.memory import RowLimit
 from clora.prompt.region import parse_region
 from clora.regions.balanced import Layout, balanced_masks
+from clora.regions.room import rooms
 from tests.plans import plan_of
 from tests.toy import ToyDenoiser, toy
 from tests.updating import updating
@@ -163,8 +164,10 @@ def test_places_are_kept_and_pictures_without_concepts_are_plain(latent: Tensor,
     plan = replace(PLAN, concepts=(replace(PLAN.concepts[0], region=left), PLAN.concepts[1]))
     step = steps_of(latent, [plan, ImagePlan(1)], toy(), look_ahead=0.2, own_places=own, fusion="exact")[0]
     assert step.masks[0] is not None
-    assert torch.equal(step.masks[0][1], left.grid(16, 16).to(step.masks[0]))
-    assert not bool((step.masks[0][2] * left.grid(16, 16)).any())
+    (room,) = rooms([left], 16, 16)
+    assert room is not None
+    assert torch.equal(step.masks[0][1], room.to(step.masks[0]))
+    assert not bool((step.masks[0][2] * room).any())
     alone = steps_of(latent[1:], [ImagePlan(1)], toy(), fusion="exact")[0]
     torch.testing.assert_close(step.cond[1:], alone.cond)
 

@@ -15,6 +15,7 @@ from clora.engine.composer import Composer, Step
 from clora.engine.plans import MAX_NAME, Plan, PlanMade, PlanRequest, PlanStore, PlanUse
 from clora.errors import CLoRAError
 from clora.prompt.region import parse_region
+from clora.regions.room import rooms
 from clora.settings import Settings
 from tests.engine.test_look_ahead import PLAN, Watched
 
@@ -97,7 +98,9 @@ def test_places_drawn_after_the_plan_are_kept(latent: Tensor, store: PlanStore) 
     assert job.denoiser.asked == []
     assert same(steps, without_plan(latent, [moved, moved]))
     assert steps[0].masks[0] is not None
-    assert torch.equal(steps[0].masks[0][1], left.grid(16, 16).to(steps[0].masks[0]))
+    (room,) = rooms([left], 16, 16)
+    assert room is not None
+    assert torch.equal(steps[0].masks[0][1], room.to(steps[0].masks[0]))
 
 
 def test_planning_again_with_the_same_inputs_looks_ahead_once(latent: Tensor, store: PlanStore) -> None:

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from clora.prompt.region import Region, parse_region
+from clora.prompt.region import Box, Painted, Region, parse_region
 from clora.regions.places import APART, FARTHER, MARGIN, cells, centres
+from clora.regions.room import rooms
 
 
 def blob(*places: tuple[float, float], size: tuple[int, int] = (16, 16)) -> Tensor:
@@ -81,7 +82,7 @@ def test_cells_share_out_the_picture() -> None:
 def test_a_region_of_the_user_is_its_concepts_and_the_others_share_the_rest(place: str) -> None:
     region: Region = parse_region(place, "test")
     shared = cells(torch.tensor([[0.5, 0.5], [0.5, 0.25], [0.5, 0.75]]), [region, None, None], (32, 32))
-    assert torch.equal(shared[0], region.grid(32, 32))
+    assert torch.equal(shared[:1], torch.stack([one for one in rooms([region], 32, 32) if one is not None]))
     assert torch.equal(shared.sum(0), torch.ones(32, 32))
 
 
@@ -93,3 +94,26 @@ def test_an_item_has_the_cells_that_are_much_nearer_to_it_than_to_who_has_it() -
     assert torch.equal(own[1].bool(), far[1].sqrt() * FARTHER < far[0].sqrt())
     assert torch.equal(own.sum(0), torch.ones(32, 32))
     assert own[1].sum() < cells(middle, (None, None), (32, 32))[1].sum()
+
+
+def test_a_subject_may_reach_a_little_beyond_its_box_where_nobody_else_is() -> None:
+    boxes = [Box(0.0, 0.25, 0.5, 0.5), Box(0.5, 0.5, 0.5, 0.5), None]
+    first, second, nowhere = rooms(boxes, 32, 32)
+    assert first is not None
+    assert second is not None
+    assert nowhere is None
+    # All around but where the other one's room is, too.
+    pieces = ((0.0, 0.1875, 0.5, 0.5625), (0.0, 0.75, 0.4375, 0.0625), (0.5, 0.1875, 0.0625, 0.25))
+    assert torch.equal(first, torch.stack([Box(*one).grid(32, 32) for one in pieces]).sum(0))
+    assert not bool((first * second).any())
+
+
+@pytest.mark.parametrize("size", [(16, 16), (32, 64), (1, 1)])
+def test_a_painted_place_and_overlapping_boxes_are_kept(size: tuple[int, int]) -> None:
+    mask = torch.zeros(size)
+    mask[: size[0] // 2 + 1] = 1
+    (painted,) = rooms([Painted(mask)], *size)
+    assert painted is not None
+    assert torch.equal(painted, mask)
+    box = Box(0.0, 0.0, 1.0, 1.0)
+    assert all(one is not None and bool(one.all()) for one in rooms([box, box], *size))
