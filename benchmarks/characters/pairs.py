@@ -1,8 +1,9 @@
 """Is a composed picture as clean as a plain one, by eye? python -m benchmarks.characters.pairs draw | compare.
 
-`draw` writes numbered pairs: a picture of a method, and a plain picture of the base for the same prompt in its own
-words (see `base_alone`), left or right by chance. In `answers.json` write "left", "right" or "same" for each pair:
-which one's ground and subjects are cleaner, whatever they show. `compare` reads the answers and the hidden key.
+`draw` writes numbered pairs: a picture of a method, and a plain picture for the same prompt, left or right by chance.
+The plain one has the first LoRA alone, or none and the base's own words (see `base_alone`). In `answers.json` write
+"left", "right" or "same" for each pair: which one's ground and subjects are cleaner, whatever they show. `compare`
+reads the answers and the hidden key.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.characters.base_alone import in_own_words, prompts
+from benchmarks.characters.base_alone import in_own_words, one_at_a_time, prompts
 from benchmarks.characters.eyes import KEY, read_object, write_sheets
 from benchmarks.characters.in_places import line
 from benchmarks.characters.methods import METHODS, PLAIN
@@ -24,9 +25,15 @@ from benchmarks.characters.report import table
 from benchmarks.characters.run import Run, Store
 from benchmarks.characters.setup import Setup, add_options, setup_of, told
 from clora.errors import CLoRAError
+from research.characters.prompts import Prompt
 
 PAIRS = 60
 ANSWERS = ("left", "right", "same")
+AGAINST: dict[str, Callable[[Prompt], Prompt]] = {
+    "lora": lambda prompt: one_at_a_time(prompt)[0],
+    "words": in_own_words,
+}
+"""What the plain picture is drawn from."""
 
 
 def beside(left: Image.Image, right: Image.Image) -> Image.Image:
@@ -42,7 +49,8 @@ def draw(args: argparse.Namespace, setup: Setup) -> None:
     """Draw the pictures that are missing; write sheets, key and empty answers. Raises: CLoRAError."""
     rng, asked = random.Random(0), prompts()
     chosen = rng.sample(asked, min(args.count, len(asked)))
-    setup.check((text for one in chosen for text in (one.prompt, in_own_words(one).prompt)), False)
+    plain = AGAINST[args.against]
+    setup.check((text for one in chosen for text in (one.prompt, plain(one).prompt)), False)
     run, method = Run(Store(args.out, "none"), setup), METHODS[args.method]
     answers = args.folder / "answers.json"
     if answers.exists():
@@ -51,7 +59,7 @@ def draw(args: argparse.Namespace, setup: Setup) -> None:
     key, pictures = dict[str, str](), list[Image.Image]()
     for number, prompt in enumerate(chosen, start=1):
         both = []
-        for own, how in ((prompt, method), (in_own_words(prompt), PLAIN)):
+        for own, how in ((prompt, method), (plain(prompt), PLAIN)):
             run.draw(own, how, [args.seed])
             both.append(run.store.picture(run.keys(own, how, [args.seed])[args.seed]))
         key[str(number)] = side = rng.choice(("left", "right"))
@@ -91,6 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=Path("outputs/characters-pairs"))
     parser.add_argument("--count", type=int, default=PAIRS)
     parser.add_argument("--method", choices=list(METHODS), default="default")
+    parser.add_argument("--against", choices=list(AGAINST), default="lora")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
     return told(lambda: draw(args, setup_of(args)) if args.what == "draw" else compare(args))
