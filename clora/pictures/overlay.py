@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..prompt.region import Region
 from ..regions.localization import missing_concepts
+from ..regions.room import is_room
 from .labels import Label, arrange
 from .outline import Silhouette, bounds, dashed, draw_lines, enlarged, largest_part, ring
 from .palette import MIN_SIZE, concept_color
@@ -74,7 +75,7 @@ def _shown(
     whole = np.asarray(region.grid(size[1], size[0]).numpy() > 0)
     # Dashes start differently for each concept, so that two concepts with the same region fill each other's gaps.
     dashes = dashed(ring(whole, width), 4 * width, concept)
-    if not torch.equal(mask, region.grid(mask.shape[0], mask.shape[1])):
+    if not is_room(mask, region):
         return _Shown(mask, dashes | ring(enlarged(mask, size), width), label, missing)
     subject = torch.zeros_like(mask) if localized is None or missing else (localized.detach().float().cpu() > 0).float()
     return _Shown(subject, dashes | ring(enlarged(subject, size), max(2, round(width * 0.75))), label, missing)

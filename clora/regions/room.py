@@ -35,6 +35,15 @@ def rooms(regions: Sequence[Region | None], height: int, width: int) -> list[Ten
     ]
 
 
+def is_room(mask: Tensor, region: Region) -> bool:
+    """Whether a mask (h, w) of 0 and 1 is the region, or a box with its margin or a part of it."""
+    grid = region.grid(mask.shape[0], mask.shape[1]).to(mask)
+    if not isinstance(region, Box):
+        return torch.equal(mask, grid)
+    wide = _grown(grid, round(MARGIN * min(mask.shape)))
+    return bool(((mask >= grid) & (mask <= wide)).all())
+
+
 def _grown(grid: Tensor, cells: int) -> Tensor:
     """The grid (h, w) with a margin of so many cells."""
     return F.max_pool2d(grid[None, None], 2 * cells + 1, stride=1, padding=cells)[0, 0]

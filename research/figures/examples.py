@@ -65,7 +65,7 @@ EXAMPLES = (
         "a <lora:peacock:1> sks bird and a <lora:singer:1> sks person at the beach, pencil style "
         "<lora:pencil:1:role=style>",
         2,
-        "the looks are lost",
+        "the looks are faint",
     ),
     Example(
         "style-on-one",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clora.prompt.region import Box, Painted, Region, parse_region
 from clora.regions.places import APART, FARTHER, MARGIN, cells, centres
-from clora.regions.room import rooms
+from clora.regions.room import is_room, rooms
 
 
 def blob(*places: tuple[float, float], size: tuple[int, int] = (16, 16)) -> Tensor:
@@ -106,6 +106,10 @@ def test_a_subject_may_reach_a_little_beyond_its_box_where_nobody_else_is() -> N
     pieces = ((0.0, 0.1875, 0.5, 0.5625), (0.0, 0.75, 0.4375, 0.0625), (0.5, 0.1875, 0.0625, 0.25))
     assert torch.equal(first, torch.stack([Box(*one).grid(32, 32) for one in pieces]).sum(0))
     assert not bool((first * second).any())
+    assert is_room(first, Box(0.0, 0.25, 0.5, 0.5))
+    assert not is_room(first, Box(0.5, 0.5, 0.5, 0.5))
+    assert not is_room(torch.ones(32, 32), Box(0.0, 0.25, 0.5, 0.5))
+    assert not is_room(first, Painted(Box(0.0, 0.25, 0.5, 0.5).grid(32, 32)))
 
 
 @pytest.mark.parametrize("size", [(16, 16), (32, 64), (1, 1)])
