@@ -105,7 +105,8 @@ def plan_image(
     triggers = [t.positions(v.triggers) for v, t in zip(variants, tokens, strict=True)]
     about = [(one.words, one.quoted, one.region) for one in composition.concepts]
     # Late styles act on the base from the start, as a background's LoRA does.
-    apart = bool(composition.background or (composition.styles and settings.style_from))
+    late = settings.style_from > 0.0 and any(use in composition.styles for use in variants[0].loras)
+    apart = bool(composition.background) or late
     plan = plan_positions(subjects, triggers, settings.mask_words, about, apart)
     return _with_places(plan, variants[0], tokens[0]) if settings.own_places else plan
 

@@ -74,9 +74,10 @@ class Generation:
         own = hires[start : start + len(prompts)]
         of_hires = [self._read(text, n, loras) for text, n in zip(own, negatives, strict=False)]
         settings = self.request.settings
-        self.prompts, self.hires_prompts, notes = batch_prompts(
-            compositions, of_hires, late_styles=settings.method == "clora" and settings.style_from > 0.0
-        )
+        # A refiner draws without CLoRA: it gets the styles from the host.
+        refined = getattr(p, "refiner_checkpoint_info", None) is not None
+        late = settings.method == "clora" and settings.style_from > 0.0 and not refined
+        self.prompts, self.hires_prompts, notes = batch_prompts(compositions, of_hires, late_styles=late)
         if planning.only_plans(self.request) and not self.composes:
             check_active(compositions[0].note)
         self.notes += [note for note in notes if note not in self.notes]

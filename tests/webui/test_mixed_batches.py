@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from tests.webui.standin_host import FEW, PROMPT, Host, Job, near
@@ -146,8 +147,22 @@ def test_a_style_is_not_on_its_subjects_from_the_start(host: Host) -> None:
     assert "horse" in late.p.extra_generation_params["Lora hashes"]
 
 
-@pytest.mark.parametrize("fields", [{}, {"enable_hr": True, "hr_scale": 1.5}, {"cfg_scale": 1.0}])
+HIRES = {"enable_hr": True, "hr_scale": 1.5}
+
+
+@pytest.mark.parametrize("fields", [{}, HIRES, {**HIRES, "clora": {"hires": False}}, {"cfg_scale": 1.0}])
 def test_a_style_that_clora_applies_is_the_hosts(host: Host, fields: dict[str, Any]) -> None:
     """Without a step before it joins in, the picture is the one with the style in the host's weights."""
-    late, start = (host.draw(STYLED, {**FEW, "style_from": at}, seed=5, **fields) for at in (0.001, 0.0))
+    more = {**fields}
+    clora = {**FEW, **more.pop("clora", {})}
+    late, start = (host.draw(STYLED, {**clora, "style_from": at}, seed=5, **more) for at in (0.001, 0.0))
     assert near(late.latent, start.latent, 1e-5)
+
+
+def test_a_style_stays_in_the_hosts_weights_for_a_refiner(host: Host) -> None:
+    """The refiner draws on without CLoRA."""
+    jobs = [host.job(STYLED, {**FEW, "style_from": at}, seed=5) for at in (0.5, 0.5, 0.0)]
+    jobs[0].refiner_checkpoint_info = "other"
+    refined, late, start = (host.run(p).latent for p in jobs)
+    assert torch.equal(refined, start)
+    assert not torch.equal(late, start)
