@@ -47,11 +47,13 @@ class PlannedOther:
 class ImagePlan:
     """One image's variants and concepts at one sampler step.
 
-    `variants` counts the prompt variants that are run. `concepts` is empty for strategies without masks.
+    `variants` counts the prompt variants that are run: the base, the concepts', and those of the `others` if they have
+    any. `concepts` is empty for strategies without masks.
     `background`: the base's LoRAs, a background's or late styles, draw what is beside the subjects, so that the base
     keeps it from the first step on. `base_mask` are positions whose maps cut the base's mask, usually none. `others`
-    are the subjects that the base draws: they have places of their own, but no variant. `orders` is what the prompt
-    says about where subjects are, `items` are those that another one wears or holds (numbered as in `places`).
+    are the subjects without a LoRA, which have places of their own; without variants of theirs the base draws them.
+    `orders` is what the prompt says about where subjects are, `items` are those that another one wears or holds
+    (numbered as in `places`).
     """
 
     variants: int
@@ -63,10 +65,11 @@ class ImagePlan:
     items: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.concepts and self.variants != len(self.concepts) + 1:
-            raise ValueError("a plan with N concepts has N + 1 variants")
-        if any(len(concept.group) != self.variants for concept in self.concepts):
-            raise ValueError("every concept group needs one tuple of positions for each variant")
+        composed = len(self.concepts) + 1
+        if self.concepts and self.variants not in (composed, composed + len(self.others)):
+            raise ValueError("a plan with N concepts and M others has N + 1 or N + 1 + M variants")
+        if any(len(concept.group) != composed for concept in self.concepts):
+            raise ValueError("every concept group needs one tuple of positions for the base and each concept's variant")
 
     @property
     def columns(self) -> Positions:
@@ -78,13 +81,28 @@ class ImagePlan:
 
     @property
     def masks(self) -> tuple[Positions, ...]:
-        """The positions that cut each variant's mask."""
+        """The positions that cut the base's and each concept's mask, in its own variant's maps."""
         return (self.base_mask, *(concept.mask for concept in self.concepts))
+
+    @property
+    def cut_from(self) -> tuple[tuple[int, Positions], ...]:
+        """For each variant's mask the variant whose maps cut it, and the positions: the base's for the others."""
+        return (*enumerate(self.masks), *((0, one.group) for one in self.drawn_others))
+
+    @property
+    def drawn_others(self) -> tuple[PlannedOther, ...]:
+        """The others that have a variant."""
+        return self.others if self.variants > len(self.concepts) + 1 else ()
 
     @property
     def regions(self) -> tuple[Region | None, ...]:
         """Each concept's region."""
         return tuple(concept.region for concept in self.concepts)
+
+    @property
+    def variant_regions(self) -> tuple[Region | None, ...]:
+        """The region of each variant but the base; only concepts have one."""
+        return (*self.regions, *(None for _ in self.drawn_others))
 
     @property
     def places(self) -> tuple[Positions, ...]:
@@ -104,18 +122,21 @@ def plan_image(
     subjects = [[t.positions(spans) for spans in v.subjects] for v, t in zip(variants, tokens, strict=True)]
     triggers = [t.positions(v.triggers) for v, t in zip(variants, tokens, strict=True)]
     about = [(one.words, one.quoted, one.region) for one in composition.concepts]
+    composed = len(composition.concepts) + 1  # what comes after them are the variants of subjects without a LoRA
     # Late styles act on the base from the start, as a background's LoRA does.
     late = settings.style_from > 0.0 and any(use in composition.styles for use in variants[0].loras)
     apart = bool(composition.background) or late
-    plan = plan_positions(subjects, triggers, settings.mask_words, about, apart)
-    return _with_places(plan, variants[0], tokens[0]) if settings.own_places else plan
+    plan = plan_positions(subjects[:composed], triggers[:composed], settings.mask_words, about, apart)
+    return _with_places(plan, variants, tokens[0]) if settings.own_places else plan
 
 
-def _with_places(plan: ImagePlan, base: Variant, tokens: PromptTokens) -> ImagePlan:
+def _with_places(plan: ImagePlan, variants: Sequence[Variant], tokens: PromptTokens) -> ImagePlan:
     """The plan with the other subjects of the base's text, and with what that says about where subjects are."""
+    base = variants[0]
     planned = tuple(PlannedOther(tokens.positions(spans), _words(base.text, spans)) for spans in base.others)
     subjects = (*base.subjects, *base.others)
-    return replace(plan, others=planned, orders=orders(base.text, subjects), items=items(base.text, subjects))
+    told = orders(base.text, subjects), items(base.text, subjects)
+    return replace(plan, variants=len(variants), others=planned, orders=told[0], items=told[1])
 
 
 def _words(text: str, spans: Sequence[Span]) -> str:

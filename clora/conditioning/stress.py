@@ -16,13 +16,16 @@ from ..prompt import PromptTokens, Variant
 from .encoding import Encoded
 
 
-def stressed(found: Encoded, tokens: PromptTokens, variant: Variant, concept: int, factor: float) -> Encoded:
-    """`found`, the context of a text with `tokens`, with the words of `concept` times `factor` and those of the other
+def stressed(found: Encoded, tokens: PromptTokens, variant: Variant, subject: int, factor: float) -> Encoded:
+    """`found`, the context of a text with `tokens`, with the words of `subject` times `factor` and those of the other
     subjects divided by it. Words that two subjects share stay as they are.
+
+    `subject` counts the concepts, then the subjects without a LoRA.
     """
-    own = {*tokens.positions(variant.subjects[concept]), *tokens.positions(variant.triggers)}
-    elsewhere = [spans for number, spans in enumerate(variant.subjects) if number != concept]
-    others = {row for spans in (*elsewhere, *variant.others) for row in tokens.positions(spans)}
+    subjects = (*variant.subjects, *variant.others)
+    own = {*tokens.positions(subjects[subject]), *tokens.positions(variant.triggers)}
+    elsewhere = [spans for number, spans in enumerate(subjects) if number != subject]
+    others = {row for spans in elsewhere for row in tokens.positions(spans)}
     scales = torch.ones(len(tokens.sources), dtype=torch.float32)
     scales[sorted(own - others)] = factor
     scales[sorted(others - own)] = 1 / factor

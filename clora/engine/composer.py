@@ -19,7 +19,7 @@ from ..models import ModelFamily
 from ..models.denoiser import Denoiser
 from ..models.memory import RowLimit, memory_errors_told
 from ..regions.mask_cache import MaskCache
-from ..regions.masks import even_masks, resize_masks
+from ..regions.masks import even_of, resize_masks
 from ..regions.vanishing import VanishingSubjects
 from ..settings import Settings
 from ..settings.schedule import schedule, unreachable
@@ -198,7 +198,7 @@ class Composer:
 
     def _even(self, latent: Tensor, plans: Sequence[ImagePlan]) -> Masks:
         size, how = (latent.shape[-2], latent.shape[-1]), self.settings.hint_masks
-        return tuple(even_masks(plan.variants, size, plan.regions, how, plan.background).to(latent) for plan in plans)
+        return tuple(even_of(plan, size, how).to(latent) for plan in plans)
 
     def _updates(self, index: int, update: bool) -> int:
         updates = update and self.settings.updates and self._strategy_at(index).needs_masks

@@ -50,7 +50,11 @@ def variants_of(
 ) -> tuple[Variant, ...]:
     """The variants of a prompt; a prompt with fewer than two concepts has one, with all LoRAs on.
 
-    `everywhere`: LoRAs that are on in every variant, if the host does not have them on itself.
+    `everywhere`: LoRAs that are on in every variant, if the host does not have them on itself. Where all variants are
+    one row, each subject without a LoRA has a variant too, after the concepts': the base's, in which its own words are
+    stressed (see `clora.conditioning.stress`).
     """
     kind = strategy_class(settings) if composition.composes else Merge
-    return kind.variants(composition, tuple(everywhere))
+    found = kind.variants(composition, tuple(everywhere))
+    stressed = settings.stress != 1.0 and settings.look_ahead > 0.0 and settings.own_places > 0.0
+    return (*found, *(found[0] for _ in found[0].others)) if kind.fuses_in_forward and stressed else found

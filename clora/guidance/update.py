@@ -82,7 +82,7 @@ class LatentUpdate:
         """
         own = tuple(range(len(plans)) if images is None else images)
         rows = rows_of(plans, (True, False) if self.settings.maps == "both" else (True,))
-        rows = tuple(row for row in rows if row.image in own)
+        rows = tuple(row for row in rows if row.image in own and row.variant <= len(plans[row.image].concepts))
         columns = needed_columns(plans, self.extra_columns)
         self._fit(latent, denoiser, rows, columns)
         while True:

@@ -20,7 +20,7 @@ SMALL = 0.05
 def localize(
     maps: AttentionMaps, image: int, plan: ImagePlan, options: MaskOptions, size: tuple[int, int]
 ) -> Tensor | None:
-    """(V, h, w) of 0 and 1 at the latent's `size`: the part of its region where each subject's maps show it.
+    """(1 + N, h, w) of 0 and 1 at the latent's `size`: the part of its region where each subject's maps show it.
 
     None if no concept of the plan has a region; 0 for the base and for concepts without one. The maps are cut as for
     masks but in the whole image, so that a subject that stands elsewhere is not found here.

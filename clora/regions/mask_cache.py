@@ -11,7 +11,7 @@ from ..conditioning.plan import ImagePlan
 from ..settings import Settings
 from ..settings.schedule import Schedule
 from .localization import localize
-from .masks import MaskOptions, confine_masks, cut_masks, even_masks, resize_masks
+from .masks import MaskOptions, confine_masks, cut_masks, even_of, resize_masks
 from .places import beside_background, cells, with_base
 from .subject_places import place_maps, subject_centres
 
@@ -76,16 +76,16 @@ class MaskCache:
         """Begin with the masks (1 + N, h, w) that a look-ahead found, None for an image without concepts.
 
         With the subjects' `middles` (N + M, 2) each subject has its own part of the picture first, in which its masks
-        are cut later; M others have parts of the base's.
+        are cut later; the parts of M others without variants are the base's.
         """
         self._parts, self._centres, masks, subjects = (), [], list[Tensor](), list[Tensor]()
         for image, (own, plan) in enumerate(zip(found, plans, strict=True)):
             middle, part = middles[image] if middles else None, None
             if own is None:
-                masks.append(even_masks(plan.variants, size, (), self._how))
+                masks.append(even_of(plan, size, self._how))
                 subjects.append(masks[-1])
             elif middle is None:
-                masks.append(confine_masks(own, plan.regions, self._how))
+                masks.append(confine_masks(own, plan.variant_regions, self._how))
                 subjects.append(masks[-1])
             else:
                 part = self._shared_out(middle, plan, size).to(own)
@@ -100,13 +100,13 @@ class MaskCache:
 
     def _of(self, index: int, maps: AttentionMaps, image: int, plan: ImagePlan, size: tuple[int, int]) -> Tensor:
         if not plan.concepts:
-            return even_masks(plan.variants, size, (), self._how).to(maps.example)
+            return even_of(plan, size, self._how).to(maps.example)
         if self._in_own_places(index) and self._centres[image] is not None:
             return self._followed(maps, image, plan, size)
-        own = [maps.of(image, variant, positions) for variant, positions in enumerate(plan.masks)]
+        own = [maps.of(image, variant, positions) for variant, positions in plan.cut_from]
         shared = self._parts[image] if self._parts else None
-        masks = cut_masks(own, self._options, size, plan.regions, self._how, shared)
-        return confine_masks(resize_masks(masks, size), plan.regions, self._how)
+        masks = cut_masks(own, self._options, size, plan.variant_regions, self._how, shared)
+        return confine_masks(resize_masks(masks, size), plan.variant_regions, self._how)
 
     def _followed(self, maps: AttentionMaps, image: int, plan: ImagePlan, size: tuple[int, int]) -> Tensor:
         """The masks of subjects that have parts of the picture, which follow where the base's maps show them now."""
@@ -121,6 +121,6 @@ class MaskCache:
 
     @staticmethod
     def _shared_out(middle: Tensor, plan: ImagePlan, size: tuple[int, int]) -> Tensor:
-        """The concepts' parts (N, h, w) of the picture, which is shared out among all subjects."""
+        """The variants' parts (V - 1, h, w) of the picture, which is shared out among all subjects."""
         regions = (*plan.regions, *(None for _ in plan.others))
-        return cells(middle, regions, size, plan.items)[: len(plan.concepts)]
+        return cells(middle, regions, size, plan.items)[: plan.variants - 1]

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..conditioning.plan import ImagePlan
 from ..prompt.region import Region
 from ..settings import Settings
 from .room import rooms
@@ -189,6 +190,24 @@ def even_masks(
     if background:
         masks[[v for v in range(1, variants) if v not in confined]] = 0.0
     return masks
+
+
+def even_of(plan: ImagePlan, size: tuple[int, int], how: str) -> Tensor:
+    """The same for a plan, (V, h, w): subjects without a LoRA have places by a look-ahead only."""
+    composed = plan.variants - len(plan.drawn_others)
+    masks = even_masks(composed, size, plan.regions, how, plan.background)
+    return torch.cat([masks, masks.new_zeros(plan.variants - composed, *size)])
+
+
+def concept_masks(masks: Tensor, concepts: int) -> Tensor:
+    """Masks (1 + N, h, w) of the base and of N concepts, of `masks` (V, h, w): for people, what subjects without a LoRA
+    have is the base's.
+    """
+    if len(masks) <= 1 + concepts:
+        return masks
+    own = masks[: 1 + concepts].clone()
+    own[0] = torch.maximum(own[0], masks[1 + concepts :].amax(dim=0))
+    return own
 
 
 def resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:

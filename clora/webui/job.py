@@ -23,6 +23,7 @@ from ..models import family_of
 from ..prompt import Composition, analyze
 from ..prompt.evidence import evidence_of_files
 from ..prompt.own_words import readable_by_host
+from ..regions.masks import concept_masks
 from ..settings import Settings
 from ..settings.schedule import schedule
 from ..ui.request import Request
@@ -140,7 +141,9 @@ class Generation:
         masked = strategy_class(settings).needs_masks
         masks = None
         if hires and masked and self.first_pass is not None:
-            masks = [mask for mask in self.first_pass.masks if mask is not None]
+            of_images = zip(self.first_pass.masks, self.prompts.compositions, strict=False)
+            masks = [concept_masks(mask, len(one.concepts)) for mask, one in of_images if mask is not None]
+            settings = settings.replace(look_ahead=0.0)  # subjects without a LoRA are there already
         # Without masks, a refiner took over before there were any.
         plain = hires and not (settings.hires and any(self.hires_prompts.composed) and masks != [])
         if plain:

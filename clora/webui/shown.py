@@ -11,12 +11,13 @@ from ..engine.record import ConceptMaps, Curve
 from ..pictures import masks_overlay
 from ..prompt import Composition
 from ..prompt.region import Region
+from ..regions.masks import concept_masks
 from .sampling_pass import Outcome
 
 
 @dataclass
 class Shown:
-    """What there is to show for one picture: final masks (V, h, w), attention maps, losses, and the concepts' names.
+    """What there is to show for one picture: final masks (1 + N, h, w), attention maps, losses, the concepts' names.
 
     `refined` are the numbers of the updates that were refine steps, `names` the names that corrections give concepts;
     `localized` (V, h, w) is where subjects with a region were localized.
@@ -51,8 +52,9 @@ def shown_of(outcome: Outcome, image: int, composition: Composition) -> Shown:
     """What there is to show for one picture of a pass."""
     record, curve = outcome.record, outcome.record.curve(image) if outcome.record else Curve()
     masks, localized = (of[image] if image < len(of) else None for of in (outcome.masks, outcome.localized))
+    own = None if masks is None else concept_masks(masks, len(composition.concepts)).float().cpu()
     return Shown(
-        None if masks is None else masks.float().cpu(), record.strip(image) if record else [],
+        own, record.strip(image) if record else [],
         tuple(concept.label for concept in composition.concepts), composition.variant_names,
         tuple(curve.losses), tuple(curve.refined), tuple(concept.corrected_as for concept in composition.concepts),
         tuple(concept.region for concept in composition.concepts),

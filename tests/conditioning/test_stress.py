@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -57,3 +59,29 @@ def test_subjects_without_a_lora_are_played_down_like_the_others() -> None:
         context = found.contexts[Row(0, variant, True)].context[:, 0]
         assert (context != context[0]).nonzero().flatten().tolist() == [2, 5, 8]
         assert context[8] < context[0]
+
+
+def test_subjects_without_a_lora_have_a_variant_in_which_their_own_words_are_stressed() -> None:
+    """In single-pass fusion, where a variant costs little: it has the text and the LoRAs of the base."""
+    found = conditioning(f"{PROMPT} and a fox", steps=PromptSteps(4)).at(0)
+    assert found.plans[0].variants == 4
+    base, own = (found.contexts[Row(0, variant, True)].context[:, 0] for variant in (0, 3))
+    assert (base == base[0]).all()
+    assert (own != base).nonzero().flatten().tolist() == [2, 5, 8]
+    assert own[2] == own[5] < base[0] < own[8]
+    negative = [found.contexts[Row(0, variant, False)].context for variant in (0, 3)]
+    assert torch.equal(*negative)
+
+
+@pytest.mark.parametrize(
+    "values", [{"stress": 1.0}, {"own_places": 0.0}, {"look_ahead": 0.0}, {"fusion": "exact"}, {"method": "merge"}]
+)
+def test_they_have_none_where_it_would_do_nothing_or_cost_rows(values: dict[str, Any]) -> None:
+    composition = analyze(f"{PROMPT} and a fox", "")
+    plain = variants_of(analyze(PROMPT, ""), Settings(**values))
+    assert len(variants_of(composition, Settings())) == 4
+    assert len(variants_of(composition, Settings(**values))) == len(plain)
+
+
+def test_a_prompt_that_does_not_compose_has_no_such_variant() -> None:
+    assert len(variants_of(analyze("a <lora:cat:1> cat and a fox", ""), Settings())) == 1

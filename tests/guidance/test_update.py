@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from clora.attention.probe import AttentionProbe
-from clora.conditioning.plan import ImagePlan
+from clora.conditioning.plan import ImagePlan, PlannedOther
 from clora.guidance.update import LatentUpdate
 from clora.models.denoiser import Row
 from clora.settings import Settings
@@ -79,6 +81,17 @@ def test_images_of_a_batch_are_independent(latent: torch.Tensor) -> None:
     together = gradient_of(toy(), latent, [PLAN, other])
     alone = [gradient_of(toy(), latent[i : i + 1], [plan]) for i, plan in enumerate((PLAN, other))]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_variants_of_subjects_without_a_lora_are_not_in_the_loss(latent: torch.Tensor, rows: int) -> None:
+    """Beside them the gradient is the same, at the same cost."""
+    others = replace(PLAN, others=(PlannedOther((1,), "king"),), variants=4)
+    alone, beside = (gradient_of(toy(4), latent, [plan, plan], rows_per_forward=rows) for plan in (PLAN, others))
+    torch.testing.assert_close(alone, beside, rtol=1e-10, atol=1e-14)
+    denoiser = toy(4)
+    gradient_of(denoiser, latent, [others, others])
+    assert max(map(len, denoiser.rows_seen)) == 6
 
 
 def test_batches_may_mix_two_and_three_concepts(latent: torch.Tensor) -> None:

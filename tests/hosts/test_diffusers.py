@@ -255,9 +255,10 @@ def test_a_batch_equals_its_images_alone(loras: Path) -> None:
     """In float64, because a random network blows up the rounding that batches differ by."""
     sd = tiny_sd().to(torch.float64)
     other = "a <lora:dog:1> dog beside a <lora:cat:0.5> big cat, <lora:ink:1:role=style>"
+    prompts = [PROMPT, other, f"{PROMPT} and a fox"]
     settings = Settings()
-    together = run(sd, [PROMPT, other], loras, seed=1, settings=settings)
-    alone = [run(sd, text, loras, seed=seed, settings=settings) for seed, text in enumerate((PROMPT, other), start=1)]
+    together = run(sd, prompts, loras, seed=1, settings=settings)
+    alone = [run(sd, text, loras, seed=seed, settings=settings) for seed, text in enumerate(prompts, start=1)]
     for image, single in enumerate(alone):
         torch.testing.assert_close(together.latents[image], single.latents[0], rtol=1e-3, atol=1e-3)
         assert torch.equal(together.masks[image], single.masks[0])

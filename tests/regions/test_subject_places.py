@@ -7,14 +7,18 @@ from dataclasses import replace
 import pytest
 import torch
 
+from clora.attention.maps import AttentionMaps
 from clora.conditioning.plan import PlannedOther
+from clora.prompt.region import Box
 from clora.prompt.relations import Order
 from clora.regions.mask_cache import MaskCache
+from clora.regions.masks import concept_masks, even_of
 from clora.regions.subject_places import subject_centres
 from clora.settings import Settings
 from clora.settings.schedule import schedule
 from tests.plans import plan_of
 from tests.regions.test_places import blob
+from tests.updating import updating
 
 PLAN = plan_of([[(2,), (5,)], [(2,), (5,)], [(2,), (5,)]], [(), (), ()], "subject", words=["cat", "dog"])
 WITH_KING = replace(PLAN, others=(PlannedOther((8,), "king"),))
@@ -51,6 +55,58 @@ def test_the_part_of_another_subject_is_the_bases() -> None:
     assert king.any()
     assert not king[:, :4].any(), "the base has the part of the other subject alone"
     assert king[:, -4:].all()
+
+
+def test_another_subject_with_a_variant_has_a_mask() -> None:
+    """First its part, then what the base's maps show of it there; people see it as the base's."""
+    settings = updating(mask_smooth=False)
+    cache, plan = MaskCache(settings, schedule(settings, 20)), replace(WITH_KING, variants=4)
+    middle = torch.tensor([[0.5, 0.2], [0.5, 0.5], [0.5, 0.8]])
+    cache.start([torch.ones(3, 8, 8) / 3], [plan], (8, 8), [middle])
+    assert cache.latest is not None
+    (masks,) = cache.latest
+    assert masks.shape == (4, 8, 8)
+    assert not masks[0].any()
+    assert torch.equal(masks[3], (masks[1] + masks[2] == 0).float())
+    shown = concept_masks(masks, 2)
+    assert torch.equal(shown, torch.stack([masks[3], masks[1], masks[2]]))
+    maps = torch.zeros(3, 8, 8)
+    maps[0, 4, 0] = maps[1, 4, 3] = maps[2, 4, 7] = 1.0
+    read = AttentionMaps((2, 5, 8), {(0, variant): maps for variant in range(3)})
+    (later,) = cache.cut(19, read, [plan], (8, 8))
+    assert [mask.nonzero().tolist() for mask in later[1:]] == [[[4, 0]], [[4, 3]], [[4, 7]]]
+    assert torch.equal(later.sum(0), torch.ones(8, 8))
+
+
+def test_before_masks_count_only_those_of_subjects_with_a_lora_do() -> None:
+    masks = even_of(replace(WITH_KING, variants=4), (2, 2), "replace")
+    assert masks.flatten(1).mean(1).tolist() == [1.0, 1.0, 1.0, 0.0]
+    assert even_of(WITH_KING, (2, 2), "replace").shape == (3, 2, 2)
+
+
+def test_masks_without_others_are_shown_as_they_are() -> None:
+    for masks in (torch.rand(3, 2, 2), torch.ones(1, 2, 2)):
+        assert concept_masks(masks, 2) is masks
+
+
+def test_a_place_for_a_concept_is_not_the_other_subjects() -> None:
+    """The picture beside the place is shared out, and nothing else may draw in it."""
+    left = Box(0.0, 0.0, 0.5, 1.0)
+    concept = replace(WITH_KING.concepts[0], region=left)
+    plan = replace(WITH_KING, variants=4, concepts=(concept, WITH_KING.concepts[1]))
+    assert plan.variant_regions == (left, None, None)
+    settings = Settings()
+    cache = MaskCache(settings, schedule(settings, 20))
+    maps = torch.ones(3, 8, 8)
+    (masks,) = cache.cut(19, AttentionMaps((2, 5, 8), {(0, v): maps.clone() for v in range(3)}), [plan], (8, 8))
+    assert not masks[3, :, :4].any()
+    assert masks[1, :, :4].all()
+
+
+def test_a_plan_knows_how_many_variants_it_may_have() -> None:
+    for variants in (2, 5):
+        with pytest.raises(ValueError, match="variants"):
+            replace(WITH_KING, variants=variants)
 
 
 def test_maps_of_others_are_read_from_the_base() -> None:

@@ -80,7 +80,7 @@ def test_the_rough_picture_is_what_the_look_ahead_found(
 
 
 def test_a_batch_has_a_plan_for_each_picture(host: Host, looks: list[int]) -> None:
-    prompts = [PROMPT, "a <lora:dog:1> dog and a <lora:cat:1> cat"]
+    prompts = [PROMPT, "a <lora:dog:1> dog, a fox and a <lora:cat:1> cat"]
     planned = plan(host, "batch", prompts)
     assert len(planned.processed.latents) == 2
     went_on, without = draw(host, "batch", prompts), draw(host, "", prompts)
@@ -106,6 +106,15 @@ def test_a_plan_has_no_hires_pass(host: Host) -> None:
     assert len(planned.p.samplers) == 1
     went_on = draw(host, "hires", enable_hr=True)
     assert torch.equal(went_on.latent, draw(host, "", enable_hr=True).latent)
+
+
+def test_a_hires_pass_leaves_subjects_without_a_lora_to_the_base(host: Host) -> None:
+    """They have masks in the first pass only, also where the hires prompt names more of them."""
+    p = host.job(f"{PROMPT} and a fox", AHEAD, enable_hr=True, hr_scale=1.5, steps=5)
+    p.all_hr_prompts = [f"{PROMPT} and a fox and a king"]
+    found = host.run(p)
+    assert found.latent.shape[-1] > 16
+    assert torch.isfinite(found.latent).all()
 
 
 def test_places_drawn_on_the_plan_count(host: Host, looks: list[int]) -> None:

@@ -19,6 +19,7 @@ from ...fusion import variants_of
 from ...lora.library import LoraLibrary, Source
 from ...prompt import Composition, WordsOverride, analyze
 from ...prompt.evidence import evidence_of_files
+from ...regions.masks import concept_masks
 from ...settings import Settings
 from .sampling import Sampling, check_pipeline, decode, initial_latents, sample
 from .text import TextEncoding
@@ -88,7 +89,10 @@ def compose(
                 latents, masks, localized = after, step.masks, step.localized
         except PlanMade as made:
             latents, masks, localized = made.plan.rough, made.masks, ()
-        masks = tuple(mask if one.composes else None for mask, one in zip(masks, compositions, strict=True))
+        masks = tuple(
+            concept_masks(mask, len(one.concepts)) if mask is not None and one.composes else None
+            for mask, one in zip(masks, compositions, strict=True)
+        )
         if not bool(torch.isfinite(latents).all()):
             raise CLoRAError(
                 "The latent holds NaN or infinite values after the last step, so there is no picture; "
