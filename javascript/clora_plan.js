@@ -6,6 +6,7 @@
     const find = (...selectors) => selectors.map((one) => root().querySelector(one)).find(Boolean);
     const names = {}; // by tab, the name of its plan, which no other tab of the browser has
     const waiting = {}; // by tab, the timer that waits for a plan's picture
+    const asked = {}; // by tab, the timer after which Generate goes on from the plan
 
     function nameOf(tab) {
         const random = () => [...crypto.getRandomValues(new Uint32Array(2))].map((part) => part.toString(36)).join("");
@@ -24,6 +25,7 @@
         return box ? box.value : picture ? picture.src : "";
     }
 
+    const planBox = (tab) => find(`#${tab}_clora_planned textarea`, `#${tab}_clora_planned input`);
     const seedBox = (tab) => find(`#${tab}_seed input`, "#clora_seed input");
 
     // A random seed would give the next picture another layout.
@@ -43,11 +45,18 @@
         if (!box.checked) box.click();
     }
 
+    // From now on Generate goes on from the plan, instead of planning again.
+    function toGoOn(tab) {
+        clearTimeout(asked[tab]);
+        write(planBox(tab), nameOf(tab));
+    }
+
     function wait(tab, before) {
         clearInterval(waiting[tab]);
         waiting[tab] = setInterval(() => {
             if (result(tab) === before) return;
             clearInterval(waiting[tab]);
+            toGoOn(tab);
             keepSeed(tab);
             show(tab);
         }, 200);
@@ -60,14 +69,15 @@
     }
 
     function press(tab) {
-        const box = find(`#${tab}_clora_planned textarea`, `#${tab}_clora_planned input`), generate = find(`#${tab}_generate`);
+        const box = planBox(tab), generate = find(`#${tab}_generate`);
         if (!box || !generate) return;
         turnOn(tab);
+        clearTimeout(asked[tab]);
         write(box, `${nameOf(tab)} only`);
         // Generate may be held back until changes of the table have arrived; this is called when it is not.
         generate.addEventListener("click", () => {
             wait(tab, result(tab));
-            setTimeout(() => write(box, nameOf(tab)), 1000);
+            asked[tab] = setTimeout(() => toGoOn(tab), 1000); // a job that fails has no result
         }, {once: true});
         setTimeout(() => generate.click(), 300);
     }

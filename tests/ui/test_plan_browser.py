@@ -55,6 +55,16 @@ def test_plan_asks_the_host_and_keeps_the_seed(tab: PanelTab) -> None:
     assert plan(tab) == name, "a tab has one plan"
 
 
+def test_a_quick_plan_is_not_made_again(tab: PanelTab) -> None:
+    """Generate right after the plan's result goes on from it, also where the plan took a tenth of a second."""
+    tab.click("#txt2img_clora_plan")
+    tab.wait(lambda: seed(tab) == "77", "the plan's seed")
+    name = planned(tab)
+    assert not name.endswith(" only")
+    tab.click("#txt2img_generate")
+    tab.wait(lambda: told(tab)["plan"] == name, "the job that goes on from the plan")
+
+
 def test_without_a_plan_nothing_is_asked(tab: PanelTab) -> None:
     tab.click("#txt2img_generate")
     tab.wait(lambda: told(tab), "the job")
