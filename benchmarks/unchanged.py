@@ -39,7 +39,7 @@ TOLD_APART = ("warnings",)
 # `settings` are CLoRA's, `painted` a LoRA that is painted into the right half; the others are arguments of `compose`.
 RUNS: dict[str, dict[str, Any]] = {
     "default": {},
-    "exact": {"settings": {"preset": "best", "refine_updates": 6}},
+    "exact": {"settings": {"preset": "exact", "refine_updates": 6}},
     "fast": {"settings": {"preset": "fast"}},
     "paper": {"settings": {"preset": "paper", "refine_updates": 6}},
     "three subjects, not square": {"prompt": THREE, "width": 160},

@@ -29,7 +29,7 @@ LEFT = {"corrections": {"cat": {"place": "left"}}}
 JOBS: dict[str, dict[str, Any]] = {
     "without": {"clora": None},
     "default": {"clora": {}},
-    "exact": {"clora": {"preset": "best", "refine_updates": 5}},
+    "exact": {"clora": {"preset": "exact", "refine_updates": 5}},
     "fast": {"clora": {"preset": "fast"}},
     "paper": {"clora": {**FEW, "preset": "paper"}},
     "paper, Heun": {"clora": {**FEW, "preset": "paper"}, "sampler_name": "Heun"},

@@ -86,7 +86,7 @@ _ALL = (
     Method("switch", "Switch", Settings(method="switch")),
     Method("paper", "CLoRA, paper preset", Settings(preset="paper")),
     Method("default", "CLoRA, balanced"),
-    Method("exact", "CLoRA, best", Settings(preset="best")),
+    Method("exact", "CLoRA, exact", Settings(preset="exact")),
     Method("fast", "CLoRA fast (no update)", Settings(preset="fast")),
     Method("no-masks", "CLoRA without masks", Settings(fuse_from=1.0, look_ahead=0.0)),
     Method("freefuse", "FreeFuse's masks", Settings(preset="fast", look_ahead=0.2, mask_until=0.0, **ALONE)),

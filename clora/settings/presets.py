@@ -11,8 +11,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # No updates, for subjects that appear by themselves.
     "fast": {"update_until": 0.0, "look_ahead": 0.1},
     "balanced": {},
-    # One row of the model per concept: the reference for the single pass.
-    "best": {"fusion": "exact"},
+    # One row of the model per concept, for comparison with the single pass.
+    "exact": {"fusion": "exact"},
     # The authors' notebook and code: both halves of the batch, noise from before the update, lambda * max.
     "paper": {
         "step_size": 20.0, "update_until": 0.5, "refine_at": (0.0, 0.2, 0.4), "refine_tolerance": 0.0, "maps": "both",
@@ -23,7 +23,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 START = "balanced"
 """The preset where none is chosen: the defaults of all settings."""
-FORMER = {"default": "balanced", "exact": "best"}
+FORMER = {"default": "balanced", "best": "exact"}
 """The presets by the names that they had before; scripts, options and requests may still have these."""
 
 

@@ -39,7 +39,8 @@ class PresetBar:
         self.source = source
         self.preset = gr.Dropdown(
             self._read().names, value=START, label="Quality", elem_id=f"{tab}_clora_preset",
-            info="fast, balanced or best: better takes longer. Sets all settings below.",
+            info="balanced is right most often, fast takes less time; exact and paper are for comparison. "
+            "Sets all settings below.",
             allow_custom_value=True,  # "fast (changed)" is not among the choices
         )  # fmt: skip
         self.message = gr.HTML("", elem_id=f"{tab}_clora_preset_said", elem_classes=["clora-message"])

@@ -185,7 +185,7 @@ def test_former_names_of_presets_are_read(capsys: Any) -> None:
     with pytest.raises(SystemExit):
         parser.parse_args(["demo", "--preset", "exakt"])
     told = capsys.readouterr().err
-    assert "best" in told
+    assert "exact" in told
     assert not any(former in told.partition("choose from")[2] for former in FORMER)
 
 

@@ -111,7 +111,7 @@ class Named:
 STYLED = "a <lora:cat:1> cat and a <clora:dog> dog, <lora:ink:1:role=style> ink style"
 
 
-@pytest.mark.parametrize("preset", ["balanced", "best"])
+@pytest.mark.parametrize("preset", ["balanced", "exact"])
 def test_a_style_joins_in_late_where_a_lora_draws_the_subject(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     composition = analyze(STYLED)
     variants = [variants_of(composition, Settings(preset=preset), composition.styles)]

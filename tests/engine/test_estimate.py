@@ -66,7 +66,7 @@ def test_the_detail_pass_counts(detail: dict[str, Any], more: float) -> None:
 
 
 def test_the_sentence_has_one_number_and_its_range() -> None:
-    assert estimate(Settings("best"), 2, 20).sentence == (
+    assert estimate(Settings("exact"), 2, 20).sentence == (
         "About 3.7 times the time of a plain picture (3.4 to 4.1). Memory: 6 rows of the UNet at once (a plain "
         "picture has 2)."
     )

@@ -166,8 +166,8 @@ def test_methods() -> None:
 def test_former_names_of_presets_are_methods_too() -> None:
     found = read_methods(["default", "exact", "own:preset=exact,step_size=3"])
     assert [method.name for method in found] == ["default", "exact", "own"]  # as a table of before has them
-    assert [method.settings for method in found] == [Settings(), Settings("best"), Settings("best", step_size=3)]
-    with pytest.raises(CLoRAError, match="use merge, composite, switch, clora, fast, balanced, best, paper, or"):
+    assert [method.settings for method in found] == [Settings(), Settings("exact"), Settings("exact", step_size=3)]
+    with pytest.raises(CLoRAError, match="use merge, composite, switch, clora, fast, balanced, exact, paper, or"):
         read_methods(["exakt"])
 
 

@@ -210,7 +210,7 @@ def preset_file(rng: random.Random) -> bytes:
     """The file of the user's presets."""
     if rng.random() < 0.4:
         return json_text(rng).encode("utf-8", "surrogatepass")
-    names = [rng.choice(("mine", "default", "best", "\ud800", text(rng, 3))) for _ in "ab"]
+    names = [rng.choice(("mine", "default", "exact", "\ud800", text(rng, 3))) for _ in "ab"]
     try:
         return json.dumps({name: {rng.choice(list(BY_NAME)): value(rng) for _ in "abc"} for name in names}).encode()
     except ValueError:

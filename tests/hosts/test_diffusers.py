@@ -438,7 +438,7 @@ def test_own_words_and_a_subject_without_a_lora(sd: Any, loras: Path) -> None:
 
 def test_own_words_change_their_own_variant_only(sd: Any, loras: Path) -> None:
     texts = [f"a <lora:cat:1{say}> cat and a <lora:dog:0.8> dog" for say in ("", ":say=red scarf")]
-    settings = Settings("best", update_until=0.0, refine_updates=0)
+    settings = Settings("exact", update_until=0.0, refine_updates=0)
     seen: list[Any] = []
     for text in texts:
         run(sd, text, loras, steps=1, settings=settings, observer=seen.append)

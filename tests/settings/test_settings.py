@@ -71,12 +71,12 @@ def test_presets_are_valid(preset: str) -> None:
 
 
 def test_the_presets_and_where_everything_starts() -> None:
-    assert list(PRESETS) == ["fast", "balanced", "best", "paper"]
+    assert list(PRESETS) == ["fast", "balanced", "exact", "paper"]
     assert Settings() == Settings(START) == Settings("balanced")
     assert Settings().changed() == {}
 
 
-@pytest.mark.parametrize(("former", "today"), [("default", "balanced"), ("exact", "best")])
+@pytest.mark.parametrize(("former", "today"), [("default", "balanced"), ("best", "exact")])
 def test_former_names_of_presets_are_read(former: str, today: str) -> None:
     assert FORMER[former] == today
     assert former not in PRESETS
@@ -85,7 +85,7 @@ def test_former_names_of_presets_are_read(former: str, today: str) -> None:
 
 @pytest.mark.parametrize("wrong", ["papper", "Default", "", None, ["paper"], 3])
 def test_a_wrong_preset_is_told_the_names_of_today(wrong: object) -> None:
-    with pytest.raises(CLoRAError, match=r"give one of fast, balanced, best, paper\.$"):
+    with pytest.raises(CLoRAError, match=r"give one of fast, balanced, exact, paper\.$"):
         Settings(wrong)
 
 

@@ -170,9 +170,9 @@ def test_former_names_of_presets_in_the_users_options(page: dict[str, Any]) -> N
     """The drop-down of the settings page does not have them: gradio 4 would refuse to store the page."""
     own = page["own presets"]
     ((_, _, preset, *controls),) = own["begin with a former name"]
-    assert preset["value"] == "best"
-    assert [control["value"] for control in controls] == page["presets"]["best"]
-    assert own["former name on the settings page"] == "best"
+    assert preset["value"] == "exact"
+    assert [control["value"] for control in controls] == page["presets"]["exact"]
+    assert own["former name on the settings page"] == "exact"
 
 
 def test_only_the_quality_is_seen_at_first(page: dict[str, Any]) -> None:

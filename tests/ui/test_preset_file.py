@@ -103,13 +103,13 @@ def test_an_own_preset_with_the_name_of_a_built_in_one_is_kept(file: PresetFile,
 
 
 def test_own_presets_whose_shown_names_would_be_the_same_are_both_kept(file: PresetFile) -> None:
-    written = {"best": {"step_size": 1}, "best (yours)": {"step_size": 2}}
+    written = {"exact": {"step_size": 1}, "exact (yours)": {"step_size": 2}}
     file.path.write_text(json.dumps(written), encoding="utf-8")
     own = file.read()
-    assert own.named("best (yours)") == Settings(step_size=2)
-    assert own.named("best (yours) (yours)") == Settings(step_size=1)
-    file.delete("best (yours)")
-    assert file.read().named("best (yours)") == Settings(step_size=1)
+    assert own.named("exact (yours)") == Settings(step_size=2)
+    assert own.named("exact (yours) (yours)") == Settings(step_size=1)
+    file.delete("exact (yours)")
+    assert file.read().named("exact (yours)") == Settings(step_size=1)
 
 
 @pytest.mark.parametrize("former", FORMER)

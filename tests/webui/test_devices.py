@@ -139,7 +139,7 @@ def test_lowvram_composes_without_updates(lowvram: Host) -> None:
     from clora.hosts.host_api import RefusedError
 
     with accelerator.without_float64():
-        for preset in ("fast", "best"):
+        for preset in ("fast", "exact"):
             clora = {"preset": preset, "update_until": 0.0, "show_masks": False}
             found = lowvram.draw(PROMPT, clora, **SMALL).latent
             assert bool(torch.isfinite(found).all())
@@ -164,7 +164,7 @@ def partly_loaded(both: Host) -> Iterator[Host]:
             layer.to(accelerator.device())
 
 
-@pytest.mark.parametrize("preset", ["balanced", "best", "paper", "fast"])
+@pytest.mark.parametrize("preset", ["balanced", "exact", "paper", "fast"])
 def test_partial_loading(partly_loaded: Host, preset: str) -> None:
     assert next(partly_loaded.model.unet_module.parameters()).device.type == "cpu"
     with accelerator.without_float64():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tests.webui.standin_host import FEW, PROMPT, Host, near
 
 CLORA = str(Path(__file__).parents[2] / "clora")
-PRESETS = ("fast", "balanced", "best", "paper")
+PRESETS = ("fast", "balanced", "exact", "paper")
 
 
 @pytest.fixture(params=["a1111", "forge"])

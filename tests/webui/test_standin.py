@@ -499,7 +499,7 @@ def test_a_style_stays_with_the_host_unless_it_joins_in_late(host: Host, late: b
         (PROMPT, {"mask_treshold": 0.4}, "did you mean mask_threshold"),
         (PROMPT, {"mask_threshold": 7}, "mask_threshold cannot be 7: give a number from 0 to 1"),
         (PROMPT, {"enabled": "yes"}, "enabled"),
-        (PROMPT, {"preset": "sharp"}, "fast, balanced, best, paper"),
+        (PROMPT, {"preset": "sharp"}, "fast, balanced, exact, paper"),
         (PROMPT, {"preset": ["paper"]}, "paper"),
         (PROMPT, {"corrections": {"cat": {"word": "cat"}}}, "correction"),
         (f"{PROMPT}, a <lora:hors:1> horse", FEW, 'no LoRA "hors" among the '),
@@ -755,7 +755,7 @@ def test_axes_of_the_plot_vary_a_job(host: Host) -> None:
     assert "CLoRA method" not in cell.extra_generation_params
 
 
-@pytest.mark.parametrize(("former", "today"), [("default", "balanced"), ("exact", "best")])
+@pytest.mark.parametrize(("former", "today"), [("default", "balanced"), ("best", "exact")])
 def test_former_names_of_presets_in_requests_and_plots(host: Host, former: str, today: str) -> None:
     from clora.webui import xyz
 
