@@ -106,7 +106,7 @@ class Composer:
         broken = _not_finite(latent)
         if broken:
             raise CLoRAError(
-                f"The latent{broken} holds NaN or infinite values at step {index + 1}, before CLoRA changed it; "
+                f"{broken} holds NaN or infinite values at step {index + 1}, before CLoRA changed it; "
                 "use a full-precision VAE and model (--no-half) or another sampler."
             )
         updates, moving = self._updates(index, update), self._composed(plans, latent)
@@ -250,7 +250,9 @@ class Composer:
 
 
 def _not_finite(latent: Tensor) -> str:
-    """Which images of a batch hold NaN or infinite values, for a message; empty if none."""
+    """What of a batch holds NaN or infinite values, for a message; empty if nothing does."""
     bad = (~torch.isfinite(latent).flatten(1).all(dim=1)).nonzero().flatten().tolist()
+    if not bad:
+        return ""
     numbers = ", ".join(str(image + 1) for image in bad)
-    return f" of image {numbers} of the batch" if bad and len(latent) > 1 else " " * bool(bad)
+    return f"The latent of image {numbers} of the batch" if len(latent) > 1 else "The latent"
