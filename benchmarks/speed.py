@@ -26,7 +26,6 @@ from benchmarks.authors import AuthorsWay
 from benchmarks.unets import Bench, new_unet
 from clora.engine.composer import Composer
 from clora.engine.look_ahead import look_ahead
-from clora.engine.plans import REACH
 from clora.settings import Settings
 from clora.settings.schedule import schedule
 
@@ -124,9 +123,9 @@ def makers(bench: Bench) -> dict[str, Callable[[], Work]]:
         return composer.predict(0, x, plans, bench.denoiser).cond
 
     def plan(composer: Composer) -> Tensor:
-        count = schedule(Settings(look_ahead=REACH), 20).look_ahead
+        reach, count = Settings().look_ahead, schedule(Settings(), 20).look_ahead
         return look_ahead(
-            x, plans, bench.denoiser, composer.strategy.forwards, reach=REACH, count=count, guidance=7.0
+            x, plans, bench.denoiser, composer.strategy.forwards, reach=reach, count=count, guidance=7.0
         )[1]  # fmt: skip
 
     def single_pass() -> Work:

@@ -1,7 +1,7 @@
 """Two persons in places that are given: python -m benchmarks.characters.in_places.
 
-Each ordered pair of the four persons is drawn in five layouts of two boxes. Counted: pictures in which each person
-stands in its own box with its own look, by the judge.
+Each ordered pair of the four persons is drawn in five layouts of two boxes, with three seeds. Counted: pictures in
+which each person stands in its own box with its own look, by the judge. Intervals are by prompt.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def in_places(args: argparse.Namespace, setup: Setup) -> None:
     drawn = prompts()
     setup.check(one.prompt for one in drawn)
     store = Store(args.out, setup.judge_name)
-    results = Run(store, setup).results(drawn, [METHODS["default"]], [args.seed])
+    results = Run(store, setup).results(drawn, [METHODS["default"]], range(args.seeds))
     args.sheet.parent.mkdir(parents=True, exist_ok=True)
     sheet([store.picture(one.key) for one in results], len(LAYOUTS) * 2, args.sheet, 160)
     placed = [
@@ -67,17 +67,22 @@ def in_places(args: argparse.Namespace, setup: Setup) -> None:
          for one, place in zip(r.prompt.expect, LAYOUTS[int(r.prompt.id[-1])], strict=True)]
         for r in results
     ]  # fmt: skip
+    names, persons = [r.prompt.id for r in results], [one for pair in placed for one in pair]
+    alone = [look(r.prompt, r.verdict).rating.exact for r in results]
     rows = [
-        ("both in their places with their own look", [all(pair) for pair in placed]),
-        ("persons in their places with their own look", [one for pair in placed for one in pair]),
-        ("both looks somewhere, and nothing more", [look(r.prompt, r.verdict).rating.exact for r in results]),
+        line("both in their places with their own look", [all(pair) for pair in placed], names),
+        line("persons in their places with their own look", persons, [name for name in names for _ in range(2)]),
+        line("both looks somewhere, and nothing more", alone, names),
     ]
-    print(table(["counted", "share", "95 % interval", "of"], [line(name, values) for name, values in rows]))
+    print(table(["counted", "share", "95 % interval", "of"], rows))
 
 
-def line(name: str, values: Sequence[bool]) -> list[str]:
-    """A row of the table."""
-    low, high = proportion([[float(value)] for value in values])
+def line(name: str, values: Sequence[bool], prompts_of: Sequence[str] = ()) -> list[str]:
+    """A row of the table; `prompts_of` names each value's prompt, if prompts have several."""
+    groups: dict[str, list[float]] = {}
+    for prompt, value in zip(prompts_of or map(str, range(len(values))), values, strict=True):
+        groups.setdefault(prompt, []).append(float(value))
+    low, high = proportion(list(groups.values()))
     share = 100 * sum(values) / len(values)
     return [name, f"{share:.0f} %", f"{100 * low:.0f} to {100 * high:.0f} %", str(len(values))]
 
@@ -86,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run it; an error is one sentence."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.characters.in_places", description=__doc__)
     add_options(parser)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N - 1 of each prompt")
     parser.add_argument("--sheet", type=Path, default=Path("outputs/characters-in-places.png"), metavar="FILE")
     args = parser.parse_args(arguments)
     return told(lambda: in_places(args, setup_of(args)))

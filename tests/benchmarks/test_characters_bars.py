@@ -44,6 +44,17 @@ def test_a_line_has_the_share_and_its_interval() -> None:
     assert 50 < low < 90 < high <= 100
 
 
+def test_pictures_of_one_prompt_that_are_alike_count_less() -> None:
+    values = [True] * 16 + [False] * 4
+    apart, together = (line("x", values, names) for names in ("abcdefghijklmnopqrst", "aabbccddeeffgghhiijj"))
+    assert apart[1] == together[1] == "80 %"
+    assert apart[3] == together[3] == "20"
+    widths = [
+        int(high) - int(low) for low, high in (one[2].removesuffix(" %").split(" to ") for one in (apart, together))
+    ]
+    assert widths[0] < widths[1]
+
+
 @pytest.mark.parametrize(("left", "top"), [(10, 10), (0, 20), (20, 24)])
 def test_the_cut_part_holds_the_area_and_has_the_crops_proportions(left: int, top: int) -> None:
     mask = torch.zeros(1, 32, 32)

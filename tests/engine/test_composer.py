@@ -169,7 +169,7 @@ def test_rows_of_one_variant_are_neighbours(latent: torch.Tensor) -> None:
 
 def test_nan_in_the_latent_is_told_in_one_sentence(latent: torch.Tensor) -> None:
     latent[0, 0, 0, 0] = torch.nan
-    with pytest.raises(CLoRAError, match="^The latent holds NaN or infinite values at step 4"):
+    with pytest.raises(CLoRAError, match=r"^The latent holds NaN or infinite values at step 4"):
         run_step(toy(), latent[:1], [PLAN], index=3)
 
 
