@@ -1,7 +1,8 @@
 """Is a composed picture as clean as a plain one, by eye? python -m benchmarks.characters.pairs draw | compare.
 
 `draw` writes numbered pairs: a picture of a method, and a plain picture for the same prompt, left or right by chance.
-The plain one has the first LoRA alone, or none and the base's own words (see `base_alone`). In `answers.json` write
+The plain one has the first LoRA alone, or none and the base's own words (see `base_alone`). With `--method lora` both
+are plain, which tells what a LoRA costs by itself. In `answers.json` write
 "left", "right" or "same" for each pair: which one's ground and subjects are cleaner, whatever they show. `compare`
 reads the answers and the hidden key.
 """
@@ -20,7 +21,7 @@ from PIL import Image
 from benchmarks.characters.base_alone import in_own_words, one_at_a_time, prompts
 from benchmarks.characters.eyes import KEY, read_object, write_sheets
 from benchmarks.characters.in_places import line
-from benchmarks.characters.methods import METHODS, PLAIN
+from benchmarks.characters.methods import METHODS, PLAIN, Method
 from benchmarks.characters.report import table
 from benchmarks.characters.run import Run, Store
 from benchmarks.characters.setup import Setup, add_options, setup_of, told
@@ -34,6 +35,8 @@ AGAINST: dict[str, Callable[[Prompt], Prompt]] = {
     "words": in_own_words,
 }
 """What the plain picture is drawn from."""
+ONE_LORA = "lora"
+"""In place of a method: the plain picture with the first LoRA alone."""
 
 
 def beside(left: Image.Image, right: Image.Image) -> Image.Image:
@@ -45,21 +48,27 @@ def beside(left: Image.Image, right: Image.Image) -> Image.Image:
     return found
 
 
+def sides(prompt: Prompt, method: str, against: str) -> tuple[tuple[Prompt, Method], tuple[Prompt, Method]]:
+    """What the two pictures of a pair are drawn from: the method's, and the plain one."""
+    own = (AGAINST["lora"](prompt), PLAIN) if method == ONE_LORA else (prompt, METHODS[method])
+    return own, (AGAINST[against](prompt), PLAIN)
+
+
 def draw(args: argparse.Namespace, setup: Setup) -> None:
     """Draw the pictures that are missing; write sheets, key and empty answers. Raises: CLoRAError."""
     rng, asked = random.Random(0), prompts()
     chosen = rng.sample(asked, min(args.count, len(asked)))
-    plain = AGAINST[args.against]
-    setup.check((text for one in chosen for text in (one.prompt, plain(one).prompt)), False)
-    run, method = Run(Store(args.out, "none"), setup), METHODS[args.method]
+    drawn_from = [sides(one, args.method, args.against) for one in chosen]
+    setup.check((one.prompt for both in drawn_from for one, _ in both), False)
+    run = Run(Store(args.out, "none"), setup)
     answers = args.folder / "answers.json"
     if answers.exists():
         raise CLoRAError(f"{answers} exists: move it away, because new sheets have new numbers.")
     args.folder.mkdir(parents=True, exist_ok=True)
     key, pictures = dict[str, str](), list[Image.Image]()
-    for number, prompt in enumerate(chosen, start=1):
+    for number, of in enumerate(drawn_from, start=1):
         both = []
-        for own, how in ((prompt, method), (plain(prompt), PLAIN)):
+        for own, how in of:
             run.draw(own, how, [args.seed])
             both.append(run.store.picture(run.keys(own, how, [args.seed])[args.seed]))
         key[str(number)] = side = rng.choice(("left", "right"))
@@ -98,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_options(parser)
     parser.add_argument("--folder", type=Path, default=Path("outputs/characters-pairs"))
     parser.add_argument("--count", type=int, default=PAIRS)
-    parser.add_argument("--method", choices=list(METHODS), default="default")
+    parser.add_argument("--method", choices=[*METHODS, ONE_LORA], default="default")
     parser.add_argument("--against", choices=list(AGAINST), default="lora")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)

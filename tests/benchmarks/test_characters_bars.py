@@ -10,7 +10,8 @@ from benchmarks.characters.base_alone import GROUPS, has_look, in_own_words, one
 from benchmarks.characters.base_alone import prompts as prompts_of_base
 from benchmarks.characters.detail_pass import Measured, lines, own_share, rectangle
 from benchmarks.characters.in_places import LAYOUTS, line, prompts, stands
-from benchmarks.characters.pairs import beside, outcomes
+from benchmarks.characters.methods import PLAIN
+from benchmarks.characters.pairs import beside, outcomes, sides
 from benchmarks.characters.pairs import lines as pair_lines
 from benchmarks.characters.run import Result
 from clora.errors import CLoRAError
@@ -130,6 +131,15 @@ def test_a_pair_is_better_where_the_answer_is_the_side_of_the_method() -> None:
     assert [row[1] for row in pair_lines(found)] == ["50 %", "25 %", "75 %"]
     with pytest.raises(CLoRAError, match="pairs 2, 4 need"):
         outcomes(key, {"1": "left", "2": None, "3": "same", "4": "both"})
+
+
+def test_a_pair_is_drawn_from_the_method_or_one_lora_and_a_plain_picture() -> None:
+    (own, how), (plain, plainly) = sides(CROWD, "default", "lora")
+    assert (own, how.name, plainly.name) == (CROWD, "default", PLAIN.name)
+    assert plain == one_at_a_time(CROWD)[0]
+    (own, how), (plain, plainly) = sides(CROWD, "lora", "words")
+    assert (own, plain) == (one_at_a_time(CROWD)[0], in_own_words(CROWD))
+    assert how is plainly is PLAIN
 
 
 def test_a_pair_shows_both_pictures_whole() -> None:
