@@ -1,6 +1,6 @@
 """Two persons in places that are given: python -m benchmarks.characters.in_places.
 
-Each ordered pair of the four persons is drawn in five layouts of two boxes, with three seeds. Counted: pictures in
+Each ordered pair of the four persons is drawn in five layouts of two boxes, with four seeds. Counted: pictures in
 which each person stands in its own box with its own look, by the judge. Intervals are by prompt.
 """
 
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run it; an error is one sentence."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.characters.in_places", description=__doc__)
     add_options(parser)
-    parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N - 1 of each prompt")
+    parser.add_argument("--seeds", type=int, default=4, help="seeds 0 to N - 1 of each prompt")
     parser.add_argument("--sheet", type=Path, default=Path("outputs/characters-in-places.png"), metavar="FILE")
     args = parser.parse_args(arguments)
     return told(lambda: in_places(args, setup_of(args)))
