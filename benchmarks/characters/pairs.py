@@ -2,9 +2,8 @@
 
 `draw` writes numbered pairs: a picture of a method, and a plain picture for the same prompt, left or right by chance.
 The plain one has the first LoRA alone, or none and the base's own words (see `base_alone`). With `--method lora` both
-are plain, which tells what a LoRA costs by itself. In `answers.json` write
-"left", "right" or "same" for each pair: which one's ground and subjects are cleaner, whatever they show. `compare`
-reads the answers and the hidden key.
+are plain, which tells what a LoRA costs by itself. In `answers.json` write "left", "right" or "same" for each pair:
+which one's ground and subjects are cleaner, whatever they show. `compare` reads the answers and the hidden key.
 """
 
 from __future__ import annotations

@@ -45,8 +45,8 @@ class Step:
     """What a sampler step gets: the moved latent (B, C, h, w), fused predictions and what they were made of.
 
     `uncond` is None without guidance. `masks[image]` (V, h, w) is None while predictions are averaged (before
-    `fuse_from`, and for strategies without masks). `localized[image]` (V, h, w) is where subjects with a region were
-    found in it, None without regions; empty if the step has no masks of its own.
+    `fuse_from`, and for strategies without masks). `localized[image]` (1 + N, h, w) is where subjects with a region
+    were found in it, None without regions; empty if the step has no masks of its own.
     `prediction.rows[image, variant, conditional]` (C, h, w).
     """
 

@@ -41,8 +41,8 @@ def masks_overlay(
     """The picture with each concept's mask outlined in its colour and labelled; slightly darker where no LoRA drew.
 
     `masks` (V, h, w) with the base first; `labels` names the N concepts, "" means no label. The user's `regions` are
-    dashed lines. If the mask is the region itself, a thin line shows where the subject was `localized` (V, h, w) in it
-    (`clora.regions.localization`). A concept with an empty mask gets a dark label. `bold` multiplies the thickness
+    dashed lines. If the mask is the region itself, a thin line shows where the subject was `localized` (1 + N, h, w) in
+    it (`clora.regions.localization`). A concept with an empty mask gets a dark label. `bold` multiplies the thickness
     of lines, for pictures that are shown small.
     """
     factor = max(1, -(-MIN_SIZE // max(image.size)))

@@ -56,7 +56,7 @@ def region_share(localized: Tensor, region: Region) -> float:
 
 
 def missing_concepts(localized: Tensor | None, regions: Sequence[Region | None]) -> set[int]:
-    """The concepts that fill less than `SMALL` of their region; `localized` (V, h, w)."""
+    """The concepts that fill less than `SMALL` of their region; `localized` (1 + N, h, w)."""
     if localized is None:
         return set()
     shares = {c: region_share(localized[c + 1], region) for c, region in enumerate(regions) if region}

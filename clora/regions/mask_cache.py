@@ -19,7 +19,7 @@ from .subject_places import place_maps, subject_centres
 class MaskCache:
     """The masks of a run: `latest[image]` (V, h, w) at the latent's size, None before the first ones are cut.
 
-    `localized[image]` (V, h, w) tells where subjects with a region were found in it when the masks were cut, None
+    `localized[image]` (1 + N, h, w) tells where subjects with a region were found in it when the masks were cut, None
     without regions.
     """
 

@@ -50,7 +50,7 @@ class VanishingSubjects:
 def vanished(masks: Tensor, plan: ImagePlan, localized: Tensor | None = None) -> list[str]:
     """Warnings about one image's masks (V, h, w), at any size; words that are scheduled away cause none.
 
-    A subject with a region is judged by `localized` (V, h, w): its mask may be the region itself.
+    A subject with a region is judged by `localized` (1 + N, h, w): its mask may be the region itself.
     """
     warnings = []
     for variant, concept in enumerate(plan.concepts, start=1):

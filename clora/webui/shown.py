@@ -20,7 +20,7 @@ class Shown:
     """What there is to show for one picture: final masks (1 + N, h, w), attention maps, losses, the concepts' names.
 
     `refined` are the numbers of the updates that were refine steps, `names` the names that corrections give concepts;
-    `localized` (V, h, w) is where subjects with a region were localized.
+    `localized` (1 + N, h, w) is where subjects with a region were localized.
     """
 
     masks: Tensor | None

@@ -89,21 +89,30 @@ def compose(
                 latents, masks, localized = after, step.masks, step.localized
         except PlanMade as made:
             latents, masks, localized = made.plan.rough, made.masks, ()
-        masks = tuple(
-            concept_masks(mask, len(one.concepts)) if mask is not None and one.composes else None
-            for mask, one in zip(masks, compositions, strict=True)
-        )
-        if not bool(torch.isfinite(latents).all()):
-            raise CLoRAError(
-                "The latent holds NaN or infinite values after the last step, so there is no picture; "
-                "use float32, fewer or other steps, or a smaller update strength."
-            )
+        _check_finite(latents)
         images = decode(pipe, latents)
-    notes = [note for number, one in enumerate(compositions, start=1) if (note := _note(number, one, compositions))]
-    of_prompts = [warning for composition in compositions for warning in composition.warnings]
-    of_plan = plan.notes if plan else []
-    notices = tuple(dict.fromkeys([*notes, *of_prompts, *conditioning.warnings, *warnings, *of_plan]))
+    masks = tuple(
+        concept_masks(mask, len(one.concepts)) if mask is not None and one.composes else None
+        for mask, one in zip(masks, compositions, strict=True)
+    )
+    of_run = [*conditioning.warnings, *warnings, *(plan.notes if plan else [])]
+    notices = tuple(dict.fromkeys([*_of_prompts(compositions), *of_run]))
     return Composed(images, masks, compositions, settings, sampling, seeds, notices, latents, localized)
+
+
+def _check_finite(latents: Tensor) -> None:
+    """Raises: CLoRAError for finished latents (B, C, h, w) that are no pictures."""
+    if not bool(torch.isfinite(latents).all()):
+        raise CLoRAError(
+            "The latent holds NaN or infinite values after the last step, so there is no picture; "
+            "use float32, fewer or other steps, or a smaller update strength."
+        )
+
+
+def _of_prompts(compositions: Sequence[Composition]) -> list[str]:
+    """Why CLoRA is inactive for prompts of a batch, and their warnings."""
+    notes = [note for number, one in enumerate(compositions, start=1) if (note := _note(number, one, compositions))]
+    return [*notes, *(warning for composition in compositions for warning in composition.warnings)]
 
 
 @contextmanager
