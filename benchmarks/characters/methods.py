@@ -26,7 +26,7 @@ BASELINE: dict[str, Any] = {
     "mask_erode": False, "mask_open": False, "mask_close": False, "mask_every": 1, "mask_until": 1.0,
     "hint_masks": "replace", "hint_pull": 1.0, "hint_move": True, "fusion": "single-pass", "shared_uncond": False,
     "variants_every": 1, "compose_until": 1.0, "own_places": 0.0, "stress": 1.0,
-    "style_from": 0.4,
+    "style_from": 0.4, "look_guidance": 1.0,
 }  # fmt: skip
 DECIDING = [s for s in SETTINGS if not s.webui_only and s.name != "rows_per_forward"]
 """The settings that can change a picture drawn here."""
@@ -78,7 +78,7 @@ class Method:
         return sorted((name, value) for name, (value, baseline) in values.items() if value != baseline)
 
 
-ALONE: dict[str, Any] = {"own_places": 0.0, "stress": 1.0, "style_from": 0.0}
+ALONE: dict[str, Any] = {"own_places": 0.0, "stress": 1.0, "style_from": 0.0, "look_guidance": 1.0}
 """What others' mechanisms do not have."""
 _ALL = (
     Method("merge", "plain merge", Settings(method="merge")),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..attention.probe import AttentionProbe
 from ..conditioning.plan import ImagePlan, rows_of
 from ..errors import CLoRAError
-from ..fusion import Forwards, Merge, Prediction, StepInputs, Strategy, new_strategy
+from ..fusion import Forwards, Merge, Prediction, StepInputs, Strategy, new_strategy, unconditional_share, weakened
 from ..guidance.update import LatentUpdate
 from ..lora.rows import RowLoras
 from ..models import ModelFamily
@@ -51,8 +51,8 @@ class Composer:
         """`loras`, the row-wise LoRAs of the denoiser, are needed for single-pass fusion only.
 
         `family` and `strategy` are found by the model's structure and the settings where they are not given.
-        `guidance_scale` is that of the host's guidance, for the steps of a look-ahead. `plan` says what the job does
-        with a plan.
+        `guidance_scale` is that of the host's guidance, for a look-ahead and for how much of the LoRAs the
+        unconditional predictions have. `plan` says what the job does with a plan.
         """
         self.settings, self.schedule = settings, schedule(settings, steps)
         self.probe = AttentionProbe(model, family)
@@ -65,6 +65,7 @@ class Composer:
         own = strategy(settings, forwards) if strategy else None
         self.strategy: Strategy = own or new_strategy(settings, forwards, loras)
         self._base_only = Merge(settings, forwards)
+        self._share = unconditional_share(settings.look_guidance, guidance_scale)
         self._first_masks = FirstMasks(settings, self.schedule, self.strategy, guidance_scale, plan, self._warn)
         self._masks = MaskCache(settings, self.schedule)
         self._vanishing = VanishingSubjects(settings, self.schedule)
@@ -161,7 +162,7 @@ class Composer:
         read = given is None and self._reads_maps(index, strategy, masked)
         # Maps of both halves need both, whatever the host asks for.
         halves = (True, False) if guidance or (read and self.settings.maps == "both") else (True,)
-        prediction = strategy.predict(StepInputs(index, latent, plans, denoiser, halves, before, read))
+        prediction = strategy.predict(StepInputs(index, latent, plans, denoiser, halves, before, read, self._share))
         self._warn(*strategy.warnings)
         cut = None if prediction.maps is None else self._masks.cut(index, prediction.maps, plans, size)
         now = before if prediction.fused or cut is None else cut
@@ -181,7 +182,7 @@ class Composer:
         if known is None and strategy.needs_masks:
             known = self._even(step.latent, step.plans)
         if all(row.conditional for row in prediction.rows):
-            inputs = StepInputs(step.index, step.latent, step.plans, denoiser, (False,), known)
+            inputs = StepInputs(step.index, step.latent, step.plans, denoiser, (False,), known, share=self._share)
             prediction = strategy.predict(inputs)
         return self._fused(prediction, known or step.masks, False)
 
@@ -243,10 +244,11 @@ class Composer:
     def _warn(self, *texts: str) -> None:
         self.warnings.extend(text for text in texts if text not in self.warnings)
 
-    @staticmethod
-    def _fused(prediction: Prediction, masks: Sequence[Tensor | None], conditional: bool) -> Tensor:
+    def _fused(self, prediction: Prediction, masks: Sequence[Tensor | None], conditional: bool) -> Tensor:
         """One prediction for each image, (B, C, h, w)."""
-        return torch.stack([prediction.picture(image, conditional, mask) for image, mask in enumerate(masks)])
+        share = 1.0 if conditional else self._share
+        own = [mask if mask is None else weakened(mask, share) for mask in masks]
+        return torch.stack([prediction.picture(image, conditional, mask) for image, mask in enumerate(own)])
 
 
 def _not_finite(latent: Tensor) -> str:

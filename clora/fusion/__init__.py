@@ -10,6 +10,7 @@ from ..settings import Settings
 from .composite import Composite
 from .exact import Exact
 from .forwards import Forwards
+from .look_guidance import unconditional_share, weakened
 from .merge import Merge
 from .single_pass import SinglePass
 from .strategy import Cost, Prediction, StepInputs, Strategy
@@ -25,7 +26,9 @@ __all__ = [
     "Strategy",
     "new_strategy",
     "strategy_class",
+    "unconditional_share",
     "variants_of",
+    "weakened",
 ]
 
 STRATEGIES: dict[str, type[Strategy]] = {one.name: one for one in (Exact, SinglePass, Merge, Composite, Switch)}

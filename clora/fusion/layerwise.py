@@ -24,16 +24,18 @@ from ..lora.rows import RowLoras
 from ..models import CrossAttention, ModelFamily
 from ..models.denoiser import Denoiser, Row
 from .forwards import base_rows
+from .look_guidance import weakened
 
 
 class ReplacedAttentionError(CLoRAError):
     """Another extension computes the cross-attention from a layer's parts, without calling the layer."""
 
 
-def row_weights(rows: Sequence[Row], masks: Sequence[Tensor]) -> Tensor:
+def row_weights(rows: Sequence[Row], masks: Sequence[Tensor], share: float = 1.0) -> Tensor:
     """How much each of `rows` counts at each cell, (F, h, w), from `masks[image]` (V, h, w): the rows of one image
-    and half add up to 1, and a single row counts everywhere."""
-    own = [masks[row.image][row.variant] for row in rows]
+    and half add up to 1, and a single row counts everywhere. Unconditional ones of concepts count `share` times."""
+    halves = (tuple(weakened(mask, share) for mask in masks), masks)
+    own = [halves[row.conditional][row.image][row.variant] for row in rows]
     weights = []
     for row, mask in zip(rows, own, strict=True):
         total = torch.stack([m for r, m in zip(rows, own, strict=True) if r[::2] == row[::2]])
@@ -88,17 +90,20 @@ class LayerwiseFusion:
         finally:
             self._active = None
 
-    def predict(self, latent: Tensor, rows: tuple[Row, ...], masks: Sequence[Tensor], denoiser: Denoiser) -> Tensor:
+    def predict(
+        self, latent: Tensor, rows: tuple[Row, ...], masks: Sequence[Tensor], denoiser: Denoiser, share: float = 1.0
+    ) -> Tensor:
         """Predictions (R, C, h, w) of `base_rows(rows)`, fused by `masks[image]` (V, h, w), from latent (B, C, h, w).
 
-        `rows` are all variants, in the order of `clora.conditioning.plan.rows_of`.
+        `rows` are all variants, in the order of `clora.conditioning.plan.rows_of`. `share` is how much of the concepts
+        the unconditional rows have.
         Raises: ReplacedAttentionError where another extension has replaced the attention.
         """
         base = base_rows(rows)
         number = {(row.image, row.conditional): index for index, row in enumerate(base)}
         base_of = [number[row.image, row.conditional] for row in rows]
         given = denoiser.conditioning(rows)
-        weights = row_weights(rows, masks).to(latent.device, torch.promote_types(latent.dtype, torch.float32))
+        weights = row_weights(rows, masks, share).to(latent.device, torch.promote_types(latent.dtype, torch.float32))
         index = torch.tensor(base_of, device=latent.device)
         self._active = _Active(index, base_of, given.contexts, self._blend(weights, base_of, len(base), given.sets))
         vectors = None if given.vectors is None else _mean(given.vectors, weights, base_of, len(base))

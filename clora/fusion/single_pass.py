@@ -48,7 +48,7 @@ class SinglePass(Exact):
         rows, masks = self.rows(step), step.masks
 
         def forward(of: tuple[Row, ...]) -> Tensor:
-            return self._layerwise.predict(step.latent, of, masks, step.denoiser)
+            return self._layerwise.predict(step.latent, of, masks, step.denoiser, step.share)
 
         try:
             values, maps = self.forwards.fused(step.latent, rows, step.plans, forward, read_maps=step.read_maps)

@@ -26,7 +26,8 @@ class StepInputs:
 
     `latent` (B, C, h, w); `halves` are the halves of the guidance batch to predict: conditional (True) and
     unconditional (False). `masks[image]` (V, h, w) are the masks known before this forward, None if there are none
-    yet; `read_maps` asks for the forward's attention maps, from which new masks are cut.
+    yet; `read_maps` asks for the forward's attention maps, from which new masks are cut. `share` is how much of the
+    concepts the unconditional half has (see look_guidance.py).
     """
 
     index: int
@@ -36,6 +37,7 @@ class StepInputs:
     halves: tuple[bool, ...]
     masks: Sequence[Tensor] | None = None
     read_maps: bool = False
+    share: float = 1.0
 
 
 @dataclass(frozen=True)

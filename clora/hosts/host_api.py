@@ -226,6 +226,11 @@ def prompt_steps(p: Any, hires: bool) -> PromptSteps:
     return PromptSteps(_evaluations(p, hires), _evaluations(p, False) if hires else None, 1, from_noise)
 
 
+def guidance_scale(p: Any, hires: bool) -> float:
+    """The scale of a pass; Forge has another one for hires passes."""
+    return float(getattr(p, "hr_cfg", p.cfg_scale) if hires else p.cfg_scale)
+
+
 def _evaluations(p: Any, hires: bool) -> int:
     """The number of evaluations that the host expects in a pass."""
     names = (getattr(p, "hr_sampler_name", None), p.sampler_name) if hires else (p.sampler_name,)

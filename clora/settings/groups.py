@@ -7,8 +7,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Show": ("show_masks", "preview_masks", "show_maps", "show_loss", "show_merge"),
     "Detail pass": ("detail", "detail_strength", "detail_steps", "detail_size"),
     "Composing": (
-        "method", "fusion", "stress", "style_from", "hires", "shared_uncond", "variants_every", "compose_until",
-        "fuse_from", "rows_per_forward",
+        "method", "fusion", "look_guidance", "stress", "style_from", "hires", "shared_uncond", "variants_every",
+        "compose_until", "fuse_from", "rows_per_forward",
     ),
     "Places": ("look_ahead", "own_places", "hint_masks", "hint_pull", "hint_move"),
     "Masks": (

@@ -224,6 +224,13 @@ class Settings:
         "Styles on subjects from",
         "Fraction of the steps before a style acts on a subject that has a LoRA of its own; 0: from the start.",
     )
+    look_guidance: float = setting(
+        1.75,
+        "Look guidance",
+        "How much guidance strengthens looks: LoRAs count less in the unconditional prediction. 1: not at all.",
+        low=1.0,
+        high=10.0,
+    )
 
     if not TYPE_CHECKING:  # the type checker sees the dataclass's own; this one parses text and knows presets
 

@@ -158,7 +158,8 @@ class Generation:
         preview = partial(self._preview, PreviewOverlay()) if shows else None
         self._pass = SamplingPass(
             model, conditioning, settings, p.sampler.model_wrap_cfg, masks=masks, watch=self._watch, preview=preview,
-            failed=self.release, guidance_scale=float(p.cfg_scale), plan=None if hires else self._plan_of(p),
+            failed=self.release, guidance_scale=host_api.guidance_scale(p, hires),
+            plan=None if hires else self._plan_of(p),
         )  # fmt: skip
         self._detach = model.attach(p, self._pass, self._pass.denoiser)
 

@@ -126,8 +126,11 @@ def test_two_of_a_class_stand_as_the_text_says() -> None:
         found = subject_centres(maps, ordered)
         assert found[1, 0] < found[0, 0]
         assert found[1, 1] < found[0, 1]
-        kept = subject_centres(maps, ordered, subject_centres(maps, plan))
-        assert kept[0, 1] < kept[1, 1], "what was given out before stays"
+        begun = subject_centres(maps, plan)
+        assert torch.equal(subject_centres(maps, ordered, begun), found), "places that the text clearly contradicts"
+    near = torch.stack([blob((0.47, 0.3), (0.53, 0.7))] * 2)
+    kept = subject_centres(near, behind, subject_centres(near, plan))
+    assert kept[0, 1] < kept[1, 1], "what was given out before stays"
     fox, owl = (replace(one, words=words) for one, words in zip(plan.concepts, ("fox", "owl"), strict=True))
     classes = replace(behind, concepts=(fox, owl))
     found = subject_centres(torch.stack([blob((0.3, 0.3)), blob((0.7, 0.7))]), classes)
