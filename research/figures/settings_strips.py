@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for strip in STRIPS:
         if not options.only or strip.setting in options.only:
             path = options.out / f"{strip.setting}.jpg"
-            draw_strip(pipe, strip).save(path, quality=54, optimize=True)
+            draw_strip(pipe, strip).save(path, quality=52, optimize=True)
             print(path, flush=True)
     return 0
 
