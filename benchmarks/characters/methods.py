@@ -88,7 +88,7 @@ _ALL = (
     Method("default", "CLoRA, balanced"),
     Method("exact", "CLoRA, exact", Settings(preset="exact")),
     Method("fast", "CLoRA fast (no update)", Settings(preset="fast")),
-    Method("no-masks", "CLoRA without masks", Settings(fuse_from=1.0, look_ahead=0.0)),
+    Method("no-masks", "CLoRA without masks", Settings(fuse_from=1.0, look_ahead=0.0, look_guidance=1.0)),
     Method("freefuse", "FreeFuse's masks", Settings(preset="fast", look_ahead=0.2, mask_until=0.0, **ALONE)),
     Method("loratorio", "LoRAtorio's weights", Settings(method="composite"), by_loratorio),
     Method("boxes", "boxes given (bound)", Settings(update_until=0.0, look_ahead=0.0, **ALONE), by_boxes, judged=True),

@@ -20,7 +20,7 @@ from clora.pictures import concept_color, flat, heat
 from clora.settings import Settings
 
 TILE, GAP, HEAD = 176, 14, 30
-TEXT_WIDTH = 250
+TEXT_WIDTH = 290
 
 
 def clean_pictures(pipe: Any, step: Step, timestep: int, predictions: Sequence[Tensor]) -> list[Image.Image]:

@@ -27,6 +27,17 @@ def test_without_guidance_it_changes_nothing(host: Host) -> None:
     assert torch.equal(host.draw(clora=ON, cfg_scale=1.0).latent, host.draw(clora=OFF, cfg_scale=1.0).latent)
 
 
+def test_a_hires_pass_with_a_scale_of_its_own_counts_with_that(host: Host) -> None:
+    def drawn(**scale: float) -> torch.Tensor:
+        p = host.job(clora=ON, enable_hr=True, hr_scale=1.5)
+        for name, value in scale.items():
+            setattr(p, name, value)
+        return host.run(p).latent
+
+    assert torch.equal(drawn(hr_cfg=4.0), drawn())  # the first pass's scale
+    assert not near(drawn(hr_cfg=1.0), drawn(), 1e-4)
+
+
 def test_forges_hires_pass_has_a_scale_of_its_own(host: Host) -> None:
     from clora.hosts.host_api import guidance_scale
 
