@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from .fonts import Font, font_for
+
 Bounds = tuple[float, float, float, float]
 """Left, top, right, bottom."""
 _DISTANCE, _OFF_CENTRE, _COVERING, _NOT_ABOVE = 1.5, 0.25, 0.8, 0.05
@@ -94,9 +96,9 @@ def text_image(text: str, size: int, limit: int = 0) -> Image.Image:
 
 
 def _drawn(text: str, size: int) -> Image.Image:
-    try:
-        font, scale = ImageFont.load_default(size), 1.0
-    except TypeError:  # Pillow before 10.1 has only one small Latin font, which is scaled here
+    font: Font | None = font_for(text, size)
+    scale = 1.0
+    if font is None:  # Pillow before 10.1 has only one small Latin font, which is scaled here
         font, scale = ImageFont.load_default(), size / 11
         text = text.encode("latin-1", "replace").decode("latin-1")
     left, top, right, bottom = (int(edge) for edge in font.getbbox(text))
