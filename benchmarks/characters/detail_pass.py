@@ -2,7 +2,10 @@
 
 Draws prompts with two LoRAs, then each subject again in an enlarged crop with its LoRA alone, as the WebUIs do it for
 the setting *Detail pass*, here with diffusers' own img2img pipeline. Both judges measure each subject's crop before and
-after: the probability of its own name, and the likeness to references of its LoRA and of the other (leak).
+after: the probability of its own name and of the other's (leak), and the likeness to references of both.
+
+A detail pass is for subjects that are too small for the autoencoder. The embedded model draws no small ones, so each
+picture is made smaller first (`--smaller`) and goes through the autoencoder once.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from diffusers import StableDiffusionImg2ImgPipeline
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.characters.likeness import ART, by_art
+from benchmarks.characters.likeness import ART, Likeness, by_art
+from benchmarks.characters.measures import look
 from benchmarks.characters.report import table
 from benchmarks.characters.run import choose
 from benchmarks.characters.setup import Setup, add_options, setup_of, told
@@ -29,22 +33,26 @@ from clora.pictures.detail_area import Crop, crop_of, detail_area, without_speck
 from clora.prompt import Composition, parse_tags, remove_tags
 from clora.prompt.alone import prompt_alone
 from clora.settings import Settings
+from research.characters.backgrounds import SIZE
 from research.characters.judge import Verdict
-from research.characters.prompts import Prompt, load_prompts
+from research.characters.prompts import SPLITS, Prompt, load_prompts
 from research.shared.training import sheet
 
 PICTURES, SEEDS = 60, 3
+SAME = 0.005
+"""A difference that does not count."""
 GROUPS = ("same class", "two classes")
 Rectangle = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One picture before and after: mean probability of the own names, mean likeness, and leak."""
+    """One picture before and after: mean probability of the own names and of the others', mean likeness to both."""
 
     own: tuple[float, float]
+    other: tuple[float, float]
     like: tuple[float, float]
-    leak: tuple[float, float]
+    like_other: tuple[float, float]
 
 
 def rectangle(area: Image.Image, crop: Crop) -> Rectangle:
@@ -73,20 +81,34 @@ def loaded(pipe: Any, folder: Path, text: str) -> Iterator[None]:
         pipe.unload_lora_weights()
 
 
+@torch.no_grad()
+def smaller(pipe: Any, picture: Image.Image, times: int) -> Image.Image:
+    """The picture so many times smaller, as the autoencoder keeps it; the same picture for 1."""
+    if times == 1:
+        return picture
+    size = (picture.width // times, picture.height // times)
+    pixels = pipe.image_processor.preprocess(picture.resize(size, Image.Resampling.LANCZOS))
+    latent = pipe.vae.encode(pixels.to(pipe.device)).latent_dist.mode()
+    kept: Image.Image = pipe.image_processor.postprocess(pipe.vae.decode(latent).sample)[0]
+    return kept
+
+
 def redrawn(
-    pipe: Any, picture: Image.Image, masks: Tensor, composition: Composition, setup: Setup, seed: int, strength: float
-) -> Image.Image:
+    pipe: Any, picture: Image.Image, masks: Tensor, composition: Composition, setup: Setup, seed: int,
+    settings: Settings,
+) -> Image.Image:  # fmt: skip
     """The picture after a detail pass of every subject. `masks` (N, h, w) are the subjects'."""
     masks = without_specks(masks)
     for number in range(len(masks)):
         area = detail_area(masks, number, picture.size)
-        crop = crop_of(area, max(picture.size))
+        crop = crop_of(area, settings.detail_size or max(picture.size))
         box, text = rectangle(area, crop), prompt_alone(composition, number)
         with loaded(pipe, setup.loras, text):
             cut = picture.crop(box).resize((crop.width, crop.height), Image.Resampling.LANCZOS)
             drawn = pipe(
-                remove_tags(text, parse_tags(text)), cut, strength=strength, num_inference_steps=setup.steps,
-                guidance_scale=setup.guidance, generator=torch.Generator().manual_seed(seed),
+                remove_tags(text, parse_tags(text)), cut, strength=settings.detail_strength,
+                num_inference_steps=setup.steps, guidance_scale=setup.guidance,
+                generator=torch.Generator().manual_seed(seed),
             ).images[0]  # fmt: skip
         whole = picture.copy()
         whole.paste(drawn.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.LANCZOS), box[:2])
@@ -100,15 +122,30 @@ def own_share(prompt: Prompt, verdict: Verdict) -> float:
     return sum(shares) / len(shares)
 
 
+def measured(prompt: Prompt, pictures: Sequence[Image.Image], setup: Setup, likeness: Likeness) -> Measured:
+    """What both judges say of a picture before and after, looked at in the size that they know."""
+    both = [one.resize((SIZE, SIZE), Image.Resampling.BICUBIC) for one in pictures]
+    verdicts = setup.judge(both)
+    like = [likeness(one, verdicts[0], prompt.characters) for one in both]  # the same places before and after
+    own, other = (
+        [own_share(prompt, one) for one in verdicts],
+        [look(prompt, one).leak or 0.0 for one in verdicts],
+    )  # fmt: skip
+    return Measured(
+        (own[0], own[1]), (other[0], other[1]), *((like[0][of], like[1][of]) for of in ("mean", "leak"))
+    )  # fmt: skip
+
+
 def detail_pass(args: argparse.Namespace, setup: Setup) -> None:
     """Draw, measure, write a sheet of pairs and print the shares. Raises: CLoRAError."""
-    prompts = [one for one in choose(load_prompts(), "report", groups=GROUPS) if len(one.characters) == 2]
+    prompts = [one for one in choose(load_prompts(), args.split, groups=GROUPS) if len(one.characters) == 2]
     setup.check(one.prompt for one in prompts)
     likeness = by_art(args.likeness)
     img2img = StableDiffusionImg2ImgPipeline(**setup.pipe.components, requires_safety_checker=False)
     img2img.set_progress_bar_config(disable=True)
+    settings = Settings(detail_strength=args.strength, detail_size=args.size)
     pairs, found = list[Image.Image](), list[Measured]()
-    for seed in range(SEEDS):
+    for seed in args.seeds:
         for prompt in prompts[: PICTURES // SEEDS]:
             made = compose(
                 setup.pipe, prompt.prompt, loras=[setup.loras], seed=seed, steps=setup.steps, guidance=setup.guidance,
@@ -116,37 +153,43 @@ def detail_pass(args: argparse.Namespace, setup: Setup) -> None:
             )  # fmt: skip
             masks = made.masks[0]
             assert masks is not None
-            after = redrawn(img2img, made.images[0], masks[1:], made.compositions[0], setup, seed, args.strength)
-            both = [made.images[0], after]
-            verdicts = setup.judge(both)
-            like = [likeness(one, verdicts[0], prompt.characters) for one in both]  # the same places before and after
-            own = [own_share(prompt, verdict) for verdict in verdicts]
-            found.append(Measured((own[0], own[1]), *((like[0][of], like[1][of]) for of in ("mean", "leak"))))
-            pairs += both
+            before = smaller(img2img, made.images[0], args.smaller)
+            pairs += [before, redrawn(img2img, before, masks[1:], made.compositions[0], setup, seed, settings)]
+            found.append(measured(prompt, pairs[-2:], setup, likeness))
             print(prompt.id, seed, found[-1], file=sys.stderr, flush=True)
     args.sheet.parent.mkdir(parents=True, exist_ok=True)
     sheet(pairs, 12, args.sheet, 160)
-    print(table(["measure", "before", "after", "pictures in which it does not fall"], lines(found)))
+    print(table(["measure", "before", "after", "pictures in which it does not get worse"], lines(found)))
 
 
 def lines(found: Sequence[Measured]) -> list[list[str]]:
-    """Rows of the table; for leak the last column counts where it does not rise."""
-    rows = []
+    """Rows of the table. The last one counts pictures in which nothing gets worse, but for the likeness to the other's
+    references, which rises with everything that is sharper."""
+    rows, unharmed = [], list[list[bool]]()
     for name, of, sign in (
-        ("probability of the own name", "own", 1), ("likeness to own references", "like", 1),
-        ("likeness to the other's references (leak; where it does not rise)", "leak", -1),
+        ("likeness to the other's references", "like_other", -1), ("likeness to own references", "like", 1),
+        ("probability of the own name", "own", 1), ("probability of the other's name (leak)", "other", -1),
     ):  # fmt: skip
         values = [getattr(one, of) for one in found]
         before, after = (sum(column) / len(values) for column in zip(*values, strict=True))
-        kept = sum(sign * (b - a) >= -0.005 for a, b in values)
-        rows.append([name, f"{before:.3f}", f"{after:.3f}", f"{100 * kept / len(values):.0f} % of {len(values)}"])
-    return rows
+        unharmed.append([sign * (b - a) >= -SAME for a, b in values])
+        rows.append([name, f"{before:.3f}", f"{after:.3f}", share(unharmed[-1])])
+    return [*rows, ["the last three together", "", "", share([all(one) for one in zip(*unharmed[1:], strict=True)])]]
+
+
+def share(kept: Sequence[bool]) -> str:
+    """How many of so many."""
+    return f"{100 * sum(kept) / len(kept):.0f} % of {len(kept)}"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run it; an error is one sentence."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.characters.detail_pass", description=__doc__)
     add_options(parser)
+    parser.add_argument("--split", choices=SPLITS, default="report")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(SEEDS)))
+    parser.add_argument("--smaller", type=int, default=2, help="how many times smaller pictures are made first")
+    parser.add_argument("--size", type=int, default=192, help="longer side in pixels with which a crop is drawn")
     parser.add_argument("--strength", type=float, default=Settings().detail_strength)
     parser.add_argument("--likeness", type=Path, default=ART, metavar="ART")
     parser.add_argument("--sheet", type=Path, default=Path("outputs/characters-detail-pass.png"), metavar="FILE")

@@ -8,13 +8,14 @@ from PIL import Image
 
 from benchmarks.characters.base_alone import GROUPS, has_look, in_own_words, one_at_a_time
 from benchmarks.characters.base_alone import prompts as prompts_of_base
-from benchmarks.characters.detail_pass import Measured, lines, own_share, rectangle
+from benchmarks.characters.detail_pass import Measured, lines, own_share, rectangle, smaller
 from benchmarks.characters.in_places import LAYOUTS, line, prompts, stands
 from benchmarks.characters.methods import PLAIN
 from benchmarks.characters.pairs import beside, outcomes, sides
 from benchmarks.characters.pairs import lines as pair_lines
 from benchmarks.characters.run import Result
 from clora.errors import CLoRAError
+from clora.hosts.diffusers.checkpoint import load_pipeline
 from clora.pictures.detail_area import crop_of, detail_area
 from clora.prompt import analyze
 from research.characters.prompts import Instance, Prompt
@@ -78,14 +79,31 @@ def test_the_own_share_is_that_of_the_finding_that_is_most_like_it() -> None:
     assert own_share(prompt, verdict()) == 0.0
 
 
-def test_what_does_not_fall_is_counted_and_for_leak_what_does_not_rise() -> None:
-    better, worse = Measured((0.5, 0.9), (0.5, 0.6), (0.2, 0.1)), Measured((0.9, 0.5), (0.6, 0.5), (0.1, 0.2))
-    own, like, leak = lines([better, better, better, worse])
-    assert own == ["probability of the own name", "0.600", "0.800", "75 % of 4"]
-    assert like[1:] == ["0.525", "0.575", "75 % of 4"]
-    assert leak[1:] == ["0.175", "0.125", "75 % of 4"]
-    assert Image.new("L", (4, 4)).getbbox() is None  # an empty area has the whole picture as its part
+def test_what_gets_no_worse_is_counted() -> None:
+    better = Measured(own=(0.5, 0.9), other=(0.2, 0.1), like=(0.5, 0.6), like_other=(0.5, 0.7))
+    leaks = Measured(own=(0.5, 0.9), other=(0.1, 0.2), like=(0.5, 0.6), like_other=(0.5, 0.3))
+    worse = Measured(own=(0.9, 0.5), other=(0.2, 0.1), like=(0.6, 0.5), like_other=(0.5, 0.3))
+    rows = {row[0]: row[1:] for row in lines([better, better, leaks, worse])}
+    assert rows["probability of the own name"] == ["0.600", "0.800", "75 % of 4"]
+    assert rows["likeness to own references"] == ["0.525", "0.575", "75 % of 4"]
+    assert rows["probability of the other's name (leak)"] == ["0.175", "0.125", "75 % of 4"]
+    assert rows["likeness to the other's references"] == ["0.500", "0.500", "50 % of 4"]
+    assert rows["the last three together"] == ["", "", "50 % of 4"]
+
+
+def test_an_empty_area_has_the_whole_picture_as_its_part() -> None:
+    assert Image.new("L", (4, 4)).getbbox() is None
     assert rectangle(Image.new("L", (64, 64)), crop_of(Image.new("L", (64, 64)), 64)) == (0, 0, 64, 64)
+
+
+def test_subjects_are_made_smaller_and_lose_what_the_autoencoder_loses() -> None:
+    pipe = load_pipeline(None)
+    picture = Image.effect_noise((256, 128), 90).convert("RGB")
+    assert smaller(pipe, picture, 1) is picture
+    small = smaller(pipe, picture, 2)
+    assert small.size == (128, 64)
+    assert small.tobytes() != picture.resize((128, 64), Image.Resampling.LANCZOS).tobytes()
+    assert small.tobytes() == smaller(pipe, picture, 2).tobytes()
 
 
 def a_prompt(text: str, *names: str) -> Prompt:
