@@ -82,6 +82,7 @@ def test_old_pillow_draws_with_a_font_of_the_machine(monkeypatch: pytest.MonkeyP
     machine(monkeypatch, {"arial.ttf": scalable})
     assert font_for("genie", 20) is scalable
     assert text_image("genie", 20).tobytes() != small.tobytes()
+    assert font_for("黑猫", 20) is scalable  # better with marks of missing letters than tiny
 
 
 def test_old_pillow_without_fonts_still_draws_every_name(monkeypatch: pytest.MonkeyPatch) -> None:

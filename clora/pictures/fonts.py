@@ -20,18 +20,19 @@ _NO_LETTER = "\U0010ffff"
 
 @lru_cache(maxsize=64)
 def font_for(text: str, size: int) -> Font | None:
-    """The first font of `size` pixels that has all letters of the text, or else Pillow's own; None if neither exists.
+    """The first font of `size` pixels that has all letters of the text, or else the first one that there is.
 
-    Pillow before 10.1 has none of any size.
+    None if Pillow has none of any size (before 10.1), and the machine none of these.
     """
-    own = _own(size)
-    if own is not None and has_letters(own, text):
-        return own
+    first = _own(size)
+    if first is not None and has_letters(first, text):
+        return first
     for name in _FILES:
         found = _of_the_machine(name, size)
         if found is not None and has_letters(found, text):
             return found
-    return own
+        first = found if first is None else first
+    return first
 
 
 def has_letters(font: Font, text: str) -> bool:
