@@ -53,7 +53,7 @@ def analyze(
     them; `activation_text` gives activation texts alone. `overrides` are the panel's rows by LoRA name.
     `drop_other_tags` removes other extensions' tags (`<hypernet:...>`) from the variants' texts, as AUTOMATIC1111 and
     Forge do before they encode; they stay in `host_text`.
-    With fewer than two concepts CLoRA is inactive (`Composition.note`), which is not an error.
+    With fewer than two concepts, and none with a place, CLoRA is inactive (`Composition.note`), which is no error.
     Raises: CLoRAError if something that the tags or the panel ask for is not possible; one message has all problems.
     """
     rows = overrides or {}
@@ -69,7 +69,7 @@ def compose(
         raise CLoRAError(found.message)
     reader = _Reader(found, negative)
     base = reader.base.resolved
-    if len(found.groups) < 2 or AND.search(base.text):
+    if not _enough(found.groups, reader.tags) or AND.search(base.text):
         composition = reader.inactive(found.groups)
     else:
         _refuse_long(base.text)
@@ -77,6 +77,11 @@ def compose(
         composition = reader.compose(found.groups, triggers_at_words(base, reader.tags, found.groups, texts))
     warnings = (*composition.warnings, *unused_corrections(rows, found.tags))
     return _arranged(replace(composition, warnings=warnings))
+
+
+def _enough(groups: Sequence[Subject], tags: Sequence[LoraTag]) -> bool:
+    """Whether there is something to compose: two subjects, or one with a place, beside which the base draws."""
+    return len(groups) > 1 or any(tags[i].region is not None for group in groups for i in group.tags)
 
 
 def _arranged(composition: Composition) -> Composition:

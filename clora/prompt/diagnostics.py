@@ -16,10 +16,11 @@ AND = re.compile(r"\bAND(?:_[A-Z]+)?\b")
 _BLOCK_WEIGHTS = re.compile(r"lbw=|w=|[^=]*,|[A-Za-z][\w-]*$")
 """An argument that looks like weights by block: a preset's name or a list."""
 _VARIANT = re.compile(r"\{[^{}]*\|[^{}]*\}")
+_OR_A_PLACE = ", or a place for this one (place=right, for instance)."
 
 
 def why_inactive(tags: Sequence[LoraTag], groups: Sequence[Subject], text: str) -> str:
-    """Why CLoRA is inactive for a prompt with fewer than two concepts, or with AND."""
+    """Why CLoRA is inactive for a prompt with fewer than two concepts and no place, or with AND."""
     found = AND.search(text)
     if found:
         return (
@@ -37,8 +38,8 @@ def why_inactive(tags: Sequence[LoraTag], groups: Sequence[Subject], text: str) 
             "two cats)."
         )
     if groups[0].without_lora:
-        return f"CLoRA is inactive for this prompt: it has only one subject ({names}), and two are needed."
-    return f"CLoRA is inactive for this prompt: it has only one concept LoRA ({names}), and two are needed."
+        return f"CLoRA is inactive for this prompt: it has only one subject ({names}), and two are needed{_OR_A_PLACE}"
+    return f"CLoRA is inactive for this prompt: it has only one concept LoRA ({names}), and two are needed{_OR_A_PLACE}"
 
 
 def left_note(reasons: Mapping[str, str]) -> str:

@@ -31,7 +31,8 @@ def cost_html(concepts: int, steps: float, values: Sequence[Any]) -> str:
         return problem_html(str(error))
     except (TypeError, ValueError, OverflowError):
         return problem_html(f"The number of steps cannot be {shown(steps)}: enter a whole number.")
-    return f'<p class="clora-good">{concepts} concepts will be composed. {cost}</p>'
+    counted = "1 concept" if concepts == 1 else f"{concepts} concepts"
+    return f'<p class="clora-good">{counted} will be composed. {cost}</p>'
 
 
 def read_with(reader: Reader) -> Callable[..., Answer]:

@@ -65,6 +65,26 @@ def test_places_come_from_tag_or_panel() -> None:
         analyze("a <lora:cat:1:place=left><lora:ink:1:place=right> cat and a <lora:dog:1> dog")
 
 
+def test_one_subject_with_a_place_is_composed() -> None:
+    placed = analyze("a <lora:cat:1:place=left> cat and a bird")
+    assert placed.composes
+    assert [c.region for c in placed.concepts] == [LEFT]
+    assert [variant.text for variant in placed.variants] == ["a cat and a bird"] * 2
+    assert [bool(variant.loras) for variant in placed.variants] == [False, True]
+    assert analyze("a <clora:cat:place=left:say=red> cat and a bird").composes
+    assert analyze("a <lora:cat:1> cat", overrides={"cat": WordsOverride(place="top")}).composes
+    assert analyze("a <lora:cat:1> cat", overrides={"cat": painted(slice(0, 2))}).composes
+
+
+@pytest.mark.parametrize("text", [
+    "a <lora:cat:1> cat and a bird", "a <clora:cat:say=red> cat", "a <lora:cat:1:place=left> cat AND a bird", "a cat",
+])  # fmt: skip
+def test_one_subject_without_a_place_is_not(text: str) -> None:
+    assert not analyze(text).composes
+    nothing = analyze("a <lora:cat:1> cat", overrides={"cat": WordsOverride(nothing_painted=True)})
+    assert not nothing.composes
+
+
 def masks() -> Tensor:
     """Concept 1 in the top half, concept 2 in the lower left quarter of 4 x 4."""
     found = torch.zeros(3, 4, 4)
