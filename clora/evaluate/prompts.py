@@ -188,11 +188,9 @@ def read_prompt(prompt: Prompt, library: LoraLibrary) -> Composition:
             library.file(use.name)
     except CLoRAError as error:
         raise CLoRAError(f"In {prompt.where}: {error}") from error
-    if not composition.composes:
-        raise CLoRAError(
-            f"In {prompt.where}: at least two concept LoRAs are needed; add one, or remove the prompt. "
-            f"{composition.note}"
-        )
+    if not composition.composes or len(composition.concepts) < 2:  # one in a place is composed, but not compared
+        told = f"In {prompt.where}: at least two concept LoRAs are needed; add one, or remove the prompt."
+        raise CLoRAError(f"{told} {composition.note}".rstrip())
     return composition
 
 

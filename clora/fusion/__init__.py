@@ -51,7 +51,7 @@ def new_strategy(settings: Settings, forwards: Forwards, loras: RowLoras | None)
 def variants_of(
     composition: Composition, settings: Settings, everywhere: Sequence[LoraUse] = ()
 ) -> tuple[Variant, ...]:
-    """The variants of a prompt; a prompt with fewer than two concepts has one, with all LoRAs on.
+    """The variants of a prompt; a prompt that is not composed has one, with all LoRAs on.
 
     `everywhere`: LoRAs that are on in every variant, if the host does not have them on itself. Where all variants are
     one row, each subject without a LoRA has a variant too, after the concepts': the base's, in which its own words are

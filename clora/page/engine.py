@@ -154,7 +154,7 @@ class Engine:
         composition = composition_of(job.prompt, "", job.session)
         if job.only_plans and composition is not None:
             check_active(composition.note)
-        # With fewer than two concepts, and for plain merge itself, one picture is enough. Errors come from compose().
+        # With nothing to compose, and for plain merge itself, one picture is enough. Errors come from compose().
         inactive = composition is not None and not composition.composes
         single = inactive or job.only_plans or job.settings.method == "merge"
         total = job.steps * (1 if single else 2)

@@ -17,8 +17,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "step_size": 20.0, "update_until": 0.5, "refine_at": (0.0, 0.2, 0.4), "refine_tolerance": 0.0, "maps": "both",
         "noise": "stale", "look_ahead": 0.0, "own_places": 0.0, "stress": 1.0, "style_from": 0.0, "look_guidance": 1.0,
-        "fusion": "exact", "fuse_from": 0.0, "mask_words": "all", "mask_threshold": 0.4, "mask_scale": "max",
-        "mask_grid": "map", "mask_smooth": False, "mask_overlap": "average",
+        "hint_pull": 1.0, "fusion": "exact", "fuse_from": 0.0, "mask_words": "all", "mask_threshold": 0.4,
+        "mask_scale": "max", "mask_grid": "map", "mask_smooth": False, "mask_overlap": "average",
     },
 }  # fmt: skip
 START = "balanced"

@@ -122,7 +122,7 @@ class Settings:
         "How a subject's place changes its mask: replace it, or cut off what lies outside the place (multiply).",
     )
     hint_pull: float = setting(
-        1.0,
+        4.0,
         "Pull to places",
         "How strongly updates pull a subject to its place; 0 turns the pull off.",
         high=20.0,

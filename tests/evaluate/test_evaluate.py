@@ -149,6 +149,7 @@ def test_errors_are_one_message_without_pictures(
 
 BAD_PROMPTS = {
     "one LoRA": ("a <lora:genie:1> sks person", "two concept LoRAs"),
+    "one LoRA in a place": ("a <lora:genie:1:place=left> sks person", "two concept LoRAs"),
     "AND": ("a <lora:genie:1> person AND a <lora:singer:1> person", "AND"),
     "nothing": ("# nothing\n", "contains no prompt"),
     "one LoRA twice": (

@@ -179,6 +179,7 @@ def facts(host: str, folder: Path) -> dict[str, Any]:
         "read": run(refresh, *told(PROMPT)),
         "read wrong": run(refresh, *told("a <lora:cta:1> cat and a <lora:dog:1> dog")),
         "read nothing": run(refresh, *told("")),
+        "read one in a place": run(refresh, *told("a <lora:cat:1:place=left> cat")),
         "read with wrong setting": run(refresh, *told(PROMPT, refine_at="soon")),
         "read corrected": run("txt2img_clora_corrections", *told(PROMPT, corrections="cat: words=grass")),
         "read wrongly corrected": run("txt2img_clora_corrections", *told(PROMPT, corrections="cat: words=cow")),

@@ -259,6 +259,12 @@ def test_generating_reads_the_prompt_while_clora_is_on(page: dict[str, Any]) -> 
     assert cost["__type__"] == message["__type__"] == table["__type__"] == "update"
 
 
+def test_one_concept_in_a_place_is_counted(page: dict[str, Any]) -> None:
+    ((cost, message, *_),) = page["read one in a place"]
+    assert "1 concept will be composed" in cost
+    assert message == ""
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
