@@ -23,9 +23,7 @@ TILE = 176
 SEED = 1
 # Each is placed where the order of the words does not put it.
 PLACED = "a <lora:genie:1:place=right> sks person and a <lora:singer:1:place=left> sks person on grass"
-APART = (
-    "a <lora:ogre:1:place=3 15 46 48> sks monster and a <lora:peacock:1:place=50 46 46 48> sks bird in a forest"
-)
+APART = "a <lora:ogre:1:place=3 15 46 48> sks monster and a <lora:peacock:1:place=50 46 46 48> sks bird in a forest"
 TRIGGERED = "a <lora:genie:1:trigger=sks> person and a <lora:singer:1:trigger=sks> person on grass"
 STYLED = "a <lora:genie:1> sks person and a <lora:singer:1> sks person on grass, <lora:pencil:1:role=style> pencil"
 THREE = "a <lora:genie:1> sks person, a <lora:peacock:1> sks bird and a <lora:nightcat:1> sks cat at the beach"

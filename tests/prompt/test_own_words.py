@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +10,7 @@ from clora.errors import CLoRAError
 from clora.prompt import Composition, LoraUse, Variant, WordsOverride, analyze, parse_tags, schedule
 from clora.prompt.own_words import readable_by_host
 from clora.prompt.region import NAMED
+from tests.timing import Clock
 
 DOG = " and a <lora:dog:1> dog"
 
@@ -223,13 +222,13 @@ def test_the_users_notes_of_a_lora_of_that_name_do_not_count() -> None:
 
 
 def test_long_tags_take_linear_time() -> None:
-    start = time.process_time()
+    clock = Clock()
     for text in ("say=(" + ":" * 40_000, ":say=(" * 7000, "say=" + "(" * 20_000 + ")" * 20_000, "say=" + "(:)" * 9000):
         try:
             analyze(f"a <lora:cat:1:{text}> cat{DOG}")
         except CLoRAError:
             continue
-    assert time.process_time() - start < 8
+    assert clock.seconds() < 8
 
 
 PIECES = ["cat", "dog", "old ", " ", ", ", "(", ")", "[", ":0.5]", ":1.2)", "|", "BREAK", "\\(", "猫", " and ", "\n"]
