@@ -91,7 +91,7 @@ def test_old_pillow_without_fonts_still_draws_every_name(monkeypatch: pytest.Mon
     assert text_image("黑猫", 20).tobytes() == text_image("??", 20).tobytes()
 
 
-def test_a_missing_letter_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_letter_is_seen() -> None:
     own = _LOAD_DEFAULT(16)
     assert has_letters(own, "a cat (genie), 0.8")
     assert not has_letters(own, "a 猫")

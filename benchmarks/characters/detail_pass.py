@@ -127,13 +127,10 @@ def measured(prompt: Prompt, pictures: Sequence[Image.Image], setup: Setup, like
     both = [one.resize((SIZE, SIZE), Image.Resampling.BICUBIC) for one in pictures]
     verdicts = setup.judge(both)
     like = [likeness(one, verdicts[0], prompt.characters) for one in both]  # the same places before and after
-    own, other = (
-        [own_share(prompt, one) for one in verdicts],
-        [look(prompt, one).leak or 0.0 for one in verdicts],
-    )  # fmt: skip
-    return Measured(
-        (own[0], own[1]), (other[0], other[1]), *((like[0][of], like[1][of]) for of in ("mean", "leak"))
-    )  # fmt: skip
+    own = [own_share(prompt, one) for one in verdicts]
+    other = [look(prompt, one).leak or 0.0 for one in verdicts]
+    likes = ((like[0][of], like[1][of]) for of in ("mean", "leak"))
+    return Measured((own[0], own[1]), (other[0], other[1]), *likes)
 
 
 def detail_pass(args: argparse.Namespace, setup: Setup) -> None:

@@ -81,8 +81,12 @@ def test_one_subject_with_a_place_is_composed() -> None:
 ])  # fmt: skip
 def test_one_subject_without_a_place_is_not(text: str) -> None:
     assert not analyze(text).composes
-    nothing = analyze("a <lora:cat:1> cat", overrides={"cat": WordsOverride(nothing_painted=True)})
-    assert not nothing.composes
+
+
+def test_one_subject_with_an_empty_place_is_not_composed() -> None:
+    found = analyze("a <lora:cat:1> cat", overrides={"cat": WordsOverride(nothing_painted=True)})
+    assert not found.composes
+    assert any("Nothing is painted" in warning for warning in found.warnings)
 
 
 def masks() -> Tensor:
