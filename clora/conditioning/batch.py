@@ -125,8 +125,16 @@ def condition_batch(
     in_order = tuple(plans[image] for image in range(len(plans)))
     # A style cannot hide a look that the picture has already.
     styles_from = round(settings.style_from * steps.count) if steps.from_noise else 0
-    notes = (*notes, *([] if alike else [OTHER_LENGTHS]))
+    notes = (*notes, *([] if alike else [OTHER_LENGTHS]), *_unused_places(compositions, settings))
     return BatchConditioning(sets, set_of, contexts, in_order, notes, early_of, styles_from)
+
+
+def _unused_places(compositions: Sequence[Composition], settings: Settings) -> list[str]:
+    """A note if places are given to a method without masks."""
+    placed = any(concept.region for one in compositions if one.composes for concept in one.concepts)
+    if settings.method == "clora" or not placed:
+        return []
+    return [f"Places (place=, painted) are not kept by the method {settings.method}, which has no masks: choose clora."]
 
 
 def _tokens(encoder: TextEncoder, tables: Sequence[Timetable[ResolvedText]]) -> dict[ResolvedText, PromptTokens]:

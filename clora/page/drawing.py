@@ -28,7 +28,8 @@ def result_of(job: Job, drawn: Sequence[Drawn]) -> str:
 
 def summary_of(job: Job, drawn: Sequence[Drawn], seconds: float) -> tuple[str, tuple[str, ...]]:
     """The summary line of a finished job, and its notes and warnings."""
-    notes = tuple(dict.fromkeys(note for one in drawn for note in one.composed.warnings))
+    asked_for = [one for one in drawn if not one.merged] or drawn  # plain merge beside it is only for comparison
+    notes = tuple(dict.fromkeys(note for one in asked_for for note in one.composed.warnings))
     if job.settings.show_loss and drawn[0].composes and not drawn[0].record.curve(0).losses:
         notes = (*notes, NO_LOSS)
     random = " (random)" if job.seed < 0 else ""

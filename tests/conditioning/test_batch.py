@@ -66,6 +66,16 @@ def test_every_row_has_a_context_and_every_image_a_plan() -> None:
     assert given.vectors is None
 
 
+@pytest.mark.parametrize("method", ["merge", "composite", "switch"])
+def test_a_method_without_masks_says_that_places_are_not_kept(method: str) -> None:
+    placed = PROMPT.replace("dog:1", "dog:1:place=left")
+    (note,) = conditioning(placed, steps=PromptSteps(4), method=method).warnings
+    assert f"not kept by the method {method}" in note
+    assert not conditioning(PROMPT, steps=PromptSteps(4), method=method).warnings
+    assert not conditioning(f"{placed} AND a cat", steps=PromptSteps(4), method=method).warnings
+    assert not conditioning(placed, steps=PromptSteps(4)).warnings
+
+
 @pytest.mark.parametrize("delay", [0, 1])
 def test_contexts_and_plans_follow_the_schedule(delay: int) -> None:
     found = conditioning(f"[by day:at late night:2] {PROMPT}", steps=PromptSteps(4, delay=delay))

@@ -239,6 +239,13 @@ def test_a_job_draws_the_picture_and_plain_merge(engine: Engine, tiny: Session) 
     assert summary_of(wanted, drawn, 3.2)[0] == "Done in 3 s. Seed 4."
 
 
+def test_notes_are_about_what_was_asked_for_not_about_plain_merge_beside_it(engine: Engine, tiny: Session) -> None:
+    for method, count in (("clora", 0), ("merge", 1)):
+        wanted = job(tiny, "a <lora:cat:1:place=left> cat and a <lora:dog:1> dog", settings={"method": method})
+        drawn, _ = drawn_of(engine, wanted)
+        assert sum("are not kept by the method" in note for note in summary_of(wanted, drawn, 1)[1]) == count
+
+
 @pytest.mark.parametrize(
     ("changed", "count"),
     [({"prompt": "a <lora:cat:1> cat"}, 1), ({"prompt": "a <lora:cat:1> cat", "settings": {"method": "switch"}}, 1),
