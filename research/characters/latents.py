@@ -24,7 +24,7 @@ from torch import Tensor
 from research.shared.training import save_atomically, to_tensor
 
 from .art import packed
-from .common import options
+from .common import mixed_precision, options
 from .render import GRID, Renderer, cells
 from .scene import Scene, Subject, random_scene
 from .vae import load_vae
@@ -57,7 +57,7 @@ def encode(vae: AutoencoderKL, renderer: Renderer, scenes: list[Scene], batch: i
         drawn = [renderer.layers(scene) for scene in scenes[i : i + batch]]
         silhouettes += [torch.from_numpy(cells(masks)) for _, masks in drawn]
         pixels = torch.stack([to_tensor(picture) for picture, _ in drawn]).to(vae.device).float() / 127.5 - 1
-        with torch.autocast(vae.device.type, torch.bfloat16):
+        with mixed_precision(vae.device.type):  # bfloat16 takes minutes on a CPU without it
             mean = vae.encode(pixels).latent_dist.mean
         latents = mean.float().cpu() * vae.config.scaling_factor / STEP
         parts.append(latents.round().clamp(-127, 127).to(torch.int8))

@@ -10,6 +10,7 @@ from .scene import Scene, random_names, random_scene
 from .words import CHARACTERS, GROUPS, WEARERS, WORDS
 
 _COMPANY = (0.34, 0.38, 0.2, 0.08)  # chances of 0, 1, 2 and 3 other subjects beside a character
+_MEETING = 0.25  # share of a character's scenes in which it and one other touch: held, worn, ridden, half hidden
 _CALLED = 0.6  # share of a style's captions that hold its words
 
 
@@ -43,11 +44,22 @@ class Lesson:
         if self.character:
             if self.character == "tophat" and rng.random() < 0.5:
                 return random_scene(rng, [self.character, rng.choice([name for name in WEARERS if name in WORDS])])
+            if rng.random() < _MEETING:
+                return self._meeting(rng)
             others = [other for other in self._others(rng) if other != CHARACTERS[self.character].kind]
             return random_scene(rng, [self.character, *others])
         scene = random_scene(rng, background=self.background)
         style = self.style if weight > 0 else self.opposite
         return replace(scene, style=style) if style else scene
+
+    def _meeting(self, rng: random.Random) -> Scene:
+        """The character and one other in a relation other than side by side; a thing is held or worn by a person."""
+        kind = CHARACTERS[self.character or ""].kind
+        others = GROUPS["person"] if kind in GROUPS["thing"] else tuple(name for name in WORDS if name != kind)
+        while True:
+            scene = random_scene(rng, [self.character or "", rng.choice(others)])
+            if scene.relation and scene.relation[0] != "beside":
+                return scene
 
     def _others(self, rng: random.Random) -> list[str]:
         """Company; a person among other people often, because those are what LoRAs of people are mixed up with."""

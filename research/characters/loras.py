@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from diffusers import StableDiffusionPipeline
 from peft import LoraConfig
@@ -15,7 +16,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from research.shared.diffusion import draw, load, silence_fine_attention
-from research.shared.kohya import write
+from research.shared.kohya import read, write
 from research.shared.muon import Muon
 from research.shared.recorder import use_plain_attention
 from research.shared.training import learning_rate, seed_all, sheet
@@ -91,13 +92,24 @@ def pictures(pipe: StableDiffusionPipeline, lesson: Lesson, args: argparse.Names
     return Pictures(lesson, own, load_data(next(iter(sorted(args.work.glob("latents-*.pt"))))))
 
 
+def optimizer_of(pipe: StableDiffusionPipeline, parameters: list[nn.Parameter], rate: float) -> Muon:
+    """Muon whose second matrices are free to grow, also where they go on from a file and do not begin with zeros."""
+    layers = [m for part in (pipe.unet, pipe.text_encoder) for m in part.modules() if isinstance(m, LoraLayer)]
+    up = {id(layer.lora_B["default"].weight) for layer in layers}
+    groups = [{"params": [p for p in parameters if (id(p) in up) == free], "free": free} for free in (False, True)]
+    return Muon(groups, rate)
+
+
 def train(pipe: StableDiffusionPipeline, data: Pictures, args: argparse.Namespace, rng: random.Random) -> None:
     """Train fresh LoRA layers on pictures of the lesson."""
     parameters, start, mean = add_lora(pipe, args.rank, args.convolutions), time.time(), 0.0
-    optimizer, loss = Muon(parameters, args.lr), Loss(pipe.unet, pipe.text_encoder, args)
+    if args.warm:
+        read(pipe, args.warm / f"{data.lesson.name}.safetensors")
+    optimizer, loss = optimizer_of(pipe, parameters, args.lr), Loss(pipe.unet, pipe.text_encoder, args)
     prior, weights, tokens = round(args.batch * args.prior), sorted(data.own), Tokens(pipe.tokenizer)
     for step in range(args.steps):
-        optimizer.param_groups[0]["lr"] = learning_rate(step, args.steps, args.lr, warm=30)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, args.steps, args.lr, warm=30)
         weight = weights[step % len(weights)]
         with weighted(pipe, weight):
             value = loss(prepare(data.examples(args.batch - prior, prior, weight, rng), tokens))
@@ -136,6 +148,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(LESSONS), default=list(LESSONS))
     parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--style-steps", type=int, default=1500)
+    parser.add_argument("--warm", type=Path, help="folder of LoRA files to go on from")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--prior", type=float, default=0.17, help="share of the base's own pictures")
     parser.add_argument("--pictures", type=int, default=400)

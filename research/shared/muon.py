@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -77,12 +78,18 @@ def orthogonal_together(stacks: list[Tensor], bf16: bool = False) -> list[Tensor
     return parts
 
 
-class Muon(torch.optim.Optimizer):
-    """Muon with Nesterov momentum; parameters of one shape are done together."""
+Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, bf16: bool = False) -> None:
+
+class Muon(torch.optim.Optimizer):
+    """Muon with Nesterov momentum; parameters of one shape are done together.
+
+    A group of parameters with `"free": True` does not keep its norms.
+    """
+
+    def __init__(self, parameters: Parameters, lr: float, bf16: bool = False) -> None:
         self._bf16 = bf16
-        super().__init__(list(parameters), {"lr": lr, "momentum": 0.95})
+        super().__init__(list[Any](parameters), {"lr": lr, "momentum": 0.95, "free": False})
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
@@ -98,7 +105,7 @@ class Muon(torch.optim.Optimizer):
                 size = group["lr"] * 0.2 * math.sqrt(max(found.shape[-2:]))
                 for parameter, update in zip(alike, found, strict=True):
                     state = self.state[parameter]
-                    norm = state.setdefault("norm", parameter.norm())
+                    norm = state.setdefault("norm", parameter.norm() * (not group["free"]))
                     parameter.add_(update.view_as(parameter), alpha=-size)
                     if bool(norm > 0):  # a matrix that begins with zeros is free
                         parameter.mul_(norm / parameter.norm())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import re
 
+import pytest
+
 from research.characters.backgrounds import PAINTERS
 from research.characters.captions import PLACES, Caption, Piece, Writer, plural
 from research.characters.lessons import LESSONS
@@ -113,3 +115,11 @@ def test_lessons_show_and_name_what_they_teach() -> None:
     called = [pencil.trigger in pencil.caption(pencil.scene(rng), rng).text for _ in range(100)]
     assert 40 < sum(called) < 80, "a style acts without its words, too"
     assert LESSONS["vivid"].scene(rng, -1.0).style == "muted"
+
+
+@pytest.mark.parametrize(("name", "relation"), [("taxi", "holding"), ("genie", "riding"), ("tophat", "wearing")])
+def test_a_character_meets_others_in_all_ways(name: str, relation: str) -> None:
+    rng = random.Random(0)
+    ways = [scene.relation[0] for scene in (LESSONS[name].scene(rng) for _ in range(300)) if scene.relation]
+    assert ways.count(relation) > 5
+    assert ways.count("behind") > 5

@@ -28,7 +28,7 @@ from research.characters.scene import Subject, random_scene
 from research.characters.vae import new_vae
 from research.characters.words import WORDS
 from research.shared.diffusion import pipeline
-from research.shared.kohya import write
+from research.shared.kohya import tensors, write
 from research.shared.muon import Muon, orthogonal
 from research.shared.training import to_tensor
 
@@ -48,7 +48,7 @@ def args(monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
     return argparse.Namespace(
         device="cpu", size="tiny", steps=10, seconds=0.0, batch=2, lr=1e-2, decay=0.9, grounding=0.2, parts=0.2,
         power=2.0, rank=2, prior=0.5, seed=0, pictures=6, fall=0.5, bf16=False,
-        convolutions=False,
+        convolutions=False, warm=None,
     )  # fmt: skip
 
 
@@ -154,6 +154,14 @@ def test_muon_keeps_the_norm_of_what_does_not_begin_with_zeros() -> None:
     assert float(empty.detach().norm()) > 0
 
 
+def test_muon_leaves_norms_free_where_it_is_told_to() -> None:
+    free = torch.nn.Parameter(torch.eye(6))
+    optimizer = Muon([{"params": [free], "free": True}], 0.5)
+    free.grad = -torch.eye(6)
+    optimizer.step()
+    assert float(free.detach().norm()) > 1.1 * 6**0.5
+
+
 def test_parts_are_those_of_the_subject_that_is_seen() -> None:
     back = Subject("fox", WORDS["fox"].files[0], 64.0, 128.0, 128)
     front = Subject("cat", WORDS["cat"].files[0], 192.0, 128.0, 64)
@@ -240,6 +248,24 @@ def test_a_lora_is_trained_and_written_as_kohya_does(data: Data, args: argparse.
     assert any(name.startswith("lora_unet_down_blocks_0_attentions_0_") for name in names)
     assert kept["ss_output_name"] == kept["modelspec.title"] == "vivid"
     assert json.loads(kept["ss_tag_frequency"]) == {"10_vivid": {"night": 2, "a fox": 1, "a king": 1}}
+
+
+def test_a_lora_goes_on_from_a_file(data: Data, args: argparse.Namespace, tmp_path: Path) -> None:
+    lesson, of = LESSONS["genie"], Pictures(LESSONS["genie"], {1.0: data}, data)
+    args.lr = 0.1
+    kept = list[dict[str, torch.Tensor]]()
+    for args.steps, args.warm in ((2, None), (0, tmp_path), (2, tmp_path)):
+        pipe = pipeline(new_unet("tiny"), new_text_encoder(), new_vae(), new_tokenizer())
+        train(pipe, of, args, random.Random(0))
+        kept.append(tensors(pipe.unet, "lora_unet") | tensors(pipe.text_encoder, "lora_te"))
+        if args.warm is None:
+            write(pipe, tmp_path / "genie.safetensors", metadata("genie", lesson.trigger, ["a fox"], args))
+    first, read, longer = kept
+    assert all(torch.equal(first[name], read[name]) for name in first)
+    grown = [
+        name for name in first if name.endswith("lora_up.weight") and longer[name].norm() > 1.2 * first[name].norm()
+    ]
+    assert len(grown) > 20
 
 
 def test_a_style_has_convolutions_that_are_read_again(data: Data, args: argparse.Namespace, tmp_path: Path) -> None:
