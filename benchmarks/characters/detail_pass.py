@@ -1,8 +1,9 @@
 """Whether the detail pass makes subjects more like themselves: python -m benchmarks.characters.detail_pass.
 
 Draws prompts with two LoRAs, then each subject again in an enlarged crop with its LoRA alone, as the WebUIs do it for
-the setting *Detail pass*, here with diffusers' own img2img pipeline. Both judges measure each subject's crop before and
-after: the probability of its own name and of the other's (leak), and the likeness to references of both.
+the setting *Detail pass*, here with diffusers' own img2img pipeline, whose unconditional half has less of the LoRA
+(look guidance). Both judges measure each subject's crop before and after: the probability of its own name and of the
+other's (leak), and the likeness to references of both.
 
 A detail pass is for subjects that are too small for the autoencoder. The embedded model draws no small ones, so each
 picture is made smaller first (`--smaller`) and goes through the autoencoder once.
@@ -20,6 +21,7 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
+from peft.tuners.lora import LoraLayer
 from PIL import Image
 from torch import Tensor
 
@@ -28,6 +30,7 @@ from benchmarks.characters.measures import look
 from benchmarks.characters.report import table
 from benchmarks.characters.run import choose
 from benchmarks.characters.setup import Setup, add_options, setup_of, told
+from clora.fusion import unconditional_share
 from clora.hosts.diffusers import compose
 from clora.pictures.detail_area import Crop, crop_of, detail_area, without_specks
 from clora.prompt import Composition, parse_tags, remove_tags
@@ -81,6 +84,30 @@ def loaded(pipe: Any, folder: Path, text: str) -> Iterator[None]:
         pipe.unload_lora_weights()
 
 
+@contextmanager
+def look_guided(unet: Any, share: float) -> Iterator[None]:
+    """In this block the unconditional half of each batch of the UNet, its first, has only a `share` of the LoRAs."""
+    whole = unet.forward
+
+    def forward(sample: Tensor, time: Any, encoder_hidden_states: Tensor, **others: Any) -> Any:
+        pieces = []
+        for x, text, weight in zip(sample.chunk(2), encoder_hidden_states.chunk(2), (share, 1.0), strict=True):
+            layers = [layer for layer in unet.modules() if isinstance(layer, LoraLayer)]
+            kept = [dict(layer.scaling) for layer in layers]
+            for layer in layers:
+                layer.scaling.update({name: weight * value for name, value in layer.scaling.items()})
+            pieces.append(whole(x, time, text, **{**others, "return_dict": False})[0])
+            for layer, before in zip(layers, kept, strict=True):
+                layer.scaling.update(before)
+        return (torch.cat(pieces),)
+
+    unet.forward = forward
+    try:
+        yield
+    finally:
+        del unet.forward
+
+
 @torch.no_grad()
 def smaller(pipe: Any, picture: Image.Image, times: int) -> Image.Image:
     """The picture so many times smaller, as the autoencoder keeps it; the same picture for 1."""
@@ -98,12 +125,12 @@ def redrawn(
     settings: Settings,
 ) -> Image.Image:  # fmt: skip
     """The picture after a detail pass of every subject. `masks` (N, h, w) are the subjects'."""
-    masks = without_specks(masks)
+    masks, share = without_specks(masks), unconditional_share(settings.look_guidance, setup.guidance)
     for number in range(len(masks)):
         area = detail_area(masks, number, picture.size)
         crop = crop_of(area, settings.detail_size or max(picture.size))
         box, text = rectangle(area, crop), prompt_alone(composition, number)
-        with loaded(pipe, setup.loras, text):
+        with loaded(pipe, setup.loras, text), look_guided(pipe.unet, share):
             cut = picture.crop(box).resize((crop.width, crop.height), Image.Resampling.LANCZOS)
             drawn = pipe(
                 remove_tags(text, parse_tags(text)), cut, strength=settings.detail_strength,

@@ -34,7 +34,8 @@ _OPTIONS = {"save_init_img": False, "img2img_color_correction": False, "overlay_
 class Redraw:
     """What is drawn again: `area` is an "L" picture of how much it counts where, `touched` where it counts at all.
 
-    The crop is what is touched with `padding` pixels around it, and is drawn with `width` x `height` pixels.
+    The crop is what is touched with `padding` pixels around it, and is drawn with `width` x `height` pixels. `scripts`
+    are always-visible scripts that take part.
     """
 
     prompt: str
@@ -45,6 +46,7 @@ class Redraw:
     padding: int
     width: int
     height: int
+    scripts: tuple[Any, ...] = ()
 
 
 def stopped() -> bool:
@@ -108,7 +110,7 @@ def _job(p: Any, number: int, picture: Image.Image, wanted: Redraw) -> Any:
     )  # fmt: skip
     inner.is_api, inner.user = getattr(p, "is_api", False), getattr(p, "user", None)
     runner = copy(p.scripts)
-    runner.alwayson_scripts, runner.callback_map = scripts_of_inner_job(p), {}
+    runner.alwayson_scripts, runner.callback_map = [*scripts_of_inner_job(p), *wanted.scripts], {}
     inner.scripts, inner.script_args = runner, p.script_args
     return inner
 

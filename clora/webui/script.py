@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+from functools import partial
 from typing import Any
 
 from ..hosts import host_api
@@ -29,7 +31,9 @@ _STYLES = "styles"
 
 
 class Script(host_api.Script):  # type: ignore[misc]
-    """CLoRA's panel and its part in a job."""
+    """CLoRA's panel and its part in a job. A copy with a `request` composes by that, whatever the panel says."""
+
+    request: Request | None = None
 
     def title(self) -> str:
         """The name, for the page and the API."""
@@ -69,10 +73,11 @@ class Script(host_api.Script):  # type: ignore[misc]
     def before_process(self, p: Any, *args: Any) -> None:
         """Read the settings; remove what a failed job has left."""
         _finish(p)
-        _end_stale()
+        if self.request is None:
+            _end_stale()
 
         def begin() -> None:
-            request, notes = _request(p, args)
+            request, notes = (self.request, []) if self.request else _request(p, args)
             if request is not None and not getattr(p, adetailer.INNER, False) and not getattr(p, BASELINE, False):
                 if only_plans(request):
                     keep_from_saving(p)
@@ -173,9 +178,16 @@ def _detail(p: Any, pp: Any) -> None:
     """The detail pass of one picture; what fails is told and leaves the picture as it is by then."""
     generation = _of(p)
     if generation is not None:
-        error = caught(lambda: add_detail(p, pp, generation))
+        error = caught(lambda: add_detail(p, pp, generation, partial(_composing, p)))
         if error is not None:
             generation.notes.append(str(error))
+
+
+def _composing(p: Any, request: Request) -> Script:
+    """A copy of this job's script that composes the inner jobs it takes part in by the request."""
+    script = copy(next(one for one in p.scripts.alwayson_scripts if isinstance(one, Script)))
+    script.request = request
+    return script
 
 
 def _finish(p: Any) -> None:

@@ -16,6 +16,8 @@ from tests.webui.standin_host import FEW, PROMPT, Host
 
 DETAIL = {**FEW, "update_until": 0.0, "detail": True}
 PLAIN = {**DETAIL, "detail": False}
+BY_HOST = {**DETAIL, "look_guidance": 1.0}
+"""Without look guidance the host applies the LoRAs of a detail pass by itself."""
 CAT, DOG = (1, 4, 4, 8), (12, 4, 15, 8)
 """Left, top, right, bottom in latent cells of a picture of 16 x 16."""
 Masks = Callable[..., None]
@@ -82,7 +84,7 @@ def test_off_is_as_ever(host: Host, inner: list[Any]) -> None:
 
 
 def test_each_subject_is_drawn_again_with_its_own_lora_and_words(host: Host, inner: list[Any]) -> None:
-    job = host.draw(clora=DETAIL, negative="blurry", seed=7, cfg_scale=3.0, sampler_name="Heun")
+    job = host.draw(clora=BY_HOST, negative="blurry", seed=7, cfg_scale=3.0, sampler_name="Heun")
     assert [loras(one.all_prompts[0]) for one in inner] == [["cat"], ["dog"]]
     assert [one.extra_network_data for one in inner] == [[("cat", 1.0)], [("dog", 1.0)]]
     assert ["cat" in one.prompts[0].split() for one in inner] == [True, False]
@@ -122,10 +124,36 @@ def test_the_second_pass_works_on_the_first_ones_picture(host: Host, inner: list
 
 def test_a_style_stays_and_own_words_are_read(host: Host, inner: list[Any]) -> None:
     prompt = "a <lora:cat:0.5:say=red scarf> cat and a <lora:dog:1> dog <lora:horse:0.5:role=style>"
-    host.draw(prompt, DETAIL)
+    host.draw(prompt, BY_HOST)
     assert [loras(one.all_prompts[0]) for one in inner] == [["cat", "horse"], ["dog", "horse"]]
     assert ["scarf" in one.all_prompts[0] for one in inner] == [True, False]
     assert inner[0].extra_network_data == [("cat", 0.5), ("horse", 0.5)]
+
+
+@pytest.mark.parametrize("prompt", [PROMPT, "a <lora:cat:1> cat and a <lora:dog:1> dog <lora:horse:0.5:role=style>"])
+def test_with_look_guidance_it_composes_the_subject_alone(host: Host, inner: list[Any], prompt: str) -> None:
+    """A factor of nearly 1 is the host's own LoRA; a larger one makes the change of the LoRA larger."""
+    by_host = picture(host.draw(prompt, {**BY_HOST, "style_from": 0.0}))
+    inner.clear()
+    nearly = picture(host.draw(prompt, {**BY_HOST, "style_from": 0.0, "look_guidance": 1.00001}))
+    by_host_alone = {name for one in inner for name, _ in one.extra_network_data}
+    assert by_host_alone == ({"horse"} if "horse" in prompt else set())
+    assert np.abs(nearly - by_host).max() <= 2
+    assert [one.extra_generation_params["CLoRA look guidance"] for one in inner] == ["1.00001"] * 2
+
+
+def test_looks_are_as_strong_as_the_setting_says(host: Host, inner: list[Any]) -> None:
+    drawn = {}
+    for look in (1.0, 2.0):
+        inner.clear()
+        host.draw(clora={**DETAIL, "look_guidance": look}, cfg_scale=4.0)
+        drawn[look] = inner[0].result.images[0]
+    assert np.abs(np.asarray(drawn[1.0]).astype(int) - np.asarray(drawn[2.0])).max() > 2
+
+
+def test_a_subject_without_a_lora_is_drawn_by_the_host(host: Host, inner: list[Any]) -> None:
+    host.draw("a <lora:cat:1:place=left> cat and a <clora:bird:place=right> bird on grass", DETAIL)
+    assert [len(one.scripts.alwayson_scripts) for one in inner] == [1, 0]
 
 
 def test_settings(host: Host, inner: list[Any]) -> None:
@@ -230,7 +258,8 @@ def test_nothing_is_left(host: Host, inner: list[Any]) -> None:
     host.draw("a cat", {"enabled": False}, steps=1, width=64, height=64)
     assert host.traces() == before
     assert host.traces(job.p, *inner)["hooks"] == 0
-    assert [script for one in inner for script in one.scripts.alwayson_scripts] == []
+    assert not any(hasattr(one, "_clora_generation") for one in inner)
+    assert host.script.request is None
     assert torch.equal(host.draw(clora=PLAIN).latent, job.latent)
 
 
