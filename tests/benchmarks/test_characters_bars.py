@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from peft import LoraConfig, inject_adapter_in_model
 from PIL import Image
 
 from benchmarks.characters.base_alone import GROUPS, has_look, in_own_words, one_at_a_time
 from benchmarks.characters.base_alone import prompts as prompts_of_base
-from benchmarks.characters.detail_pass import Measured, lines, own_share, rectangle, smaller
+from benchmarks.characters.detail_pass import Measured, lines, look_guided, own_share, rectangle, smaller
 from benchmarks.characters.in_places import LAYOUTS, line, prompts, stands
 from benchmarks.characters.methods import PLAIN
 from benchmarks.characters.pairs import beside, outcomes, sides
@@ -165,3 +166,24 @@ def test_a_pair_shows_both_pictures_whole() -> None:
     assert found.size == (48, 48)
     assert sorted(count for count, _ in found.getcolors()) == [400, 400, 48 * 48 - 800]
     assert (found.getpixel((0, 24)), found.getpixel((47, 24))) == ((255, 0, 0), (0, 0, 255))
+
+
+def test_the_detail_pass_has_a_share_of_the_lora_in_the_unconditional_half() -> None:
+    class Unet(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = torch.nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor, time: int, text: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
+            return (self.inner(x) + text,)
+
+    torch.manual_seed(0)
+    unet, x, text = Unet(), torch.randn(2, 4), torch.randn(2, 4)
+    (plain,) = unet(x, 0, text, return_dict=False)
+    inject_adapter_in_model(LoraConfig(target_modules=["inner"], r=2, init_lora_weights=False), unet)
+    (full,) = unet(x, 0, text, return_dict=False)
+    with look_guided(unet, 0.25):
+        (found,) = unet.forward(x, 0, text)
+    torch.testing.assert_close(found[1], full[1])
+    torch.testing.assert_close(found[0], plain[0] + 0.25 * (full[0] - plain[0]))
+    torch.testing.assert_close(unet(x, 0, text, return_dict=False)[0], full)
