@@ -26,8 +26,8 @@ _LEAST = 0.002
 _EVERYWHERE = "0 0 100 100"
 _ALONE: dict[str, Any] = {
     "look_ahead": 0.0, "own_places": 0.0, "update_until": 0.0, "stress": 1.0, "fuse_from": 0.0, "hint_masks": "replace",
-    "compose_until": 1.0, "detail": False, "show_masks": False, "show_maps": False, "show_loss": False,
-    "show_merge": False, "preview_masks": False,
+    "compose_until": 1.0, "fusion": "single-pass", "shared_uncond": False, "variants_every": 1, "detail": False,
+    "show_masks": False, "show_maps": False, "show_loss": False, "show_merge": False, "preview_masks": False,
 }  # fmt: skip
 """Settings of the job that draws one subject: it is everywhere, so there is nothing to place, to cut or to show."""
 NO_MASKS = "The detail pass was left out because this picture has no masks: choose the method clora."

@@ -151,6 +151,12 @@ def test_looks_are_as_strong_as_the_setting_says(host: Host, inner: list[Any]) -
     assert np.abs(np.asarray(drawn[1.0]).astype(int) - np.asarray(drawn[2.0])).max() > 2
 
 
+def test_it_costs_one_row_per_half_whatever_the_picture_costs(host: Host, inner: list[Any]) -> None:
+    host.draw(clora={**DETAIL, "fusion": "exact", "shared_uncond": True, "variants_every": 2})
+    given = [one.scripts.alwayson_scripts[0].request.settings for one in inner]
+    assert [(one.fusion, one.shared_uncond, one.variants_every) for one in given] == [("single-pass", False, 1)] * 2
+
+
 def test_a_subject_without_a_lora_is_drawn_by_the_host(host: Host, inner: list[Any]) -> None:
     host.draw("a <lora:cat:1:place=left> cat and a <clora:bird:place=right> bird on grass", DETAIL)
     assert [len(one.scripts.alwayson_scripts) for one in inner] == [1, 0]
