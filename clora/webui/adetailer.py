@@ -3,7 +3,8 @@
 ADetailer repaints the boxes that it detects (faces) by inner img2img jobs with the whole prompt, after the picture is
 decoded. It keeps only scripts in them that its own settings name, so CLoRA's hooks are not called there. Its inner jobs
 have a copy of the job's script runner: CLoRA gives the job a copy of the host's runner with a `before_process` and a
-`postprocess_image` of its own, for the time of this job.
+`postprocess_image` of its own, for the time of this job. With look guidance a copy of CLoRA's script takes part in the
+inner job, and composes the one concept in all of it, as in a detail pass.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from ..prompt import Composition
 from ..prompt.alone import prompt_alone
+from ..ui.request import Request
+from .detail import request_alone
 from .job import Generation
 from .refusal import caught
 
@@ -28,10 +31,13 @@ _ALSO = 0.5
 """Part of the largest cover, above which another concept is in the box too."""
 
 
-def follow(p: Any, generation: Generation, first: Callable[[Any], None]) -> Callable[[], None]:
+def follow(
+    p: Any, generation: Generation, first: Callable[[Any], None], composing: Callable[[Request], Any]
+) -> Callable[[], None]:
     """Watch the inner jobs of this job, if the host has ADetailer; returns a function that ends it.
 
     `first` is called with each picture of the job before ADetailer, which is loaded before CLoRA, repaints it.
+    `composing` gives an always-visible script that composes an inner job by a request.
     """
     runner: Any = getattr(p, "scripts", None)
     scripts = getattr(runner, "alwayson_scripts", None) or ()
@@ -41,7 +47,7 @@ def follow(p: Any, generation: Generation, first: Callable[[Any], None]) -> Call
 
     def before_process(job: Any) -> None:
         if getattr(job, INNER, False):
-            error = caught(lambda: _choose(p, job, generation))
+            error = caught(lambda: _choose(p, job, generation, composing))
             if error is not None:
                 generation.notes.append(str(error))
         of_runners.before_process(job.scripts, job)
@@ -61,8 +67,9 @@ def follow(p: Any, generation: Generation, first: Callable[[Any], None]) -> Call
     return end
 
 
-def _choose(p: Any, job: Any, generation: Generation) -> None:
+def _choose(p: Any, job: Any, generation: Generation, composing: Callable[[Request], Any]) -> None:
     """Give the inner job of one box the prompt of the concept in the box, if it is one and the prompt is the job's."""
+    _take_part(p, job, None)
     image = int(p.batch_index)
     drawn = generation.of_batch(image)
     whole = p.all_prompts[int(p.iteration) * p.batch_size + image]
@@ -71,8 +78,26 @@ def _choose(p: Any, job: Any, generation: Generation) -> None:
     found = concepts_in(job.image_mask, drawn.shown.masks[1:])
     if len(found) == 1:
         job.prompt = job.prompt.replace(whole, prompt_alone(drawn.composition, found[0]))
+        concept, settings = drawn.composition.concepts[found[0]], generation.request.settings
+        request = request_alone(job.prompt, drawn.composition, concept, settings)
+        _take_part(p, job, None if request is None else composing(request))
     else:
         generation.notes.append(_several(drawn.composition, found))
+
+
+def _take_part(p: Any, job: Any, script: Any) -> None:
+    """Let this copy of CLoRA's script take part in an inner job, and no other; None lets none.
+
+    The inner jobs of all boxes share one copy of the runner, in which the copy for the box before may be left.
+    """
+    runner = job.scripts
+    if runner is None or runner is p.scripts:
+        return
+    others = [
+        one for one in runner.alwayson_scripts
+        if type(one) is not type(script) and not isinstance(getattr(one, "request", None), Request)
+    ]  # fmt: skip
+    runner.alwayson_scripts, runner.callback_map = others if script is None else [*others, script], {}
 
 
 def concepts_in(box: Any, masks: Sequence[Tensor] | Tensor) -> list[int]:

@@ -78,11 +78,12 @@ class Script(host_api.Script):  # type: ignore[misc]
 
         def begin() -> None:
             request, notes = (self.request, []) if self.request else _request(p, args)
-            if request is not None and not getattr(p, adetailer.INNER, False) and not getattr(p, BASELINE, False):
+            inner = getattr(p, adetailer.INNER, False) and self.request is None
+            if request is not None and not inner and not getattr(p, BASELINE, False):
                 if only_plans(request):
                     keep_from_saving(p)
                 generation = Generation(prepared(request), p, notes=notes)
-                generation.at_end.append(adetailer.follow(p, generation, lambda pp: _detail(p, pp)))
+                generation.at_end.append(adetailer.follow(p, generation, partial(_detail, p), partial(_composing, p)))
                 setattr(p, _KEY, generation)
 
         error = caught(begin)

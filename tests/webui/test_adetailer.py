@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -26,7 +27,8 @@ def half_each(monkeypatch: pytest.MonkeyPatch) -> None:
     def shown(outcome: Any, image: int, composition: Any) -> Any:
         found = real(outcome, image, composition)
         masks = torch.zeros_like(found.masks)
-        masks[1, :, : masks.shape[2] // 2] = masks[2, :, masks.shape[2] // 2 :] = 1
+        masks[1, :, : masks.shape[2] // 2] = 1
+        masks[2:, :, masks.shape[2] // 2 :] = 1
         found.masks = masks
         return found
 
@@ -44,14 +46,60 @@ def loras(prompt: Any) -> list[str]:
 
 
 def test_each_box_has_the_one_concept_that_is_in_it(host: Host) -> None:
+    """Without look guidance the host applies the LoRA by itself."""
     beside = detailer(LEFT, RIGHT)
-    job = host.draw(clora=PLACES, beside=[beside])
+    job = host.draw(clora={**PLACES, "look_guidance": 1.0}, beside=[beside])
     assert [loras(one.prompt) for one in beside.jobs] == [["cat"], ["dog"]]
     assert [one.extra_network_data for one in beside.jobs] == [[("cat", 1.0)], [("dog", 1.0)]]
     assert ["cat" in one.prompts[0].split() for one in beside.jobs] == [True, False]
     assert ["dog" in one.prompts[0].split() for one in beside.jobs] == [False, True]
     assert "ADetailer" not in job.processed.comments
     assert prompt_of(job) == PROMPT
+
+
+def looks(job: Any) -> Any:
+    return np.asarray(job.result.images[0]).astype(int)
+
+
+@pytest.fixture
+def results(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inner jobs keep what they draw."""
+    from modules import processing
+
+    real = processing.process_images
+
+    def kept(job: Any) -> Any:
+        job.result = real(job)
+        return job.result
+
+    monkeypatch.setattr(processing, "process_images", kept)
+
+
+@pytest.mark.usefixtures("results")
+def test_look_guidance_acts_in_boxes(host: Host) -> None:
+    """A factor of nearly 1 is the host's own LoRA, a larger one draws something else; not in a box of several."""
+    by_host, nearly, guided = (detailer(LEFT, BOTH, RIGHT) for _ in range(3))
+    for beside, factor in ((by_host, 1.0), (nearly, 1.00001), (guided, 3.0)):
+        host.draw(clora={**PLACES, "look_guidance": factor}, beside=[beside], cfg_scale=4.0)
+    for one, other in zip(nearly.jobs, by_host.jobs, strict=True):
+        assert np.abs(looks(one) - looks(other)).max() <= 2
+    far = [np.abs(looks(one) - looks(other)).max() for one, other in zip(guided.jobs, by_host.jobs, strict=True)]
+    assert (far[0] > 2, far[1], far[2] > 2) == (True, 0, True)
+    assert [loras(one.prompt) for one in guided.jobs] == [["cat"], ["cat", "dog"], ["dog"]]
+
+
+@pytest.mark.usefixtures("results")
+def test_nothing_of_a_box_is_left(host: Host) -> None:
+    beside = detailer(LEFT)
+    p = host.job(clora=PLACES, beside=[beside])
+    runner, before = p.scripts, list(p.scripts.alwayson_scripts)
+    host.run(p)
+    assert p.scripts is runner
+    assert runner.alwayson_scripts == before
+    assert host.traces(p)["hooks"] == host.traces(beside.jobs[0])["hooks"] == 0
+    plain = detailer(LEFT)
+    host.draw(clora={"enabled": False}, beside=[plain])
+    assert plain.jobs[0].scripts.alwayson_scripts == []
 
 
 def prompt_of(job: Any) -> str:

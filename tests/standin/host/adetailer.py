@@ -26,20 +26,21 @@ class Detailer(scripts.Script):
         return "ADetailer"
 
     def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None:
-        """One inner job after the other on the picture, each with a copy of the job's runner."""
+        """One inner job after the other on the picture, each with one copy of the job's runner."""
         if getattr(p, "_ad_disabled", False):
             return
         if p.batch_index == 0:
             p.scripts.call("postprocess", copy(p), processing.Processed(p, []))
+        runner = copy(p.scripts)  # one for all boxes
+        runner.alwayson_scripts = []  # its settings name no script of ours
         for box in self.boxes:
             mask = Image.new("L", pp.image.size)
             ImageDraw.Draw(mask).rectangle(box, fill=255)
-            inner = processing.Processing([""], steps=1, width=64, height=64)
+            inner = processing.Processing([""], steps=2, width=64, height=64, cfg_scale=p.cfg_scale)
             whole = p.all_prompts[p.iteration * p.batch_size + p.batch_index]
             inner.prompt = self.prompt.replace("[PROMPT]", whole) or whole
             inner.image_mask = mask
-            inner.scripts = copy(p.scripts)
-            inner.scripts.alwayson_scripts = []  # its settings name no script of ours
+            inner.scripts = runner
             inner._ad_inner = inner._ad_disabled = True
             self.jobs.append(inner)
             processing.process_images(inner)
