@@ -26,7 +26,7 @@ from research.shared.training import save_atomically, to_tensor
 from .art import packed
 from .common import mixed_precision, options
 from .render import GRID, Renderer, cells
-from .scene import Scene, Subject, random_scene
+from .scene import Scene, Subject, crowded_scene, random_scene
 from .vae import load_vae
 
 STEP = 1 / 30
@@ -92,17 +92,17 @@ def load_data(*paths: Path) -> Data:
     return found
 
 
-def _shard(job: tuple[Path, str, str, int]) -> Data:
-    work, device, seed, count = job
+def _shard(job: tuple[Path, str, str, int, bool]) -> Data:
+    work, device, seed, count, crowded = job
     torch.set_num_threads(1)
-    rng = random.Random(seed)
-    return encode(load_vae(work, device), Renderer(packed(work / "art.zip")), [random_scene(rng) for _ in range(count)])
+    rng, draw = random.Random(seed), crowded_scene if crowded else random_scene
+    return encode(load_vae(work, device), Renderer(packed(work / "art.zip")), [draw(rng) for _ in range(count)])
 
 
-def build(work: Path, device: str, seed: int, count: int, processes: int) -> Data:
+def build(work: Path, device: str, seed: int, count: int, processes: int, crowded: bool = False) -> Data:
     """Draw `count` scenes of the base's world in several processes."""
     shards = max(1, count // 250)
-    jobs = [(work, device, f"{seed} {i}", count // shards) for i in range(shards)]
+    jobs = [(work, device, f"{seed} {i}", count // shards, crowded) for i in range(shards)]
     with get_context("spawn").Pool(processes) as pool:
         parts = pool.map(_shard, jobs, chunksize=1)
     data = parts[0]
@@ -115,9 +115,10 @@ def main() -> None:
     """Write `latents-SEED.pt` into the work folder."""
     parser = options(__doc__ or "")
     parser.add_argument("--count", type=int, default=11000)
+    parser.add_argument("--crowded", action="store_true", help="three or four subjects, or something held or worn")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     args = parser.parse_args()
-    data = build(args.work, args.device, args.seed, args.count, args.processes)
+    data = build(args.work, args.device, args.seed, args.count, args.processes, args.crowded)
     path = args.work / f"latents-{args.seed}.pt"
     save_data(data, path)
     spread, far = data.latents.float().std().item() * STEP, (data.latents.abs() == 127).float().mean().item()

@@ -9,7 +9,7 @@ from .captions import Caption, Writer
 from .scene import Scene, random_names, random_scene
 from .words import CHARACTERS, GROUPS, WEARERS, WORDS
 
-_COMPANY = (0.34, 0.38, 0.2, 0.08)  # chances of 0, 1, 2 and 3 other subjects beside a character
+_COMPANY = (0.3, 0.34, 0.2, 0.16)  # chances of 0, 1, 2 and 3 other subjects beside a character
 _MEETING = 0.25  # share of a character's scenes in which it and one other touch: held, worn, ridden, half hidden
 _CALLED = 0.6  # share of a style's captions that hold its words
 

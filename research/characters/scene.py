@@ -177,3 +177,14 @@ def random_scene(rng: random.Random, names: list[str] | None = None, background:
     where = background or rng.choice(BACKGROUNDS)
     scene = Scene((), where, rng.randrange(BACKGROUND_SEEDS))
     return arrange([subject(name, rng) for name in order], rng, scene)
+
+
+def crowded_scene(rng: random.Random) -> Scene:
+    """A random scene of what the base finds hard: three or four subjects, or something held, worn or ridden."""
+    if rng.random() < 0.7:
+        return random_scene(rng, random_names(rng.choice((3, 4)), rng))
+    while True:
+        second = GROUPS["thing"] if rng.random() < 0.7 else tuple(name for name in WORDS if WORDS[name].rideable)
+        scene = random_scene(rng, [rng.choice(GROUPS["person"] + GROUPS["animal"]), rng.choice(second)])
+        if scene.relation and scene.relation[0] in ("holding", "wearing", "riding"):
+            return scene

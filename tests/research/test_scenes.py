@@ -20,6 +20,7 @@ from research.characters.scene import (
     Scene,
     Subject,
     arrange,
+    crowded_scene,
     random_names,
     random_scene,
     subject,
@@ -81,6 +82,18 @@ def test_all_relations_come_up_and_name_existing_subjects() -> None:
     relations = [scene.relation for scene in (random_scene(rng) for _ in range(600)) if scene.relation]
     assert {kind for kind, _, _ in relations} == set(RELATIONS)
     assert all((i, j) == (0, 1) for _, i, j in relations)
+
+
+def test_crowded_scenes_have_many_subjects_or_two_that_are_held_worn_or_ridden() -> None:
+    rng = random.Random(3)
+    scenes = [crowded_scene(rng) for _ in range(600)]
+    counts = [len(scene.subjects) for scene in scenes]
+    assert {*counts} == {2, 3, 4}
+    assert 0.6 < sum(count > 2 for count in counts) / 600 < 0.8
+    pairs = [scene for scene in scenes if len(scene.subjects) == 2]
+    assert {scene.relation[0] for scene in pairs if scene.relation} == {"holding", "wearing", "riding"}
+    assert all(scene.relation for scene in pairs)
+    assert {one.name for scene in scenes for one in scene.subjects} <= set(WORDS)
 
 
 def test_the_one_behind_is_partly_hidden() -> None:
