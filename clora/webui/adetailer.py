@@ -80,7 +80,10 @@ def _choose(p: Any, job: Any, generation: Generation, composing: Callable[[Reque
         job.prompt = job.prompt.replace(whole, prompt_alone(drawn.composition, found[0]))
         concept, settings = drawn.composition.concepts[found[0]], generation.request.settings
         request = request_alone(job.prompt, drawn.composition, concept, settings)
-        _take_part(p, job, None if request is None else composing(request))
+        script = None if request is None else composing(request)
+        if script is not None:
+            script.tell = lambda error: generation.notes.append(f"ADetailer ended at a box: {error}")
+        _take_part(p, job, script)
     else:
         generation.notes.append(_several(drawn.composition, found))
 

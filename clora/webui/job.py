@@ -51,7 +51,7 @@ class Generation:
     first_pass: Outcome | None = None
     shown: list[Shown | None] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    at_end: list[Callable[[], None]] = field(default_factory=list)
+    stop_following: Callable[[], None] = lambda: None
     detailed: set[int] = field(default_factory=set)
     _library: LoraLibrary | None = None
     _pass: SamplingPass | None = None

@@ -21,6 +21,8 @@ from ..hosts.selectable import script_at_work
 
 _ENDED = "_clora_ended"
 """Attribute of a job that has ended in this way: the number of the batch."""
+_TELL = "_clora_tell"
+"""Attribute of an inner job, whose errors are caught outside: what is called with them first."""
 
 
 class _Blank(list[Any]):
@@ -49,6 +51,7 @@ def refuse_at_prompts(p: Any, error: CLoRAError) -> None:
 
     def refuse(*args: Any, **kwargs: Any) -> None:
         del p.parse_extra_network_prompts
+        _tell(p, error)
         raise host_api.RefusedError(str(error))
 
     p.parse_extra_network_prompts = refuse
@@ -65,8 +68,12 @@ def refuse_at_sampling(p: Any, error: CLoRAError) -> None:
 
 
 def watch_sampling(p: Any) -> None:
-    """Where the host loses exceptions, end the job in its own way if CLoRA refuses it while this batch is sampled."""
-    if not _is_lost(p):
+    """Where the host loses exceptions, end the job in its own way if CLoRA refuses it while this batch is sampled.
+
+    An inner job tells its error.
+    """
+    lost = _is_lost(p)
+    if not lost and not hasattr(p, _TELL):
         return
     own = p.sample
 
@@ -74,7 +81,10 @@ def watch_sampling(p: Any) -> None:
         try:
             return own(*args, **kwargs)
         except host_api.RefusedError as error:
-            return _end(p, error)
+            if lost:
+                return _end(p, error)
+            _tell(p, error)
+            raise
 
     _instead_of_sampling(p, sample)
 
@@ -89,9 +99,20 @@ def without_blanks(p: Any, processed: Any) -> None:
         del found[max(least, len(found) * number // (number + 1)) :]
 
 
+def work_inside(p: Any, tell: Callable[[Exception], None] | None) -> None:
+    """This is an inner job: who draws it catches its errors. `tell` is called with one by which CLoRA ends it."""
+    setattr(p, _TELL, tell)
+
+
+def _tell(p: Any, error: Exception) -> None:
+    tell = getattr(p, _TELL, None)
+    if tell is not None:
+        tell(error)
+
+
 def _is_lost(p: Any) -> bool:
     """Whether nobody would see an exception of this job. A selectable script makes its own result of the pictures."""
-    return host_api.loses_errors(p) and not script_at_work(p)
+    return host_api.loses_errors(p) and not script_at_work(p) and not hasattr(p, _TELL)
 
 
 def _instead_of_sampling(p: Any, sample: Callable[..., Any]) -> None:

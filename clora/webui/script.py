@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from functools import partial
 from typing import Any
@@ -21,7 +22,7 @@ from .job import Generation
 from .other_extensions import rival
 from .planning import keep_from_saving, only_plans, prepared
 from .prompt_report import read_prompt
-from .refusal import caught, refuse_at_prompts, refuse_at_sampling, watch_sampling, without_blanks
+from .refusal import caught, refuse_at_prompts, refuse_at_sampling, watch_sampling, without_blanks, work_inside
 
 _KEY = "_clora_generation"
 _ON_THE_TAB = ("prompt", "neg_prompt", "steps", "generate")
@@ -31,9 +32,13 @@ _STYLES = "styles"
 
 
 class Script(host_api.Script):  # type: ignore[misc]
-    """CLoRA's panel and its part in a job. A copy with a `request` composes by that, whatever the panel says."""
+    """CLoRA's panel and its part in a job. A copy with a `request` composes by that, whatever the panel says.
+
+    `tell` is called with the error by which CLoRA ends such an inner job.
+    """
 
     request: Request | None = None
+    tell: Callable[[Exception], None] | None = None
 
     def title(self) -> str:
         """The name, for the page and the API."""
@@ -75,6 +80,8 @@ class Script(host_api.Script):  # type: ignore[misc]
         _finish(p)
         if self.request is None:
             _end_stale()
+        else:
+            work_inside(p, self.tell)
 
         def begin() -> None:
             request, notes = (self.request, []) if self.request else _request(p, args)
@@ -83,7 +90,7 @@ class Script(host_api.Script):  # type: ignore[misc]
                 if only_plans(request):
                     keep_from_saving(p)
                 generation = Generation(prepared(request), p, notes=notes)
-                generation.at_end.append(adetailer.follow(p, generation, partial(_detail, p), partial(_composing, p)))
+                generation.stop_following = adetailer.follow(p, generation, partial(_detail, p), partial(_composing, p))
                 setattr(p, _KEY, generation)
 
         error = caught(begin)
@@ -156,6 +163,7 @@ class Script(host_api.Script):  # type: ignore[misc]
         generation = _of(p)
         without_blanks(p, processed)
         if generation is not None:
+            generation.stop_following()  # the picture without CLoRA has ADetailer's boxes without it
             script = script_at_work(p)
             if script:
                 gallery.save(p, processed, generation, script, _baseline(p, generation) if saves_pictures(p) else ())
@@ -195,8 +203,7 @@ def _finish(p: Any) -> None:
     generation = _of(p)
     if generation is not None:
         generation.release()
-        for end in generation.at_end:
-            end()
+        generation.stop_following()
         _running[:] = [one for one in _running if one is not generation]
         delattr(p, _KEY)
 

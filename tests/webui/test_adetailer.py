@@ -102,6 +102,35 @@ def test_nothing_of_a_box_is_left(host: Host) -> None:
     assert plain.jobs[0].scripts.alwayson_scripts == []
 
 
+@pytest.mark.usefixtures("results")
+def test_the_picture_without_clora_has_boxes_without_it(host: Host) -> None:
+    beside = detailer(LEFT)
+    host.draw(clora={**PLACES, "show_merge": True}, beside=[beside])
+    assert [loras(one.prompt) for one in beside.jobs] == [["cat"], ["cat", "dog"]]
+    assert [len(one.runner_had) for one in beside.jobs] == [1, 0]
+
+
+@pytest.mark.parametrize("at", ["read_batch", "begin_pass"])
+def test_a_box_that_clora_refuses_is_told(host: Host, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    from clora.errors import CLoRAError
+    from clora.webui.job import Generation
+
+    real = getattr(Generation, at)
+
+    def refuse(self: Any, p: Any, *args: Any) -> Any:
+        if getattr(p, "_ad_inner", False):
+            raise CLoRAError("not possible")
+        return real(self, p, *args)
+
+    monkeypatch.setattr(Generation, at, refuse)
+    p = host.job(clora=PLACES, beside=[detailer(LEFT)])
+    host.errors.reports.clear()
+    processed = host.processing.process_images(p)
+    assert "ADetailer ended at a box: not possible" in processed.comments
+    assert "not possible" in host.errors.reports[0]
+    assert host.traces(p)["hooks"] == 0
+
+
 def prompt_of(job: Any) -> str:
     return str(job.processed.infotexts[0].splitlines()[0])
 

@@ -110,3 +110,26 @@ def test_other_jobs_still_fail(host: Host, main_thread: ModuleType, monkeypatch:
     monkeypatch.setattr(main_thread, "last_exception", None, raising=False)  # Forge and Neo show it
     with pytest.raises(RefusedError, match="nowhere"):
         host.draw(UNKNOWN, FEW)
+
+
+@pytest.mark.parametrize("at", ["read_batch", "begin_pass"])
+def test_a_detail_pass_that_clora_refuses_does_not_end_the_job(
+    host: Host, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    from clora.errors import CLoRAError
+    from clora.webui.job import Generation
+
+    real = getattr(Generation, at)
+
+    def refuse(self: Any, p: Any, *args: Any) -> Any:
+        if len(p.prompts) and "cat" in p.prompts[0] and "dog" not in p.prompts[0]:
+            raise CLoRAError("not possible")
+        return real(self, p, *args)
+
+    monkeypatch.setattr(Generation, at, refuse)
+    host.shared.state.begin()
+    processed = host.processing.process_images(host.job(clora={**FEW, "detail": True}))
+    host.errors.reports.clear()
+    assert not host.shared.state.interrupted
+    assert len(processed.images) == 1
+    assert 'The detail pass of "cat" (cat) failed, so it was left out (CLoRA: not possible)' in processed.comments

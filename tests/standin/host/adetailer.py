@@ -44,6 +44,7 @@ class Detailer(scripts.Script):
             inner._ad_inner = inner._ad_disabled = True
             self.jobs.append(inner)
             processing.process_images(inner)
+            inner.runner_had = runner.alwayson_scripts
         last = p.batch_index == p.batch_size - 1
         if last and p.iteration < p.n_iter - 1:
             again = copy(p)
