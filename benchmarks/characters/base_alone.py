@@ -66,19 +66,20 @@ def prompts() -> list[Prompt]:
 
 
 def base_alone(args: argparse.Namespace, setup: Setup) -> None:
-    """Draw and judge what is missing, write a sheet and print the shares. Raises: CLoRAError."""
+    """Draw and judge what is missing and print the shares. Raises: CLoRAError."""
     asked = prompts()
     base, single = [in_own_words(one) for one in asked], [one_at_a_time(one) for one in asked]
     setup.check(one.prompt for of in (base, *single) for one in of)
     store = Store(args.out, setup.judge_name)
     run, seeds = Run(store, setup), range(args.seeds)
-    of_base = run.results(base, [PLAIN], seeds)
-    args.sheet.parent.mkdir(parents=True, exist_ok=True)
-    sheet([store.picture(one.key) for one in of_base], 12, args.sheet, 160)
+    of_base = run.results(base, [PLAIN], seeds, bool(args.sheet))
+    if args.sheet:
+        args.sheet.parent.mkdir(parents=True, exist_ok=True)
+        sheet([store.picture(one.key) for one in of_base], 12, args.sheet, 160)
     right = [(row.result.prompt.group, row.seen.rating.exact) for row in rated(of_base)]
     each, every = list[tuple[str, bool]](), list[tuple[str, bool]]()
     for prompts_of in single:
-        drawn = [[has_look(one) for one in run.results([of], [PLAIN], seeds)] for of in prompts_of]
+        drawn = [[has_look(one) for one in run.results([of], [PLAIN], seeds, pictures=False)] for of in prompts_of]
         each += [(prompts_of[0].group, one) for of in drawn for one in of]
         every += [(prompts_of[0].group, all(of)) for of in zip(*drawn, strict=True)]
     for name, values in (("the base's own words", right), ("one LoRA at a time", each), ("all of a prompt", every)):
@@ -96,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.characters.base_alone", description=__doc__)
     add_options(parser)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--sheet", type=Path, default=Path("outputs/characters-base-alone.png"), metavar="FILE")
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="write a contact sheet of the base's pictures")
     args = parser.parse_args(arguments)
     return told(lambda: base_alone(args, setup_of(args)))
 

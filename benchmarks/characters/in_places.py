@@ -55,13 +55,14 @@ def stands(name: str, place: str, verdict: Verdict) -> bool:
 
 
 def in_places(args: argparse.Namespace, setup: Setup) -> None:
-    """Draw and judge what is missing, write a sheet and print the shares. Raises: CLoRAError."""
+    """Draw and judge what is missing and print the shares. Raises: CLoRAError."""
     drawn = prompts()
     setup.check(one.prompt for one in drawn)
     store = Store(args.out, setup.judge_name)
-    results = Run(store, setup).results(drawn, [METHODS["default"]], range(args.seeds))
-    args.sheet.parent.mkdir(parents=True, exist_ok=True)
-    sheet([store.picture(one.key) for one in results], len(LAYOUTS) * 2, args.sheet, 160)
+    results = Run(store, setup).results(drawn, [METHODS["default"]], range(args.seeds), bool(args.sheet))
+    if args.sheet:
+        args.sheet.parent.mkdir(parents=True, exist_ok=True)
+        sheet([store.picture(one.key) for one in results], len(LAYOUTS) * 2, args.sheet, 160)
     placed = [
         [stands(one.name, place, r.verdict)
          for one, place in zip(r.prompt.expect, LAYOUTS[int(r.prompt.id[-1])], strict=True)]
@@ -92,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.characters.in_places", description=__doc__)
     add_options(parser)
     parser.add_argument("--seeds", type=int, default=4, help="seeds 0 to N - 1 of each prompt")
-    parser.add_argument("--sheet", type=Path, default=Path("outputs/characters-in-places.png"), metavar="FILE")
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="write a contact sheet")
     args = parser.parse_args(arguments)
     return told(lambda: in_places(args, setup_of(args)))
 

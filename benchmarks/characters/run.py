@@ -52,6 +52,10 @@ class Lines:
         """The entry of a key."""
         return self._known.get(key)
 
+    def entries(self) -> list[dict[str, Any]]:
+        """All entries, each key once."""
+        return list(self._known.values())
+
     def put(self, key: str, **entry: Any) -> None:
         """Append an entry to the file."""
         self._known[key] = {"key": key, **entry}
@@ -83,6 +87,10 @@ class Store:
         """Whether the picture is drawn."""
         return self.drawn.get(key) is not None and self.path(key).is_file()
 
+    def settled(self, key: str) -> bool:
+        """Whether all is known that the tables need, be the picture there or not."""
+        return self.drawn.get(key) is not None and self.judged.get(key) is not None
+
     def verdict(self, key: str) -> Verdict | None:
         """What the judge said; None if it has not seen the picture."""
         entry = self.judged.get(key)
@@ -98,15 +106,20 @@ class Run:
     def __init__(self, store: Store, setup: Setup) -> None:
         self.store, self.setup = store, setup
 
-    def results(self, prompts: Sequence[Prompt], methods: Sequence[Method], seeds: Sequence[int]) -> list[Result]:
-        """All results. Missing ones are made prompt by prompt, so that after an interrupt all methods have as many."""
+    def results(
+        self, prompts: Sequence[Prompt], methods: Sequence[Method], seeds: Sequence[int], pictures: bool = True
+    ) -> list[Result]:
+        """All results. Missing ones are made prompt by prompt, so that after an interrupt all methods have as many.
+
+        Without `pictures` what the verdicts tell is enough, and a picture that was judged is not drawn again.
+        """
         found: list[Result] = []
         for number, prompt in enumerate(prompts, start=1):
             start = time.perf_counter()
             made = 0
             for method in methods:
                 keys = self.keys(prompt, method, seeds)
-                made += self.draw(prompt, method, seeds)
+                made += self.draw(prompt, method, seeds, pictures)
                 verdicts = self.judge(list(keys.values()))
                 found += [
                     Result(prompt, seed, method.name, key, self._seconds(key), verdict)
@@ -129,16 +142,17 @@ class Run:
     def _drawing(self, prompt: Prompt, method: Method) -> Method:
         return method if self.setup.composes(prompt.prompt) else PLAIN
 
-    def draw(self, prompt: Prompt, method: Method, seeds: Sequence[int]) -> int:
-        """Draw the pictures that are missing; returns how many."""
+    def draw(self, prompt: Prompt, method: Method, seeds: Sequence[int], pictures: bool = True) -> int:
+        """Draw what is missing; returns how many pictures."""
         keys, own = self.keys(prompt, method, seeds), self._drawing(prompt, method)
-        missing = consecutive(seed for seed in seeds if not self.store.has(keys[seed]))
+        there = self.store.has if pictures else lambda key: self.store.has(key) or self.store.settled(key)
+        missing = consecutive(seed for seed in seeds if not there(keys[seed]))
         for batch in missing:
             self.setup.pipe  # noqa: B018  # loaded here, so that loading does not count as a picture's time
             start = time.perf_counter()
-            pictures = own.draw(self.setup, prompt.prompt, batch, own.settings)
+            drawn = own.draw(self.setup, prompt.prompt, batch, own.settings)
             took = round((time.perf_counter() - start) / len(batch), 3)
-            for seed, picture in zip(batch, pictures, strict=True):
+            for seed, picture in zip(batch, drawn, strict=True):
                 picture.save(self.store.path(keys[seed]))
                 self.store.drawn.put(keys[seed], prompt=prompt.id, method=own.name, seed=seed, seconds=took)
         return sum(map(len, missing))
