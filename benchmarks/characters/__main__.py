@@ -59,7 +59,8 @@ def benchmark(args: argparse.Namespace, setup: Setup) -> None:
     tell(readings)
     store = Store(args.out, setup.judge_name)
     methods = [METHODS[name] for name in args.methods]
-    results = Run(store, setup).results(readings.drawable, methods, range(args.seeds), bool(args.sheets))
+    pictures = bool(args.sheets or args.likeness)
+    results = Run(store, setup).results(readings.drawable, methods, range(args.seeds), pictures)
     alike = measured(store, setup.judge_name, likeness, results) if likeness else ()
     rows = rated(results, alike)
     summaries = report(rows, args.against, readings.as_usual)

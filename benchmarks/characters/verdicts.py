@@ -14,14 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.characters.run import Lines
+from benchmarks.characters.setup import told
+from clora.errors import CLoRAError
 
 KEPT = Path(__file__).with_name("verdicts.zip")
 _DIGITS = 5
 
 
 def pack(folder: Path, kept: Path = KEPT) -> int:
-    """Write the lines of all files of a folder, the last of each key, into one file; returns how many."""
+    """Write the lines of all files of a folder, the last of each key, into one file; returns how many.
+
+    Raises: CLoRAError if the folder has none.
+    """
     count = 0
+    if not any(folder.glob("*.jsonl")):
+        raise CLoRAError(f"The folder {folder} has no verdicts: draw something first, or name another with --out.")
     with zipfile.ZipFile(kept, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for path in sorted(folder.glob("*.jsonl")):
             entries = Lines(path).entries()
@@ -59,8 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("what", choices=("pack", "unpack"))
     parser.add_argument("--out", type=Path, default=Path("outputs/characters-benchmark"), metavar="DIR")
     args = parser.parse_args(arguments)
-    print(f"{(pack if args.what == 'pack' else unpack)(args.out)} lines")
-    return 0
+    return told(lambda: print(f"{(pack if args.what == 'pack' else unpack)(args.out)} lines"))
 
 
 if __name__ == "__main__":

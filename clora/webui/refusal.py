@@ -111,7 +111,10 @@ def _tell(p: Any, error: Exception) -> None:
 
 
 def _is_lost(p: Any) -> bool:
-    """Whether nobody would see an exception of this job. A selectable script makes its own result of the pictures."""
+    """Whether nobody would see an exception of this job.
+
+    A selectable script makes its own result of the pictures, and an inner job's errors are caught outside.
+    """
     return host_api.loses_errors(p) and not script_at_work(p) and not hasattr(p, _TELL)
 
 

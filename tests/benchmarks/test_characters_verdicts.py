@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from shutil import rmtree
 
+import pytest
+
 from benchmarks.characters.run import Lines, Run, Store
-from benchmarks.characters.verdicts import KEPT, pack, unpack
+from benchmarks.characters.setup import Setup
+from benchmarks.characters.verdicts import KEPT, main, pack, unpack
 from tests.benchmarks.characters import Drawer, NoFiles
 from tests.benchmarks.test_characters_run import PROMPTS, methods
 
@@ -61,4 +64,18 @@ def test_the_same_folder_gives_the_same_file(tmp_path: Path) -> None:
     for file in files:
         pack(tmp_path / "a", file)
     assert files[0].read_bytes() == files[1].read_bytes()
-    assert KEPT.suffix == ".zip"
+
+
+def test_an_empty_folder_leaves_the_kept_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = KEPT.read_bytes()
+    assert main(["pack", "--out", str(tmp_path)]) == 1
+    assert "has no verdicts" in capsys.readouterr().err
+    assert KEPT.read_bytes() == before
+
+
+def test_the_kept_verdicts_are_of_this_judge(tmp_path: Path) -> None:
+    assert unpack(tmp_path) > 400
+    store = Store(tmp_path, Setup().judge_name)
+    keys = [entry["key"] for entry in store.drawn.entries()]
+    assert all(store.settled(key) for key in keys)
+    assert any(verdict.subjects for verdict in map(store.verdict, keys) if verdict)
