@@ -225,7 +225,7 @@ class Settings:
         "Fraction of the steps before a style acts on a subject that has a LoRA of its own; 0: from the start.",
     )
     look_guidance: float = setting(
-        1.75,
+        1.35,
         "Look guidance",
         "How much guidance strengthens looks: LoRAs count less in the unconditional prediction. 1: not at all.",
         low=1.0,

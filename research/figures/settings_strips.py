@@ -57,7 +57,7 @@ STRIPS = (
     Strip("own_places", (0, 0.2, 0.4, 1), seed=5),
     Strip("stress", (1, 1.2, 1.4, 2), prompt=THREE, seed=3),
     Strip("style_from", (0, 0.2, 0.4, 0.6), prompt=STYLED, seed=0),
-    Strip("look_guidance", (1, 1.75, 2.5, 3.5)),
+    Strip("look_guidance", (1, 1.35, 2.5, 3.5)),
     Strip("fuse_from", (0, 0.1, 0.3, 0.6), {"look_ahead": 0}),
     Strip("mask_words", ("subject", "all"), prompt=TRIGGERED),
     Strip("mask_threshold", (0.2, 0.4, 0.6, 0.8)),
