@@ -45,7 +45,7 @@ EXAMPLES = (
         "three",
         "Three concepts",
         "a <lora:genie:1> sks person, a <lora:peacock:1> sks bird and a <lora:nightcat:1> sks cat at the beach",
-        0,
+        1,
     ),
     Example(
         "place",
@@ -78,7 +78,7 @@ EXAMPLES = (
         "three-two-of-a-class",
         "Three, two of them of a class",
         "a <lora:singer:1> sks person, a <lora:nightcat:1> sks cat and a <lora:genie:1> sks person in snow",
-        2,
+        1,
     ),
 )
 

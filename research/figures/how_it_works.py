@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/figures/how-it-works.png"))
     parser.add_argument("--prompt", default=DEMO_PROMPT)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--at", type=float, default=0.5, help="part of the steps at which the figure is taken")
     options = parser.parse_args(arguments)
