@@ -300,7 +300,7 @@ def test_many_names_in_a_long_prompt_take_linear_time(words: list[str], tag: str
     clock = Clock()
     analyze(tags + " ".join(words))
     analyze(" ".join(words) + tags)
-    assert clock.seconds() < 4
+    assert clock.seconds() < 8  # 2.8 at most; 4.5 with caches that four processes share
 
 
 def test_many_concepts() -> None:
