@@ -300,7 +300,7 @@ def test_many_names_in_a_long_prompt_take_linear_time(words: list[str], tag: str
     clock = Clock()
     analyze(tags + " ".join(words))
     analyze(" ".join(words) + tags)
-    assert clock.seconds() < 8  # 2.8 at most; 4.5 with caches that four processes share
+    assert clock.seconds() < 8  # the slowest takes 2.8, and 4.5 while four processes run on two cores
 
 
 def test_many_concepts() -> None:
