@@ -5,6 +5,9 @@ Two things are drawn of the report's prompts, as plain pictures:
 - the base's own words: each character is replaced by a subject of the same class that the base knows, without any LoRA;
 - one LoRA at a time: the other characters are the base's own, called by their class words. Counted are LoRAs that draw
   their look, and pictures whose LoRAs all do so with the same seed.
+
+With --composed a method's pictures are split by both: those whose scene the base draws right and whose LoRAs all draw
+their look, with the same prompt and seed, and the others.
 """
 
 from __future__ import annotations
@@ -12,12 +15,13 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.characters.in_places import line
 from benchmarks.characters.measures import rated
-from benchmarks.characters.methods import PLAIN
+from benchmarks.characters.methods import METHODS, PLAIN, REFERENCE
 from benchmarks.characters.report import TOTAL, table
 from benchmarks.characters.run import Result, Run, Store
 from benchmarks.characters.setup import Setup, add_options, setup_of, told
@@ -82,8 +86,26 @@ def base_alone(args: argparse.Namespace, setup: Setup) -> None:
         drawn = [[has_look(one) for one in run.results([of], [PLAIN], seeds, pictures=False)] for of in prompts_of]
         each += [(prompts_of[0].group, one) for of in drawn for one in of]
         every += [(prompts_of[0].group, all(of)) for of in zip(*drawn, strict=True)]
-    for name, values in (("the base's own words", right), ("one LoRA at a time", each), ("all of a prompt", every)):
-        rows = [line(group, [one for own, one in values if group in (own, TOTAL)]) for group in (*GROUPS, TOTAL)]
+    tell({"the base's own words": right, "one LoRA at a time": each, "all of a prompt": every})
+    if args.composed:
+        composed = rated(run.results(asked, [METHODS[args.composed]], seeds, pictures=False))
+        values = [(row.result.prompt.group, row.seen.rating.exact) for row in composed]
+        tell(split(values, [scene and looks for (_, scene), (_, looks) in zip(right, every, strict=True)]))
+
+
+def split(values: Sequence[tuple[str, bool]], possible: Sequence[bool]) -> dict[str, list[tuple[str, bool]]]:
+    """What is right by group, apart for the pictures that base and LoRAs alone draw right and for the others."""
+    titles = {True: "composed, base and LoRAs alone right", False: "composed, one of them not"}
+    return {
+        title: [one for one, can in zip(values, possible, strict=True) if can is so] for so, title in titles.items()
+    }
+
+
+def tell(of: dict[str, list[tuple[str, bool]]]) -> None:
+    """Print a table by group for each title."""
+    for name, values in of.items():
+        own = {group: [one for of_group, one in values if group in (of_group, TOTAL)] for group in (*GROUPS, TOTAL)}
+        rows = [line(group, found) for group, found in own.items() if found]
         print(table([name, "right", "95 % interval", "of"], rows), end="\n\n")
 
 
@@ -97,6 +119,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.characters.base_alone", description=__doc__)
     add_options(parser)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--composed", nargs="?", const=REFERENCE, choices=list(METHODS), metavar="METHOD",
+                        help=f"split its pictures by what base and LoRAs alone draw ({REFERENCE})")  # fmt: skip
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="write a contact sheet of the base's pictures")
     args = parser.parse_args(arguments)
     return told(lambda: base_alone(args, setup_of(args)))

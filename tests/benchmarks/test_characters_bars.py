@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from PIL import Image
 
-from benchmarks.characters.base_alone import GROUPS, has_look, in_own_words, one_at_a_time
+from benchmarks.characters.base_alone import GROUPS, has_look, in_own_words, one_at_a_time, split, tell
 from benchmarks.characters.base_alone import prompts as prompts_of_base
 from benchmarks.characters.detail_pass import Measured, lines, look_guided, own_share, rectangle, smaller
 from benchmarks.characters.in_places import LAYOUTS, line, prompts, stands
@@ -130,6 +130,18 @@ def test_the_base_reads_its_own_words_only() -> None:
         assert "a a " not in own.prompt
         assert all(subject.name in WORDS and subject.name in own.prompt for subject in own.expect)
     assert {one.group for one in prompts_of_base()} == set(GROUPS)
+
+
+def test_composed_pictures_are_split_by_what_base_and_loras_can_draw(capsys: pytest.CaptureFixture[str]) -> None:
+    values = [("four", True), ("four", False), ("three", True), ("three", True)]
+    tell(split(values, [True, False, False, True]))
+    can, cannot = (part.splitlines() for part in capsys.readouterr().out.strip().split("\n\n"))
+    assert [cells(row)[::3] for row in can[2:]] == [["three", "1"], ["four", "1"], ["all", "2"]]
+    assert [cells(row)[:2] for row in cannot[2:]] == [["three", "100 %"], ["four", "0 %"], ["all", "50 %"]]
+
+
+def cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip("|").split("|")]
 
 
 def test_one_lora_at_a_time_leaves_the_others_to_the_base() -> None:
