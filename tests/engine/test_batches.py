@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tests.updating import updating
 
 pytest.importorskip("diffusers")
 
+PLAIN = ImagePlan(1)
 STEPS = 6
 MANY: dict[str, Any] = {"refine_at": (0.0, 0.4), "refine_updates": 8, "step_size": 20.0, "refine_tolerance": 0.03,
                         "update_until": 0.7, "fuse_from": 0.0, "mask_overlap": "average"}  # fmt: skip
@@ -53,8 +55,14 @@ class Run:
         (self.steps if isinstance(event, Step) else self.updates).append(event)
 
 
-def alone(image: int, plan: ImagePlan = PLAN, **values: Any) -> Run:
-    return Run(BATCH[image : image + 1], [plan], **values)
+@cache
+def _alone(image: int, composed: bool, values: tuple[tuple[str, Any], ...]) -> Run:
+    return Run(BATCH[image : image + 1], [PLAN if composed else PLAIN], **dict(values))
+
+
+def alone(image: int, composed: bool = True, **values: Any) -> Run:
+    """The image by itself, run once for all tests."""
+    return _alone(image, composed, tuple(sorted(values.items())))
 
 
 def same(together: Run, image: int, single: Run) -> None:
@@ -103,7 +111,7 @@ def test_a_gradient_that_is_not_finite_stops_its_own_image_alone(
         return gradient
 
     monkeypatch.setattr(LatentUpdate, "gradient", broken(0))
-    single = alone(1, **values)
+    single = Run(BATCH[1:2], [PLAN], **values)
     assert single.updates == []
     monkeypatch.setattr(LatentUpdate, "gradient", broken(1))
     together = Run(BATCH, [PLAN] * 3, **values)
@@ -122,9 +130,6 @@ def test_a_latent_that_is_not_finite_is_told_with_its_number() -> None:
         Run(broken, [PLAN] * 3)
 
 
-PLAIN = ImagePlan(1)
-
-
 @pytest.mark.parametrize(
     "values",
     [
@@ -137,7 +142,7 @@ def test_an_image_without_concepts_is_drawn_beside_composed_ones(plain: int, val
     plans = [PLAIN if image == plain else PLAN for image in range(2)]
     together = Run(BATCH[:2], plans, **values)
     same(together, 1 - plain, alone(1 - plain, **values))
-    single = Run(BATCH[plain : plain + 1], [PLAIN], method="merge")
+    single = alone(plain, composed=False, method="merge")
     torch.testing.assert_close(together.latent[plain], single.latent[0], rtol=0, atol=1e-9)
     assert together.record.curve(plain).losses == []
 
@@ -150,5 +155,4 @@ def test_images_without_concepts_cost_no_updates() -> None:
 @pytest.mark.parametrize("method", ["composite", "switch"])
 def test_an_image_without_concepts_beside_other_methods(method: str) -> None:
     together = Run(BATCH[:2], [ImagePlan(3), PLAIN], method=method)
-    single = Run(BATCH[1:2], [PLAIN], method="merge")
-    torch.testing.assert_close(together.latent[1], single.latent[0], rtol=0, atol=1e-9)
+    torch.testing.assert_close(together.latent[1], alone(1, False, method="merge").latent[0], rtol=0, atol=1e-9)

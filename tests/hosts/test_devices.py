@@ -195,9 +195,9 @@ def test_the_less_memory_the_fewer_rows_and_then_a_sentence(loras: Path, method:
     del whole
     gc.collect()
     outcomes: list[str] = []
-    for number in range(14):
+    for number in range(9):
         found: Composed | None = None
-        with accelerator.limited(int(needed * 0.75**number), WORDS[number % len(WORDS)]):
+        with accelerator.limited(int(needed * 0.59**number), WORDS[number % len(WORDS)]):
             try:
                 found = draw(pipe, loras, settings=METHODS[method])
             except CLoRAError as error:
