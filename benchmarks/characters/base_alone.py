@@ -120,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_options(parser)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--composed", nargs="?", const=REFERENCE, choices=list(METHODS), metavar="METHOD",
-                        help=f"split its pictures by what base and LoRAs alone draw ({REFERENCE})")  # fmt: skip
+                        help=f"split a method's pictures by what base and LoRAs draw alone ({REFERENCE})")  # fmt: skip
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="write a contact sheet of the base's pictures")
     args = parser.parse_args(arguments)
     return told(lambda: base_alone(args, setup_of(args)))
